@@ -1,0 +1,103 @@
+"""The two types everything speaks of, and the one exception.
+
+Shapes: N samples of a step, B rows of a micro-batch, T positions of a row, D hidden size, V vocabulary.
+Units: losses in nats per token, counts in tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+State = dict[str, "Tensor | float | int"]
+"""What a rule remembers between steps: flat, so that it goes into a checkpoint as it is."""
+
+
+class SamplewiseError(ValueError):
+    """The one exception of this library: which argument, what was expected, what was got, what to do.
+
+    >>> raise SamplewiseError("r", expected="a number other than 0", got=0, remedy="Use uniform() for no tilt.")
+    Traceback (most recent call last):
+    samplewise.types.SamplewiseError: r: expected a number other than 0, got 0. Use uniform() for no tilt.
+    """
+
+    def __init__(self, argument: str, *, expected: str, got: object, remedy: str) -> None:
+        super().__init__(f"{argument}: expected {expected}, got {got}. {remedy}")
+        self.argument, self.expected, self.got, self.remedy = argument, expected, got, remedy
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The N samples of one optimizer step, over all micro-batches and ranks: 1-D tensors of equal length.
+
+    loss: [N] mean loss over a sample's predicted tokens, nats/token, at least fp32.
+    tokens: [N] int64, the number of predicted tokens.
+    id: [N] int64, the sample's name: it breaks ties and seeds random choices, so that no split changes them.
+    """
+
+    loss: Tensor
+    tokens: Tensor
+    id: Tensor
+
+    def __len__(self) -> int:
+        return self.loss.numel()
+
+    def select(self, index: Tensor) -> Samples:
+        """The samples at `index` ([K] positions or [N] bool)."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`weights = rule(samples)`: a value made of pure functions, knowing nothing of ranks, batches or models.
+
+    apply: (weights [N], samples, state) -> weights [N], exact for the whole step, up to a common factor.
+    update: (samples, weights, state) -> state, once a step, on all N samples sorted by id.
+    init: () -> state.
+    factor: (samples of any subset, state) -> [n] unnormalised weights that depend on each sample's own fields
+        and on past state only; None where no such form exists. Up to one common factor it equals `apply`.
+    ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
+    needs_loss: False where weights follow from ids and token counts alone, so that none need be scored.
+    expression: the text that `parse_rule` reads back.
+    """
+
+    expression: str
+    init: Callable[[], State]
+    apply: Callable[[Tensor, Samples, State], Tensor]
+    update: Callable[[Samples, Tensor, State], State]
+    factor: Callable[[Samples, State], Tensor] | None = None
+    ready: Callable[[State], bool] = lambda state: True
+    needs_loss: bool = True
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether a sample's factor can be had from its own fields and past state."""
+        return self.factor is not None
+
+    def __repr__(self) -> str:
+        return self.expression
+
+
+def as_samples(losses: object, tokens: object = None, ids: object = None) -> Samples:
+    """Samples from plain sequences or tensors; ids default to positions, tokens to 1."""
+    loss = torch.as_tensor(losses)
+    loss = (loss if loss.is_floating_point() else loss.to(torch.float64)).detach()
+    if loss.dtype in (torch.float16, torch.bfloat16):
+        loss = loss.float()
+    if loss.dim() != 1:
+        raise SamplewiseError(
+            "losses", expected="a 1-D tensor or sequence, one loss a sample", got=f"shape {tuple(loss.shape)}",
+            remedy="Reduce token losses to sample losses first (samplewise.sample_losses).",
+        )  # fmt: skip
+    count = torch.ones_like(loss, dtype=torch.int64) if tokens is None else torch.as_tensor(tokens).to(torch.int64)
+    name = torch.arange(loss.numel()) if ids is None else torch.as_tensor(ids).to(torch.int64)
+    for label, given in (("tokens", count), ("ids", name)):
+        if given.shape != loss.shape:
+            raise SamplewiseError(
+                label, expected=f"as many as there are losses, {tuple(loss.shape)}", got=tuple(given.shape),
+                remedy="Give one value a sample.",
+            )  # fmt: skip
+    return Samples(loss, count.to(loss.device), name.to(loss.device))
