@@ -1,1 +1,41 @@
 """Loss-based sample reweighting and selection for language-model training, exact over the whole optimizer step."""
+
+from samplewise.losses import sample_losses
+from samplewise.rules import (
+    band,
+    chain,
+    clip_weights,
+    ir_dro,
+    mid_ranking,
+    mix_uniform,
+    parse_rule,
+    random_keep,
+    top_k,
+    uniform,
+    warmup,
+)
+from samplewise.step import Plan, plan_step, weights
+from samplewise.types import Rule, Samples, SamplewiseError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Plan",
+    "Rule",
+    "Samples",
+    "SamplewiseError",
+    "band",
+    "chain",
+    "clip_weights",
+    "ir_dro",
+    "mid_ranking",
+    "mix_uniform",
+    "parse_rule",
+    "plan_step",
+    "random_keep",
+    "sample_losses",
+    "top_k",
+    "uniform",
+    "warmup",
+    "weights",
+]

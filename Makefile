@@ -1,0 +1,37 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer and a package index.
+# pip's own settings (pip.conf, PIP_* variables) are honoured; PIP_ARGS adds to them.
+PYTHON   ?= python3
+PIP_ARGS ?=
+ARGS     ?=
+PY       := .venv/bin/python
+RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
+
+.PHONY: demo test test-all lint types install clean
+
+demo: .venv/installed            ## train a real model on real text under several rules, and compare
+	$(RUN) examples/demo.py $(ARGS)
+
+test: .venv/installed            ## the fast suite
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: .venv/installed        ## everything
+	$(RUN) -m pytest $(ARGS)
+
+lint: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: .venv/installed
+	$(PY) -m basedpyright --pythonpath $(PY)
+
+install: .venv/installed
+
+# torch first, from the constraints: nothing replaces it afterwards.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt torch numpy
+	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

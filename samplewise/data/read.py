@@ -1,0 +1,168 @@
+"""The one reader of text corpora, the same for training and scoring: paths, globs and `datasets` names to documents."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from samplewise.data.formats import Problem, Record, bad_encoding, read_records
+from samplewise.data.sources import find_files, is_local, load_rows
+from samplewise.types import SamplewiseError
+
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text. source: its file, relative to the data root, or the dataset's name; row: its record there, from 0.
+
+    (source, row) names the document for good: it depends neither on where the corpus lies nor on the other files,
+    only on the root, which is the folder given, the folder of the file given, or the part of a glob before its
+    first wildcard.
+    """
+
+    text: str
+    source: str
+    row: int
+
+
+@dataclass
+class ReadReport:
+    """What a reader met: records = read + empty + the skipped of all reasons.
+
+    ignored: files of a folder whose suffix is not one of a text format. places: the first 20 skipped, in words.
+    """
+
+    read: int = 0
+    empty: int = 0
+    ignored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    places: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        """All records met."""
+        return self.read + self.empty + self.skipped.total()
+
+    def skip(self, source: str, row: int, line: int | None, problem: Problem) -> None:
+        """Counts a record that is left out. Override it to keep more than the first 20."""
+        self.skipped[problem.reason] += 1
+        if len(self.places) < 20:
+            self.places.append(f"{_place(source, row, line)}: {problem.reason}, {problem.got}")
+
+    def __str__(self) -> str:
+        reasons = [f"{count} skipped ({reason})" for reason, count in sorted(self.skipped.items())]
+        return ", ".join([f"{self.read} documents read", f"{self.empty} empty", *reasons])
+
+
+def read_documents(
+    path: str | Path,
+    *,
+    text_field: str = "text",
+    on_error: OnError = "raise",
+    report: ReadReport | None = None,
+    config: str | None = None,
+    split: str = "train",
+    streaming: bool = False,
+) -> Iterator[Document]:
+    """The documents of a corpus, one by one, in an order that depends on its names and content alone.
+
+    path: a file (.txt is one document; .jsonl, .json, .csv, .parquet hold one a record; each but .parquet also as
+        .gz or .zst), a folder (all such files below it), a glob (`docs/**/*.txt`), or, where nothing of that name
+        exists here, a `datasets` name (`allenai/c4`).
+    text_field: the field of the text, where records have fields.
+    on_error: "raise" stops at the first bad record; "skip" leaves bad records out, counted in `report`.
+    report: is filled while the documents are taken. Empty documents are always left out and counted.
+    config, split, streaming: for a `datasets` name, as in `datasets.load_dataset`.
+
+    Raises SamplewiseError for a path that is not there, at once, and while reading for bad records (with file and
+    line) and for a corpus without a single document.
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> _ = (root / "b.jsonl").write_text('{"text": "two"}\\n{"text": ""}\\n')
+    >>> _ = (root / "a.txt").write_text("one")
+    >>> report = ReadReport()
+    >>> list(read_documents(root, report=report))
+    [Document(text='one', source='a.txt', row=0), Document(text='two', source='b.jsonl', row=0)]
+    >>> print(report)
+    2 documents read, 1 empty
+    """
+    if on_error not in ("raise", "skip"):
+        raise SamplewiseError("on_error", expected='"raise" or "skip"', got=repr(on_error), remedy="Name one of them.")
+    report = ReadReport() if report is None else report
+    if is_local(path):
+        files, report.ignored = find_files(path)
+        records = _file_records(files, text_field)
+    else:
+        records = load_rows(str(path), config, split, streaming)
+    return _documents(records, str(path), text_field, on_error, report)
+
+
+def _file_records(files: list[tuple[str, Path | Problem]], field: str) -> Iterator[tuple[str, int, int | None, Record]]:
+    for source, file in files:
+        if isinstance(file, Problem):
+            yield source, 0, None, file
+            continue
+        for row, (line, record) in enumerate(read_records(file, field)):
+            yield source, row, line, record
+
+
+def _documents(
+    records: Iterator[tuple[str, int, int | None, Record]], path: str, field: str, on_error: OnError, report: ReadReport
+) -> Iterator[Document]:
+    for source, row, line, record in records:
+        text = _text_of(record, field)
+        if isinstance(text, Problem):
+            if on_error == "raise":
+                raise SamplewiseError(
+                    _place(source, row, line), expected=text.expected, got=text.got, remedy=text.remedy
+                )
+            report.skip(source, row, line, text)
+        elif not text.strip():
+            report.empty += 1
+        else:
+            report.read += 1
+            yield Document(text, source, row)
+    if not report.read:
+        places = "".join(f" First: {place}." for place in report.places[:1])
+        raise SamplewiseError(
+            str(path), expected="at least one document", got=str(report),
+            remedy=f"Check the path and text_field={field!r}.{places}",
+        )  # fmt: skip
+
+
+def _text_of(record: Record, field: str) -> str | Problem:
+    if isinstance(record, Problem):
+        return record
+    text = record
+    if isinstance(record, Mapping):
+        if field not in record:
+            return _missing_field(field, [str(name) for name in record])
+        text = record[field]
+    if not isinstance(text, str):
+        got = "null" if text is None else type(text).__name__
+        return Problem("no text", f"text in the field {field!r}", got, 'Mend it, or pass on_error="skip".')
+    if "\0" in text:
+        remedy = 'Convert it to UTF-8 text, or leave it out and count it with on_error="skip".'
+        return Problem("binary data", "text", "NUL characters (UTF-16, or no text at all)", remedy)
+    try:
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError as error:
+        return bad_encoding(error)
+    return text
+
+
+def _missing_field(field: str, names: list[str]) -> Problem:
+    near = difflib.get_close_matches(field, names, n=1, cutoff=0.0)
+    remedy = f"Name the field of the text: text_field={near[0]!r}?" if near else "Give the record fields."
+    return Problem("missing field", f"a field {field!r}", f"the fields {', '.join(names) or '(none)'}", remedy)
+
+
+def _place(source: str, row: int, line: int | None) -> str:
+    return f"{source}, line {line}" if line is not None else f"{source}, record {row}"

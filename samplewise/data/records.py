@@ -1,0 +1,73 @@
+"""A record of a file, and what may be wrong with it.
+
+Damage is a value here, not an exception: a generator that raised could not go on to the next record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from samplewise.types import SamplewiseError
+
+LONGEST = 2**28
+"""Bytes of one record at most (of one file for .json, which cannot be streamed): a bomb must not fill the memory."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a record is no document. reason: a few words to count by; the rest as in `SamplewiseError`."""
+
+    reason: str
+    expected: str
+    got: str
+    remedy: str
+
+
+Record = str | Mapping[str, object] | Problem
+
+
+def decode(data: bytes) -> str | Problem:
+    """UTF-8 with or without a byte-order mark, as it is: line ends are kept.
+
+    >>> decode(b"caf\\xe9").reason
+    'bad encoding'
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return bad_encoding(error)
+
+
+def bad_encoding(error: UnicodeError) -> Problem:
+    """Bytes that are no UTF-8, or a lone surrogate that can never become UTF-8."""
+    remedy = "Convert it, for example with iconv -f latin1 -t utf-8, " + skip()
+    return Problem("bad encoding", "UTF-8 text", str(error), remedy)
+
+
+def no_object(value: object) -> Problem:
+    """JSON, but no object."""
+    return Problem("no JSON object", "a JSON object with the text in a field", type(value).__name__, mend("record"))
+
+
+def too_long(remedy: str = "") -> Problem:
+    """A record or file that would not fit."""
+    return Problem("too long", f"at most {LONGEST} bytes", "more", remedy or "Cut it into documents, " + skip())
+
+
+def mend(what: str) -> str:
+    """The remedy for damage."""
+    return f"Mend the {what}, " + skip()
+
+
+def skip() -> str:
+    """The remedy that always exists."""
+    return 'or leave it out and count it with on_error="skip".'
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> SamplewiseError:
+    """The error for an optional dependency that is not installed."""
+    return SamplewiseError(
+        purpose, expected=f"the package {module}", got="not installed",
+        remedy=f'Install it: pip install "samplewise[{extra}]".',
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""Held-out documents, chosen by their text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from samplewise.data.deduplicate import fingerprint
+from samplewise.data.read import Document
+from samplewise.types import SamplewiseError
+
+
+def split_documents(documents: Sequence[Document], held_out: float) -> tuple[list[Document], list[Document]]:
+    """(to train on, held out): a document is held out where the hash of its normalised text is below the share.
+
+    So the side of a document never changes, whatever is added, removed or reordered, and `held_out` is met on
+    average only. Remove duplicates first (`deduplicate`), or near-copies land on both sides.
+
+    held_out: share of the documents, between 0 and 1. Raises SamplewiseError where a side would stay empty.
+
+    >>> documents = [Document(f"text {i}", "a.jsonl", i) for i in range(1000)]
+    >>> [len(side) for side in split_documents(documents, 0.05)]
+    [940, 60]
+    """
+    if not 0 < held_out < 1:
+        raise SamplewiseError(
+            "held_out", expected="a share between 0 and 1", got=held_out, remedy="0.05 holds out one document in 20."
+        )
+    sides: tuple[list[Document], list[Document]] = ([], [])
+    for document in documents:
+        sides[int.from_bytes(fingerprint(document.text)[:8]) < held_out * 2**64].append(document)
+    if not all(sides):
+        raise SamplewiseError(
+            "held_out", expected="a corpus with documents on both sides of the split",
+            got=f"{len(sides[0])} to train on and {len(sides[1])} held out at a share of {held_out}",
+            remedy="Give more documents (one record or one .txt file each), or another share.",
+        )  # fmt: skip
+    return sides

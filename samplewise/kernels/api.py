@@ -1,0 +1,127 @@
+"""The two functions of this package, with one signature for all backends."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from samplewise.kernels import autograd, reference, torch_backend
+from samplewise.kernels.inputs import Factor, Inputs, check_factors
+from samplewise.kernels.targets import Targets, find_targets
+from samplewise.types import SamplewiseError
+
+Backend = Literal["reference", "chunked", "torch"]
+
+
+class Objective(NamedTuple):
+    """What `objective` returns.
+
+    value: [] Σ u_i L_i, differentiable.
+    loss: [n] nats/token. tokens: [n] int64. factors: [n], the u_i used, 0 for samples without a predicted token.
+    """
+
+    value: Tensor
+    loss: Tensor
+    tokens: Tensor
+    factors: Tensor
+
+
+def sample_losses(
+    hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
+    softcap: float | None = None, scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked",
+    differentiable: bool = False, chunk_bytes: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The loss of every sample, and its number of predicted tokens, without logits.
+
+    hidden [B, T, D]: last hidden states. head [V, D], bias [V]: the output embedding.
+    labels [B, T]: unshifted, position t predicts labels[t + 1]; -100 is not predicted. `shifted`: t predicts labels[t].
+    segments [B, T]: each position's sample, 0..n-1 over the whole micro-batch, -1 for none. Without it, a row is a
+        sample. The target at a segment's first position is never predicted.
+    softcap, scale: logits are softcap·tanh((hidden·headᵀ + bias)·scale / softcap).
+    backend: "chunked" (ours), "torch" (torch core; no softcap; products in fp32), "reference" (holds the logits).
+    differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
+        Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
+    chunk_bytes: budget of one chunk's logits; None: 48 MiB on a CPU, 256 MiB elsewhere, never below 128 rows.
+
+    Returns (loss [n], nats/token, at least fp32; tokens [n], int64). A sample without a predicted token has loss 0
+    and 0 tokens. Losses that are not finite are returned as they are. Raises SamplewiseError on shapes that do not
+    fit, labels outside the vocabulary, and no predicted token at all.
+
+    >>> loss, tokens = sample_losses(torch.zeros(1, 3, 4), torch.zeros(8, 4), torch.tensor([[0, 1, -100]]))
+    >>> loss, tokens  # ln 8
+    (tensor([2.0794]), tensor([1]))
+    """
+    inputs = Inputs(hidden, head, labels, bias, segments, softcap, scale, shifted, chunk_bytes)
+    targets = _enter(inputs, backend)
+    if differentiable:
+        return _differentiable(inputs, targets, backend), targets.tokens
+    with torch.no_grad():
+        loss = autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
+    return (autograd.refuse_gradient(loss) if inputs.wants_gradient else loss), targets.tokens
+
+
+def objective(
+    hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
+    segments: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
+    backend: Backend = "chunked", chunk_bytes: int | None = None,
+) -> Objective:  # fmt: skip
+    """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
+
+    factors: the u_i, [n] of 0 or more; or a function `factor(loss [k], tokens [k], index [k]) -> [k]`, called with
+        complete samples that have at least one predicted token, possibly several times a micro-batch; index numbers
+        them within it. u is a constant to autograd. The other arguments are those of `sample_losses`.
+
+    Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
+    head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. A sample
+    longer than `chunk_bytes` beside others, with a function for factors, takes a second such buffer.
+    Under autocast a copy of the head in its dtype, as F.linear makes.
+    Returns Objective(value, loss, tokens, factors). A backward that reaches `loss` raises: take loss.detach() for numbers.
+    Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
+
+    >>> hidden, head = torch.zeros(2, 3, 4, requires_grad=True), torch.zeros(8, 4)
+    >>> labels = torch.tensor([[0, 1, 2], [0, 1, -100]])
+    >>> out = objective(hidden, head, labels, lambda loss, tokens, index: torch.exp(loss / 2))
+    >>> out.value.backward()
+    >>> out.factors
+    tensor([2.8284, 2.8284])
+    """
+    inputs = Inputs(hidden, head, labels, bias, segments, softcap, scale, shifted, chunk_bytes)
+    targets = _enter(inputs, backend)
+    if not callable(factors):
+        factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
+    if backend == "chunked":
+        value, loss, used = autograd.objective(inputs, targets, factors)
+    else:
+        graph = _differentiable(inputs, targets, backend)
+        loss = graph.detach()
+        used = _factors(loss, targets.tokens, factors)
+        value = torch.where(used == 0, 0, used * graph).sum()
+    loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
+    return Objective(value, loss, targets.tokens, used)
+
+
+def _enter(inputs: Inputs, backend: str) -> Targets:
+    if backend not in get_args(Backend):
+        raise SamplewiseError(
+            "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
+            remedy='"chunked" handles every case.',
+        )  # fmt: skip
+    inputs.check()
+    return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0])
+
+
+def _differentiable(inputs: Inputs, targets: Targets, backend: Backend) -> Tensor:
+    if backend == "reference":
+        return reference.losses(inputs)[0]
+    return torch_backend.losses(inputs, targets)[0] if backend == "torch" else autograd.sample_losses(inputs, targets)
+
+
+def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:
+    """[n] the factors of all samples at once, 0 where a sample has no token."""
+    index = (tokens > 0).nonzero().squeeze(1)
+    given = factors(loss[index], tokens[index], index) if callable(factors) else factors[index]
+    used = torch.zeros_like(loss)
+    used[index] = check_factors(given, tuple(index.shape), loss[index]).to(used)
+    return used

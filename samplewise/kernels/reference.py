@@ -1,0 +1,53 @@
+"""The oracle: logits, log-softmax, one mean a sample. Slow, large and obvious; the other backends must equal it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samplewise.kernels.inputs import Inputs
+
+
+def losses(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(loss [n] nats/token, tokens [n]) in fp32 or wider whatever the inputs' dtype, autocast or not.
+
+    >>> x = Inputs(torch.zeros(1, 3, 2), torch.zeros(5, 2), torch.tensor([[0, 1, 2]]))
+    >>> losses(x)
+    (tensor([1.6094]), tensor([2]))
+    """
+    log_p = torch.log_softmax(logits(inputs), dim=-1)
+    rows, length = inputs.labels.shape
+    kept: dict[int, list[Tensor]] = {}
+    for row in range(rows):
+        for t in range(length):
+            label, sample = _target(inputs, row, t)
+            terms = kept.setdefault(sample, [])
+            if label >= 0:
+                terms.append(-log_p[row, t, label])
+    count = rows if inputs.segments is None else int(inputs.segments.max()) + 1
+    terms = [kept.get(i, []) for i in range(count)]
+    mean = [torch.stack(x).mean() if x else log_p.new_zeros(()) for x in terms]
+    return torch.stack(mean), torch.tensor([len(x) for x in terms], device=log_p.device)
+
+
+def logits(inputs: Inputs) -> Tensor:
+    """[B, T, V] in fp32 or wider."""
+    wide = inputs.loss_dtype
+    with torch.autocast(inputs.hidden.device.type, enabled=False):
+        out = inputs.hidden.to(wide) @ inputs.head.to(wide).T
+    if inputs.bias is not None:
+        out = out + inputs.bias.to(wide)
+    out = out * inputs.scale
+    return out if inputs.softcap is None else inputs.softcap * torch.tanh(out / inputs.softcap)
+
+
+def _target(inputs: Inputs, row: int, t: int) -> tuple[int, int]:
+    """(label, sample) of a position; label -100 where nothing is predicted."""
+    length = inputs.labels.shape[1]
+    at = t if inputs.shifted else t + 1
+    label = int(inputs.labels[row, at]) if at < length else -100
+    if inputs.segments is None:
+        return label, row
+    sample = int(inputs.segments[row, t])
+    ends = t + 1 < length and int(inputs.segments[row, t + 1]) != sample
+    return (-100 if ends or sample < 0 else label), sample

@@ -1,0 +1,118 @@
+"""What every rule is made of: presence, order, and randomness that no split of the step can change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from samplewise.types import Rule, Samples, SamplewiseError, State
+
+
+def stateless() -> State:
+    """No memory."""
+    return {}
+
+
+def unchanged(samples: Samples, weights: Tensor, state: State) -> State:
+    """The same state after a step as before it."""
+    return state
+
+
+def make_rule(
+    expression: str,
+    body: Callable[[Tensor, Samples, State], Tensor],
+    *,
+    init: Callable[[], State] = stateless,
+    update: Callable[[Samples, Tensor, State], State] = unchanged,
+    factor: Callable[[Samples, State], Tensor] | None = None,
+    ready: Callable[[State], bool] = lambda state: True,
+    needs_loss: bool = True,
+) -> Rule:
+    """A rule whose `body` sees present samples only: a sample that enters with weight 0 does not exist for it.
+
+    So counts, shares, ranks and extrema are over samples of positive weight, no rule revives one, and
+    `chain(select, rule)` on N samples equals `rule` on the kept subset, whatever the body does.
+    """
+
+    @torch.no_grad()
+    def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        present = weights > 0
+        if bool(present.all()):
+            return body(weights, samples, state)
+        out = torch.zeros_like(weights)
+        if bool(present.any()):
+            out[present] = body(weights[present], samples.select(present), state)
+        return out
+
+    @torch.no_grad()
+    def update_present(samples: Samples, weights: Tensor, state: State) -> State:
+        present = weights > 0
+        return update(samples.select(present), weights[present], state) if bool(present.any()) else state
+
+    return Rule(expression, init, apply, update_present, factor, ready, needs_loss)
+
+
+def counting(state: State) -> State:
+    """The same state one step later, for rules whose only memory is the number of the step."""
+    return {**state, "step": int(state["step"]) + 1}
+
+
+def descending(samples: Samples) -> Tensor:
+    """[N] positions from the highest loss to the lowest; ties go to the smaller id first."""
+    by_id = torch.argsort(samples.id, stable=True)
+    return by_id[torch.argsort(samples.loss[by_id], descending=True, stable=True)]
+
+
+def share_of(share: float, n: int) -> int:
+    """⌊share·n⌋, with 1e-9 of slack so that 0.29 of 100 is 29 in floating point too."""
+    return math.floor(share * n + 1e-9)
+
+
+def least_n(share: float) -> int:
+    """The least number of samples of which `share` is at least one."""
+    return math.ceil(1 / share - 1e-9)
+
+
+def keep(weights: Tensor, index: Tensor) -> Tensor:
+    """The weights at `index` as they were, zero elsewhere."""
+    out = torch.zeros_like(weights)
+    out[index] = weights[index]
+    return out
+
+
+def check_share(name: str, share: float, *, zero: bool = False, one: bool = False) -> float:
+    """`share` as a float within (0, 1), the ends included where named."""
+    ok = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not (ok and (0 < share < 1 or (zero and share == 0) or (one and share == 1))):
+        interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+        raise SamplewiseError(name, expected=f"a share in {interval}", got=repr(share), remedy="Half is 0.5.")
+    return float(share)
+
+
+def uniforms(ids: Tensor, step: int, seed: int) -> Tensor:
+    """[N] float64 in [0, 1), a pure function of (seed, step, id): SplitMix64 (Steele et al., 2014) of the three.
+
+    int64 arithmetic wraps around as the algorithm wants; only the right shift needs its sign bits cleared.
+    """
+    key = ids.to(torch.int64)
+    for salt in (seed, step):
+        key = _mix(key ^ _mix(torch.full_like(key, _int64(0x9E3779B97F4A7C15 * (salt + 1)))))
+    return _shift_right(key, 11).to(torch.float64) * 2.0**-53
+
+
+def _int64(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift_right(x, 30)) * _int64(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right(x, 27)) * _int64(0x94D049BB133111EB)
+    return x ^ _shift_right(x, 31)

@@ -1,0 +1,173 @@
+"""Rules made of rules, and rules that reshape the weights of the rules before them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from samplewise.rules.base import check_share, make_rule
+from samplewise.rules.weighting import uniform
+from samplewise.types import Rule, Samples, SamplewiseError, State
+
+
+def chain(*rules: Rule) -> Rule:
+    """Apply rules one after the other: each sees only what those before it left in.
+
+    rules: at least one. The state of the k-th stands under the prefix "k.".
+
+    >>> import samplewise as sw
+    >>> rule = sw.chain(sw.band(drop_top=0.25), sw.ir_dro(r=1.0))
+    >>> [round(w, 3) for w in sw.weights(rule, [1.0, 2.0, 3.0, 9.0]).tolist()]
+    [0.36, 0.979, 2.661, 0.0]
+    """
+    for number, rule in enumerate(rules):
+        _check_rule(f"rules[{number}]", rule)
+    if not rules:
+        raise SamplewiseError(
+            "rules", expected="at least one rule", got="none", remedy="chain(uniform()) is the identity."
+        )
+    if len(rules) == 1:
+        return rules[0]
+
+    def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        for number, rule in enumerate(rules):
+            weights = rule.apply(weights, samples, _within(state, number))
+        return weights
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        new: State = {}
+        for number, rule in enumerate(rules):
+            old = _within(state, number)
+            new |= _under(number, rule.update(samples, weights, old))
+            weights = rule.apply(weights, samples, old)
+        return new
+
+    def init() -> State:
+        return {k: v for number, rule in enumerate(rules) for k, v in _under(number, rule.init()).items()}
+
+    def factor(samples: Samples, state: State) -> Tensor:
+        product = torch.ones_like(samples.loss)
+        for number, rule in enumerate(rules):
+            if rule.factor is not None:
+                product = product * rule.factor(samples, _within(state, number))
+        return product
+
+    return Rule(
+        f"chain({', '.join(rule.expression for rule in rules)})",
+        init,
+        apply,
+        update,
+        factor if all(rule.pointwise for rule in rules) else None,
+        lambda state: all(rule.ready(_within(state, number)) for number, rule in enumerate(rules)),
+        any(rule.needs_loss for rule in rules),
+    )
+
+
+def warmup(steps: int, rule: Rule) -> Rule:
+    """Uniform for the first `steps` steps, then `rule`, which learns its state from the first step on.
+
+    >>> import samplewise as sw
+    >>> sw.weights(sw.warmup(10, sw.ir_dro(r=1.0)), [1.0, 2.0]).tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise SamplewiseError("steps", expected="a whole number of steps", got=repr(steps), remedy="0 is no warm-up.")
+    _check_rule("rule", rule)
+    flat = uniform()
+
+    def now(state: State) -> Rule:
+        return flat if int(state["step"]) < steps else rule
+
+    def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        return now(state).apply(weights, samples, _within(state, "rule"))
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        learned = rule.update(samples, weights, _within(state, "rule"))
+        return {"step": int(state["step"]) + 1, **_under("rule", learned)}
+
+    def factor(samples: Samples, state: State) -> Tensor:
+        pointwise = now(state).factor
+        assert pointwise is not None, "ready() is asked first"
+        return pointwise(samples, _within(state, "rule"))
+
+    def ready(state: State) -> bool:
+        return now(state).pointwise and now(state).ready(_within(state, "rule"))
+
+    return Rule(
+        f"warmup({steps}, {rule.expression})",
+        lambda: {"step": 0, **_under("rule", rule.init())},
+        apply,
+        update,
+        factor,
+        ready,
+        rule.needs_loss,
+    )
+
+
+def clip_weights(max: float) -> Rule:
+    """No weight above `max` times the mean, also after normalisation.
+
+    max: in units of mean-1 weight over the samples present, at least 1. The rest is scaled up to keep the mean,
+    which may push others to the limit: the fixed point min(c·w, max) of mean 1 is solved exactly.
+
+    >>> import samplewise as sw
+    >>> rule = sw.chain(sw.ir_dro(r=1.0), sw.clip_weights(2.0))
+    >>> [round(w, 3) for w in sw.weights(rule, [1.0, 2.0, 3.0, 4.0]).tolist()]
+    [0.18, 0.489, 1.331, 2.0]
+    """
+    if isinstance(max, bool) or not isinstance(max, (int, float)) or not 1 <= max < math.inf:
+        raise SamplewiseError(
+            "max", expected="a finite limit of at least 1, in units of the mean weight", got=repr(max),
+            remedy="1 is uniform; 10 lets a sample count ten times.",
+        )  # fmt: skip
+    limit = float(max)
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        n = weights.numel()
+        ordered = torch.sort(weights / weights.max(), descending=True).values
+        tail = ordered.flip(0).cumsum(0).flip(0)  # tail[k]: the sum without the k largest
+        clipped = torch.arange(n, dtype=weights.dtype, device=weights.device)
+        scale = (n - clipped * limit) / tail  # c, if exactly k weights are clipped
+        fits = (scale * ordered <= limit) & (scale > 0)
+        if not bool(fits.any()):  # limit = 1: every weight is at it
+            return torch.ones_like(weights)
+        return (weights / weights.max() * scale[int(fits.to(torch.int8).argmax())]).clamp(max=limit)
+
+    return make_rule(f"clip_weights({limit})", body, needs_loss=False)
+
+
+def mix_uniform(share: float) -> Rule:
+    """A mixture with the uniform weights over the samples present: (1 − share)·p + share·uniform.
+
+    share: in [0, 1]. Bounds every weight from below by `share` of the mean, and so the ESS as well.
+
+    >>> import samplewise as sw
+    >>> rule = sw.chain(sw.top_k(0.5), sw.mix_uniform(0.5))  # what top_k left out stays out
+    >>> sw.weights(rule, [1.0, 2.0]).tolist()
+    [0.0, 2.0]
+    """
+    share = check_share("share", share, zero=True, one=True)
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        scaled = weights / weights.max()  # a sum of denormals would not divide
+        return (1 - share) * scaled / scaled.mean() + share
+
+    return make_rule(f"mix_uniform({share})", body, needs_loss=False)
+
+
+def _check_rule(name: str, rule: object) -> None:
+    if not isinstance(rule, Rule):
+        raise SamplewiseError(
+            name, expected="a Rule", got=repr(rule), remedy='For example ir_dro(r=1.0), or parse_rule("ir_dro(r=1.0)").'
+        )
+
+
+def _under(prefix: object, state: State) -> State:
+    return {f"{prefix}.{key}": value for key, value in state.items()}
+
+
+def _within(state: State, prefix: object) -> State:
+    start = f"{prefix}."
+    return {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}

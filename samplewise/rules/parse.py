@@ -1,0 +1,105 @@
+"""Rules from text: the same expressions as in Python, read with `ast` and never evaluated."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable
+
+from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
+from samplewise.rules.weighting import ir_dro, uniform
+from samplewise.types import Rule, SamplewiseError
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "uniform": uniform,
+    "ir_dro": ir_dro,
+    "mid_ranking": mid_ranking,
+    "band": band,
+    "top_k": top_k,
+    "random_keep": random_keep,
+    "clip_weights": clip_weights,
+    "mix_uniform": mix_uniform,
+    "chain": chain,
+    "warmup": warmup,
+}
+"""Every rule that text may name; a new rule needs a row here, one in the table of laws, one in the docs."""
+
+LONGEST = 10_000  # characters; a rule is a line, and deep nesting would exhaust the parser's stack
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule that `text` spells: calls of rule names with literal arguments, nothing else.
+
+    text: for example "chain(band(drop_top=0.1), ir_dro(r=1))"; what a rule prints as reads back as that rule.
+    Errors: SamplewiseError pointing at the column, with the nearest known name.
+
+    >>> parse_rule("chain(band(drop_top=0.1), ir_dro(r=1))")
+    chain(band(drop_top=0.1, drop_bottom=0.0), ir_dro(r=1.0))
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        got = repr(type(text).__name__) if not isinstance(text, str) else f"{len(text)} characters"
+        raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=_EXAMPLE)
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        return _rule(tree.body, text.strip())
+    except SyntaxError as error:
+        raise _error(text.strip(), (error.offset or 1) - 1, "a rule expression", error.msg, _EXAMPLE) from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        if isinstance(error, SamplewiseError):
+            raise
+        raise _error(text.strip(), 0, "a rule expression", str(error) or "too deep a nesting", _EXAMPLE) from None
+
+
+_EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
+
+
+def _rule(node: ast.expr, text: str) -> Rule:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        hint = f"Write {node.id}()." if isinstance(node, ast.Name) and node.id in RULES else _EXAMPLE
+        raise _error(text, node.col_offset, "a call of a rule", ast.unparse(node), hint)
+    name = node.func.id
+    if name not in RULES:
+        raise _error(text, node.col_offset, "the name of a rule", name, nearest(name, RULES))
+    known = inspect.signature(RULES[name]).parameters
+    arguments = [_argument(argument, text) for argument in node.args]
+    options: dict[str, object] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg not in known:
+            raise _error(
+                text, keyword.col_offset, f"an option of {name}", keyword.arg or "**", nearest(keyword.arg or "", known)
+            )
+        options[keyword.arg] = _argument(keyword.value, text)
+    try:
+        return RULES[name](*arguments, **options)
+    except TypeError as error:
+        usage = f"{name}{inspect.signature(RULES[name])}".replace("'", "")
+        raise _error(text, node.col_offset, f"arguments of {usage}", str(error), _EXAMPLE) from None
+    except SamplewiseError as error:
+        raise _error(text, node.col_offset, f"{error.argument} as {error.expected}", error.got, error.remedy) from None
+
+
+def _argument(node: ast.expr, text: str) -> object:
+    if isinstance(node, ast.Call):
+        return _rule(node, text)
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node, sign = node.operand, -1
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+        return sign * node.value
+    if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
+        return node.value
+    raise _error(text, node.col_offset, "a number, a text or a rule", ast.unparse(node), _EXAMPLE)
+
+
+def nearest(name: str, known: object) -> str:
+    """A remedy that names the nearest of the known names, or all of them."""
+    names = [str(each) for each in known]  # pyright: ignore[reportGeneralTypeIssues]
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
+
+
+def _error(text: str, column: int, expected: str, got: object, remedy: str) -> SamplewiseError:
+    pointer = f"\n  {text}\n  {' ' * column}^"
+    return SamplewiseError(f"rule, column {column + 1}", expected=expected, got=got, remedy=remedy + pointer)

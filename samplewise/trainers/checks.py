@@ -1,0 +1,160 @@
+"""What a Trainer may not be asked for together with weights: refused by name, before the first step."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from samplewise.losses import IGNORED
+from samplewise.rules import parse_rule
+from samplewise.trainers.identify import ID
+from samplewise.types import Rule, Samples, SamplewiseError, State
+
+logger = logging.getLogger("samplewise")
+
+
+def as_rule(rule: object) -> Rule:
+    """A rule, or its text. Errors: SamplewiseError on None or anything else."""
+    if isinstance(rule, str):
+        return parse_rule(rule)
+    if not isinstance(rule, Rule):
+        raise SamplewiseError(
+            "rule",
+            expected="a Rule or its text",
+            got=repr(rule),
+            remedy="uniform() weighs nothing; ir_dro(r=1.0) tilts.",
+        )
+    return rule
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Errors: SamplewiseError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise SamplewiseError(
+            name, expected=" or ".join(map(repr, choices)), got=repr(value), remedy="Take one of them."
+        )
+
+
+def refuse_options(trainer: Any, allowed_hosts: tuple[str, ...], loss_of: type) -> None:
+    """Errors: SamplewiseError naming the first option that weights cannot go together with."""
+    args = trainer.args
+    parallel = getattr(trainer.accelerator, "parallelism_config", None)
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    foreign = not loss_of.__module__.startswith(allowed_hosts)
+    no_loss = "The weighted loss takes its place: leave it out."
+    refused = [
+        ("label_smoothing_factor", args.label_smoothing_factor, "Sample losses are plain: set it to 0."),
+        ("compute_loss_func", trainer.compute_loss_func, no_loss),
+        (
+            f"{loss_of.__name__}.compute_loss",
+            foreign,
+            "It would not be called: move it to a callback.",
+        ),
+        ("use_liger_kernel", args.use_liger_kernel, "It returns no logits: set it to False."),
+        ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
+        ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
+        ("auto_find_batch_size", getattr(args, "auto_find_batch_size", False), "It changes the step: set it to False."),
+        ("torch_compile", args.torch_compile, "Not supported yet: set it to False."),
+        (
+            "parallelism_config",
+            _splits_sequence(parallel),
+            "A sample's tokens must be on one rank: no context parallelism.",
+        ),
+        (
+            "model",
+            _is_encoder_decoder(trainer.model) and "an encoder–decoder",
+            "Only causal language models are supported.",
+        ),
+    ]
+    for name, value, remedy in refused:
+        if value:
+            raise SamplewiseError(name, expected="it not to be used with weights", got=repr(value), remedy=remedy)
+
+
+def _steps_in_backward(optimizer: str) -> bool:
+    return optimizer in ("lomo", "adalomo") or optimizer.endswith("layerwise")
+
+
+def _splits_sequence(parallel: Any) -> str | None:
+    if parallel is not None and (getattr(parallel, "cp_enabled", False) or getattr(parallel, "sp_enabled", False)):
+        return "context or sequence parallelism"
+    return None
+
+
+def _is_encoder_decoder(model: Any) -> bool:
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def check_step_size(rule: Rule, configured: int, last: int | None) -> None:
+    """Try the rule on as many samples as a step has, and as the last, shorter step of an epoch has (None: unknown).
+
+    Errors: SamplewiseError, before any training, if the rule has no effect or nothing to keep there.
+    """
+    if configured == 1 and rule.needs_loss:
+        raise SamplewiseError(
+            "gradient_accumulation_steps, per_device_train_batch_size",
+            expected="a step of at least 2 samples", got="1 (the weight of a lone sample is the constant 1)",
+            remedy="Raise one of them; the rule works over the whole step.",
+        )  # fmt: skip
+    state = _try(rule, configured, rule.init())
+    if last:
+        try:
+            _try(rule, last, state)
+        except SamplewiseError as error:
+            raise SamplewiseError(
+                error.argument, expected=error.expected, got=f"{error.got} in the last step of each epoch",
+                remedy=f"{error.remedy} Or leave out {last} of the rows, so that every step is full.",
+            ) from None  # fmt: skip
+
+
+def _try(rule: Rule, n: int, state: State) -> State:
+    losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
+    samples = Samples(losses, torch.ones(n, dtype=torch.int64), torch.arange(n))
+    ones = torch.ones_like(losses)
+    rule.apply(ones, samples, state)
+    return rule.update(samples, ones, state)
+
+
+def check_collator(trainer: Any) -> None:
+    """Errors: SamplewiseError if the collator pads with a tokenizer that has no pad token."""
+    tokenizer = getattr(trainer.data_collator, "tokenizer", None)
+    if tokenizer is not None and getattr(tokenizer, "pad_token_id", 0) is None:
+        raise SamplewiseError(
+            "pad_token", expected="a tokenizer with a pad token", got="none",
+            remedy="tokenizer.pad_token = tokenizer.eos_token is the usual choice.",
+        )  # fmt: skip
+
+
+def check_batch(batch: dict[str, Any]) -> None:
+    """Errors: SamplewiseError if a training batch lacks labels or ids."""
+    if "labels" not in batch:
+        raise SamplewiseError(
+            "train_dataset", expected="batches with 'labels'", got=f"the keys {sorted(batch)}",
+            remedy="Add a labels column, or pass DataCollatorForLanguageModeling(tokenizer, mlm=False).",
+        )  # fmt: skip
+    if ID not in batch:
+        raise SamplewiseError(
+            "train_dataset", expected=f"batches with '{ID}'", got=f"the keys {sorted(batch)}",
+            remedy="In get_train_dataloader, build the DataLoader from self.train_dataset and self.data_collator.",
+        )  # fmt: skip
+    if len(batch[ID]) != len(batch["labels"]):
+        raise SamplewiseError(
+            "data_collator", expected=f"a row for each of {len(batch[ID])} samples", got=f"{len(batch['labels'])} rows",
+            remedy="This trainer takes padded batches; turn packing and padding-free off.",
+        )  # fmt: skip
+
+
+def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:
+    """Say that the collator took true end-of-text tokens for padding, as it does where both have one id."""
+    eos, pad = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "pad_token_id", None)
+    mask, ids = batch.get("attention_mask"), batch.get("input_ids")
+    if eos is None or eos != pad or mask is None or ids is None or mask.shape != batch["labels"].shape:
+        return
+    lost = int(((mask != 0) & (ids == eos) & (batch["labels"] == IGNORED)).sum())
+    if lost:
+        logger.warning(
+            "%d end-of-text tokens of the first micro-batch are not predicted: pad and end-of-text have one id, and the "
+            "collator masks by id. samplewise.data.PadCollator masks by attention.", lost
+        )  # fmt: skip

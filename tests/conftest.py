@@ -1,0 +1,22 @@
+"""Every test runs offline, on the CPU, with threads that sleep while they wait (two spinning ones slow a step 40-fold)."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def pytest_unconfigure(config):
+    """The last line: what was skipped, by reason."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    reasons: dict[str, int] = {}
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    listed = "; ".join(f"{count} × {reason.removeprefix('Skipped: ')}" for reason, count in sorted(reasons.items()))
+    print(f"skips by reason: {listed or 'none'}")

@@ -1,0 +1,150 @@
+"""What cannot go together with weights, and input that cannot be trained on: one exception that names it."""
+
+import pytest
+import tiny
+import torch
+import transformers
+from transformers import Trainer
+
+import samplewise as sw
+from samplewise.trainers import WeightedMixin, WeightedTrainer
+
+
+def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dataset=None, options=None, **arguments):
+    return cls(
+        model or tiny.model(), tiny.arguments(tmp_path, **arguments), train_dataset=dataset or tiny.Rows(24),
+        **{"data_collator": tiny.collate, "rule": rule, **(options or {})},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options"),
+    [
+        ("label_smoothing_factor", {"label_smoothing_factor": 0.1}, {}),
+        (
+            "compute_loss_func",
+            {},
+            {"compute_loss_func": lambda outputs, labels, num_items_in_batch: outputs["logits"].sum()},
+        ),
+        ("use_liger_kernel", {"use_liger_kernel": True}, {}),
+        ("optim", {"optim": "galore_adamw_layerwise", "optim_target_modules": ["mlp"]}, {}),
+        ("optim", {"optim": "lomo"}, {}),
+        ("auto_find_batch_size", {"auto_find_batch_size": True}, {}),
+        ("torch_compile", {"torch_compile": True}, {}),
+        ("rule", {}, {"rule": None}),
+        ("rule", {}, {"rule": 3}),
+        ("per", {}, {"per": "word"}),
+        ("normalize", {}, {"normalize": "batch"}),
+    ],
+)
+def test_refused_by_name(tmp_path, name, arguments, options, monkeypatch):
+    monkeypatch.setattr("transformers.trainer.is_liger_kernel_available", lambda *a: True, raising=False)
+    monkeypatch.setattr("transformers.training_args.is_liger_kernel_available", lambda *a: True, raising=False)
+    with pytest.raises(sw.SamplewiseError, match=rf"^{name}"):
+        trainer(tmp_path, options=options, **arguments)
+
+
+def test_data_parallel_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(sw.SamplewiseError, match="DataParallel"):
+        trainer(tmp_path)
+
+
+def test_a_loss_of_the_users_own_is_refused(tmp_path):
+    class Mine(Trainer):
+        def compute_loss(self, *args, **kwargs):
+            return super().compute_loss(*args, **kwargs)
+
+    with pytest.raises(sw.SamplewiseError, match=r"^Mine.compute_loss"):
+        trainer(tmp_path, cls=type("T", (WeightedMixin, Mine), {}))
+
+
+def test_an_encoder_decoder_is_refused(tmp_path):
+    config = transformers.T5Config(
+        vocab_size=37, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, decoder_start_token_id=0
+    )
+    with pytest.raises(sw.SamplewiseError, match=r"^model"):
+        trainer(tmp_path, transformers.T5ForConditionalGeneration(config))
+
+
+def test_a_step_of_one_sample_is_refused_but_a_last_one_of_one_is_fine(tmp_path):
+    one = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+    with pytest.raises(sw.SamplewiseError, match="constant 1"):
+        trainer(tmp_path, **one).train()
+    trainer(tmp_path, rule="uniform()", **one).train()
+    short = trainer(tmp_path, dataset=tiny.Rows(9), num_train_epochs=1, max_steps=-1)
+    short.train()
+    assert short.state.global_step == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "message"),
+    [
+        ("band(drop_top=0.1)", 24, "at least 10 samples.*got 8 samples"),
+        ("mid_ranking(0.1, 1)", 24, "at least 10 samples.*got 8 samples"),
+        ("top_k(0.25)", 27, "at least 4 samples.*got 3 samples in the last step of each epoch"),
+    ],
+)
+def test_shares_that_act_on_nothing_are_refused_before_training(tmp_path, rule, rows, message):
+    with pytest.raises(sw.SamplewiseError, match=message):
+        trainer(tmp_path, rule=rule, dataset=tiny.Rows(rows)).train()
+
+
+def test_a_rule_that_selects_nothing(tmp_path):
+    from samplewise.rules.base import make_rule
+
+    nothing = make_rule("nothing()", lambda weights, samples, state: torch.zeros_like(weights))
+    with pytest.raises(sw.SamplewiseError, match=r"at least one sample with a weight above 0.*nothing\(\)"):
+        trainer(tmp_path, rule=nothing).train()
+
+
+class WithoutLabels(tiny.Rows):
+    def __getitem__(self, index):
+        return {"input_ids": self.rows[index][:3]}
+
+
+class AllMasked(tiny.Rows):
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return {**row, "labels": torch.full_like(row["labels"], -100)}
+
+
+def test_data_that_cannot_be_trained_on(tmp_path):
+    with pytest.raises(sw.SamplewiseError, match=r"'labels'.*DataCollatorForLanguageModeling"):
+        trainer(
+            tmp_path, dataset=WithoutLabels(24), options={"data_collator": transformers.default_data_collator}
+        ).train()
+    for normalize in ("step", "micro"):
+        with pytest.raises(sw.SamplewiseError, match="at least one predicted token in a step"):
+            trainer(tmp_path, dataset=AllMasked(24), options={"normalize": normalize}).train()
+    with pytest.raises(sw.SamplewiseError, match="rows that are mappings"):
+        trainer(tmp_path, dataset=[torch.arange(4)] * 24).train()
+
+
+def tokenizer(**special):
+    from tokenizers import Tokenizer, models
+
+    vocabulary = {f"t{i}": i for i in range(tiny.VOCABULARY)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def test_a_missing_pad_token_is_named(tmp_path):
+    collator = transformers.DataCollatorForLanguageModeling(tokenizer(eos_token="t2"), mlm=False)
+    with pytest.raises(sw.SamplewiseError, match=r"^pad_token"):
+        trainer(tmp_path, options={"data_collator": collator}).train()
+
+
+class EndsWithEos(tiny.Rows):
+    def __getitem__(self, index):
+        return {"input_ids": [*self.rows[index].tolist(), 2], "attention_mask": [1] * (len(self.rows[index]) + 1)}
+
+
+def test_a_collator_that_masks_true_eos_as_padding_is_pointed_out(tmp_path, caplog):
+    words = tokenizer(eos_token="t2", pad_token="t2")
+    collator = transformers.DataCollatorForLanguageModeling(words, mlm=False)
+    weighted = trainer(
+        tmp_path, dataset=EndsWithEos(24), options={"data_collator": collator, "processing_class": words}
+    )
+    weighted.train()
+    assert "4 end-of-text tokens of the first micro-batch are not predicted" in caplog.text
