@@ -1,6 +1,6 @@
 """Body, head and loss, forward and backward: the plain step against the objective without logits.
 
-    python bench/kernel.py                      # both shapes, both dtypes: interleaved medians, as ratios to plain
+    python bench/kernel.py                      # interleaved medians as ratios to plain: elapsed (CPU time)
     python bench/kernel.py --memory             # peak memory above the body, every variant in a process of its own
 
 Llama shape of 6 layers, V 49,152, D 576 (SmolLM2-135M's width and vocabulary), tied embeddings, random weights.
@@ -49,27 +49,28 @@ def step(model, ids, variant: str, chunk_bytes: int | None) -> None:
         model(ids, samplewise=Request(ids, factors=factors, chunk_bytes=chunk_bytes)).value.backward()
 
 
-def seconds(model, ids, variant: str, bf16: bool, chunk_bytes: int | None) -> float:
+def seconds(model, ids, variant: str, bf16: bool, chunk_bytes: int | None) -> tuple[float, float]:
+    """(elapsed, CPU over all threads): where others use the machine too, only the second can be compared."""
     model.zero_grad(set_to_none=True)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         step(model, ids, variant, chunk_bytes)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - cpu
 
 
 def compare(shape: str, bf16: bool, rounds: int, chunk_bytes: int | None) -> None:
     model, ids = make_model(), torch.randint(49152, SHAPES[shape])
     variants = ["plain", "asked", "given", "body"]
-    taken: dict[str, list[float]] = {v: [] for v in variants}
+    taken: dict[str, list[tuple[float, float]]] = {v: [] for v in variants}
     with with_objective(model):
         for i in range(rounds + 1):
             for v in variants:
-                t = seconds(model, ids, v, bf16, chunk_bytes)
+                times = seconds(model, ids, v, bf16, chunk_bytes)
                 if i:
-                    taken[v].append(t)
-    plain = statistics.median(taken["plain"])
-    ratios = "  ".join(f"{v} {statistics.median(t for t in taken[v]) / plain:.3f}" for v in variants[1:])
-    print(f"{shape:>7} {'bf16' if bf16 else 'fp32'}  plain {plain * 1e3:6.0f} ms  {ratios}", flush=True)
+                    taken[v].append(times)
+    wall, cpu = ({v: statistics.median(t[k] for t in taken[v]) for v in variants} for k in (0, 1))
+    ratios = "  ".join(f"{v} {wall[v] / wall['plain']:.3f} ({cpu[v] / cpu['plain']:.3f})" for v in variants[1:])
+    print(f"{shape:>7} {'bf16' if bf16 else 'fp32'}  plain {wall['plain'] * 1e3:6.0f} ms  {ratios}", flush=True)
 
 
 def resident() -> int:
@@ -78,7 +79,7 @@ def resident() -> int:
 
 
 def peak(variant: str, shape: str, bf16: bool, chunk_bytes: int | None) -> float:
-    """MB above the model's own memory, at the highest of readings 1 ms apart, in a second step."""
+    """MB above the model's own memory, at the highest of readings 1 ms apart, over one step."""
     model, ids = make_model(), torch.randint(49152, SHAPES[shape])
     readings, done = [], threading.Event()
 
@@ -101,8 +102,8 @@ def memory(shape: str, bf16: bool, chunk_bytes: int | None) -> None:
     found = {}
     for v in ("body", "plain", "asked"):
         options = ["--one", v, "--shape", shape, *(["--bf16"] if bf16 else []), *_budget(chunk_bytes)]
-        runs = [subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)]
-        found[v] = min(float(r.stdout) for r in runs)
+        done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
+        found[v] = float(done.stdout)
     above = {v: found[v] - found["body"] for v in ("plain", "asked")}
     name = f"{shape:>7} {'bf16' if bf16 else 'fp32'}"
     print(f"{name}  above the body: plain {above['plain']:.0f} MB, objective {above['asked']:.0f} MB,"

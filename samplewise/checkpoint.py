@@ -27,7 +27,9 @@ def save_state(checkpoint: Path, state: State, facts: dict[str, Any]) -> None:
     folder = checkpoint / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).unlink(missing_ok=True)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items() if isinstance(value, Tensor)}
+    tensors = {
+        key: value.detach().cpu().clone().contiguous() for key, value in state.items() if isinstance(value, Tensor)
+    }
     numbers = {key: _encoded(value) for key, value in state.items() if not isinstance(value, Tensor)}
     if tensors:
         write_bytes(folder / TENSORS, save(tensors))
@@ -56,7 +58,7 @@ def load_state(checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
 
 def mark_complete(checkpoint: Path) -> None:
     """Write the marker: name, size and SHA-256 of every file of the checkpoint. To be called when all else is there."""
-    files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MARKER)
+    files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p != checkpoint / FOLDER / MARKER)
     entries = {str(p.relative_to(checkpoint)): {"size": p.stat().st_size, "sha256": _digest(p)} for p in files}
     write_bytes(checkpoint / FOLDER / MARKER, json.dumps(entries, indent=1).encode())
 
@@ -69,13 +71,28 @@ def check_complete(checkpoint: Path) -> None:
             "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint} without {FOLDER}/{MARKER}",
             remedy="It was being written when the run ended: resume from the one before it.",
         )  # fmt: skip
-    for name, entry in json.loads(marker.read_text()).items():
+    for name, entry in _entries(marker).items():
         path = checkpoint / name
         if not path.exists() or path.stat().st_size != entry["size"] or _digest(path) != entry["sha256"]:
             raise SamplewiseError(
                 "resume_from_checkpoint", expected="files as they were saved", got=f"a missing or changed {path}",
                 remedy="Resume from another checkpoint.",
             )  # fmt: skip
+
+
+def _entries(marker: Path) -> dict[str, dict[str, Any]]:
+    try:
+        entries = json.loads(marker.read_bytes())
+    except ValueError:
+        entries = None
+    if not isinstance(entries, dict) or not all(
+        isinstance(e, dict) and {"size", "sha256"} <= set(e) for e in entries.values()
+    ):
+        raise SamplewiseError(
+            "resume_from_checkpoint", expected="a marker as it was written", got=f"a damaged {marker}",
+            remedy="Resume from another checkpoint.",
+        )  # fmt: skip
+    return entries
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -62,7 +62,7 @@ class Result(NamedTuple):
     """A tuple, so that DDP and FSDP find its tensors.
 
     value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
-    aux: [] the model's own loss term with its coefficient (a router's load balancing), where it computes one; not in value.
+    aux: [] the model's own loss term times its coefficient (a router's load balancing), where it has one; not in value.
     """
 
     value: Tensor | None
@@ -107,7 +107,7 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
     with _quiet(model, found.weight.device):
         hidden = found.body(**inputs).last_hidden_state
         ours, _ = sample_losses(hidden, found.weight, labels, bias=found.bias, softcap=found.softcap, scale=found.scale)
-        logits = model(**inputs, use_cache=False).logits
+        logits = type(model).forward(model, **inputs, use_cache=False).logits  # not what wraps the instance: autocast
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         theirs = _losses_from_logits(logits, labels)
     worst = float(((ours - theirs).abs() / theirs.abs().clamp(min=1)).max())
@@ -115,7 +115,7 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if not worst <= limit:
         raise SamplewiseError(
             "model", expected=f"losses without logits within {limit} of those from logits",
-            got=f"{worst:.2g} for {type(_unwrapped(model)).__name__}, which does more after its body than its head, scale and cap",
+            got=f"{worst:.2g} for {type(_unwrapped(model)).__name__}: it does more than its head, scale and cap",
             remedy=REMEDY,
         )  # fmt: skip
 
@@ -124,8 +124,8 @@ def attach_objective(model: nn.Module) -> Callable[[], None]:
     """Let `model(**inputs, samplewise=Request(...))` return a `Result`; returns the function that takes it back.
 
     Only this instance's `forward` is wrapped: its signature, the state dict and calls without `samplewise` stay as they
-    are. It works inside the forward, so that DDP and FSDP see the pass; attach before wrapping in them. With PEFT attach
-    to the PEFT model: adapters live inside its body. `labels` among the inputs are ignored for those of the request.
+    are. It works inside the forward, so that DDP and FSDP see the pass; attach before wrapping in them. With PEFT,
+    attach to the PEFT model: adapters live inside its body. The request's labels count, not those among the inputs.
     """
     previous = model.__dict__.get("forward")
     state = {"on": True}
@@ -181,10 +181,10 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
         inputs.pop(name, None)
     outputs = head.body(*args, **inputs)
     hidden = outputs.last_hidden_state
-    options: dict[str, Any] = dict(
-        bias=head.bias, softcap=head.softcap, scale=head.scale, segments=request.segments, shifted=request.shifted,
-        backend=request.backend, chunk_bytes=request.chunk_bytes,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
+        "shifted": request.shifted, "backend": request.backend, "chunk_bytes": request.chunk_bytes,
+    }  # fmt: skip
     aux = _auxiliary(_unwrapped(model), outputs, inputs)
     if request.factors is not None:
         return Result(*objective(hidden, head.weight, request.labels, request.factors, **options), aux)
@@ -225,10 +225,10 @@ def _check_linear(name: str, head: nn.Module) -> None:
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
         found = "one with a forward of its own"
-    elif head._forward_hooks or head._forward_pre_hooks:
-        found = "one with forward hooks, which would not run"
     elif hasattr(weight, "full_tensor"):
         found = "one sharded on its own; shard it with the root module and call the model, not its parts"
+    elif head._forward_hooks or head._forward_pre_hooks:
+        found = "one with forward hooks, which would not run"
     if found is not None:
         raise SamplewiseError(
             "model", expected="a plain nn.Linear as output embedding", got=f"{type(head).__name__} in {name}: {found}",

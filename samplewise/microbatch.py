@@ -20,8 +20,33 @@ from samplewise.types import SamplewiseError
 
 Batch = dict[str, Tensor]
 
+ID = "sample_id"  # [B] int64
+MASS = "samplewise_mass"  # [B] fp64: what a sample counts before it is weighed
+COEFFICIENT = "samplewise_coefficient"  # [B] fp64: what its loss counts in the step, once that is known
+LAST = "samplewise_last"  # on the step's last micro-batch
+OURS = frozenset({ID, MASS, COEFFICIENT, LAST})
+"""Keys of a micro-batch that the model never sees."""
+
 FILL = {"labels": IGNORED, "shift_labels": IGNORED}
 """What a padded position holds; 0 for every other key: the attention mask decides, not the id of the token."""
+
+
+def without_padding_as_context(batch: Batch) -> Batch:
+    """A left-padded micro-batch whose rows do not depend on how far they are padded; any other one as it is.
+
+    The first token of a padded row would be predicted from padding: its label becomes −100, as a row's first token
+    has no prediction elsewhere. Positions count from that token, for models with absolute ones.
+    """
+    mask, labels = batch.get("attention_mask"), batch["labels"]
+    if mask is None or mask.shape != labels.shape or bool((mask[:, 0] != 0).all()):
+        return batch
+    seen = (mask != 0).cumsum(1)
+    first = (mask != 0) & (seen == 1)
+    first[:, 0] = False
+    if not bool(first.any()):
+        return batch  # only rows that are all padding
+    masked = labels.masked_fill(first, IGNORED)
+    return {"position_ids": (seen - 1).clamp(min=0), **batch, "labels": masked}
 
 
 @dataclass(frozen=True)
@@ -53,7 +78,7 @@ def rows(batch: Mapping[str, Tensor]) -> list[Row]:
     position = torch.arange(width, device=used.device)
     start = torch.where(used, position, width).amin(1).tolist() if width else [0] * count
     stop = (torch.where(used, position, -1).amax(1) + 1).tolist() if width else [0] * count
-    left = any(begin > 0 for begin in start)
+    left = any(0 < begin < end for begin, end in zip(start, stop, strict=True))
     by_position = {k for k, v in batch.items() if v.dim() >= 2 and v.shape[1] == width}
     return [
         Row(
@@ -70,6 +95,11 @@ def collate(given: Sequence[Row]) -> Batch:
     """One micro-batch of these rows, padded to the longest on the side they came padded on."""
     width = max(row.length for row in given)
     left = any(row.left for row in given)
+    if odd := {key for row in given for key in set(row.sequence) ^ set(given[0].sequence)}:
+        raise SamplewiseError(
+            min(odd), expected="a value for each position in every micro-batch, or in none", got="some of each",
+            remedy="Its second dimension happens to be a batch's width: give it another shape, or drop it.",
+        )  # fmt: skip
     batch = {key: torch.stack([row.other[key] for row in given]) for key in given[0].other}
     for key in given[0].sequence:
         padded = [_pad(row.sequence[key], width - row.length, FILL.get(key, 0), left) for row in given]
@@ -77,17 +107,26 @@ def collate(given: Sequence[Row]) -> Batch:
     return batch
 
 
-def deal(given: Sequence[Row], coefficient: str, size: int, count: int) -> list[Batch]:
+def deal(given: Sequence[Row], size: int, count: int) -> list[Batch]:
     """The rows of positive coefficient in `count` micro-batches whose sizes differ by one at most.
 
-    coefficient: the key of a row's coefficient. size: rows that fit into a micro-batch. count: how many micro-batches
+    size: rows that fit into a micro-batch. count: how many micro-batches
     the rank with the most rows needs; every rank must make as many calls, so one short of rows runs blank ones.
     """
-    kept = sorted((row for row in given if float(row.other[coefficient]) > 0), key=lambda row: row.length)
+    kept = sorted((row for row in given if float(row.other[COEFFICIENT]) > 0), key=lambda row: row.length)
     count = max(count, math.ceil(len(kept) / size), 1)
     kept += [_blank(given[0])] * (count - len(kept))
     bounds = [round(k * len(kept) / count) for k in range(count + 1)]
     return [collate(kept[a:b]) for a, b in pairwise(bounds)]
+
+
+def without_empty_rows(batch: Batch) -> Batch:
+    """The micro-batch without rows that predict nothing; one of blank rows if none does."""
+    predicts = (batch["labels"][:, 1:] != IGNORED).any(1).tolist()
+    if all(predicts):
+        return batch
+    given = rows(batch)
+    return collate([row for row, kept in zip(given, predicts, strict=True) if kept] or [_blank(given[0])])
 
 
 def _blank(row: Row) -> Row:

@@ -104,7 +104,8 @@ def _normalised(rule: Rule, samples: Samples, state: State) -> Tensor:
     raw = rule.apply(torch.ones_like(samples.loss), samples, state)
     if raw.shape != samples.loss.shape or not bool(torch.isfinite(raw).all()) or bool((raw < 0).any()):
         raise SamplewiseError(
-            "rule", expected=f"{len(samples)} finite weights of at least 0", got=f"{raw.tolist()[:8]} … from {rule}",
+            "rule", expected=f"{len(samples)} finite weights of at least 0",
+            got=f"{raw.flatten()[:8].tolist()} … from {rule}",
             remedy="Mend the rule: weights in, weights out.",
         )  # fmt: skip
     largest = raw.max()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +84,7 @@ class Rule:
 
 def as_samples(losses: object, tokens: object = None, ids: object = None) -> Samples:
     """Samples from plain sequences or tensors; ids default to positions, tokens to 1."""
-    loss = torch.as_tensor(losses)
+    loss = losses if isinstance(losses, Tensor) else torch.as_tensor(np.asarray(losses, dtype=np.float64))
     loss = (loss if loss.is_floating_point() else loss.to(torch.float64)).detach()
     if loss.dtype in (torch.float16, torch.bfloat16):
         loss = loss.float()

@@ -1,4 +1,4 @@
-"""Every test runs offline, on the CPU, with threads that sleep while they wait (two spinning ones slow a step 40-fold)."""
+"""Tests run offline, on the CPU, with threads that sleep while they wait (two spinning ones slow a step 40-fold)."""
 
 import os
 

@@ -22,7 +22,7 @@ from samplewise.types import SamplewiseError, State
 
 STATES: dict[str, State] = {
     "empty": {},
-    "numbers": {"step": 3, "0.step": 2**62, "shift": 0.1 + 0.2, "tiny": 5e-324, "huge": 1.7976931348623157e308, "zero": -0.0},
+    "numbers": {"step": 3, "0.step": 2**62, "shift": 0.1 + 0.2, "tiny": 5e-324, "huge": 1.797e308, "zero": -0.0},
     "not finite": {"nan": math.nan, "up": math.inf, "down": -math.inf},
     "tensors": {
         "window": torch.tensor([1.0, math.nan, math.inf, -0.0], dtype=torch.float64),

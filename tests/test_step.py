@@ -77,6 +77,7 @@ def test_uniform_per_token_is_the_mean_over_all_tokens():
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e300])
 def test_a_common_factor_of_the_rule_is_nothing(scale):
     """Nor does a sum of huge or tiny weights overflow or vanish."""
+
     def scaled_tilt(weights: Tensor, samples: Samples, state: object) -> Tensor:
         return torch.exp(samples.loss - 3) * scale
 
@@ -124,6 +125,7 @@ def test_a_plan_per_micro_batch_is_another_estimator():
 
 def with_extra(samples: Samples, loss: float, tokens: int, at: int, name: int = 10_000) -> Samples:
     """One sample more, in the midst of the others."""
+
     def put(values: Tensor, value: float) -> Tensor:
         return torch.cat([values[:at], torch.tensor([value], dtype=values.dtype), values[at:]])
 
@@ -153,7 +155,7 @@ def test_too_many_non_finite_losses_are_an_error():
     with pytest.raises(SamplewiseError, match=r"^loss: expected at most 1\.000%.*got 2 of 101, ids \[10000, 20000\]"):
         plan(sw.ir_dro(), two)
     assert len(plan(sw.ir_dro(), two, max_nonfinite=0.02).nonfinite) == 2
-    with pytest.raises(SamplewiseError, match="^loss: "):
+    with pytest.raises(SamplewiseError, match=r"^loss: "):
         plan(sw.ir_dro(), as_samples([math.nan, math.nan]))
 
 
@@ -176,9 +178,9 @@ def test_a_sample_without_a_token_is_no_sample(rule, loss):
 
 
 def test_a_step_without_any_token_is_an_error():
-    with pytest.raises(SamplewiseError, match="^labels: expected at least one predicted token"):
+    with pytest.raises(SamplewiseError, match=r"^labels: expected at least one predicted token"):
         plan(sw.uniform(), as_samples([1.0, 2.0], [0, 0]))
-    with pytest.raises(SamplewiseError, match="^labels: "):
+    with pytest.raises(SamplewiseError, match=r"^labels: "):
         plan(sw.uniform(), as_samples([]))
 
 

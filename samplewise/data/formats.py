@@ -25,7 +25,7 @@ from samplewise.data.records import (
     missing_extra,
     no_object,
     too_long,
-)  # fmt: skip
+)
 from samplewise.types import SamplewiseError
 
 Read = Callable[[BinaryIO, str], Iterator[tuple[int | None, Record]]]

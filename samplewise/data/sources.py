@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from samplewise.data.formats import COMPRESSED, FORMATS, Problem, Record, format_of, missing_extra
 from samplewise.types import SamplewiseError
@@ -65,20 +66,25 @@ def load_rows(name: str, config: str | None, split: str, streaming: bool) -> Ite
         import datasets
     except ImportError:
         raise missing_extra("datasets", "hf", name) from None
-    source = "/".join(part for part in (name, config, split) if part)
     try:
         rows = datasets.load_dataset(name, config, split=split, streaming=streaming)
-        for row, record in enumerate(rows):
-            yield source, row, None, record  # type: ignore[misc]
     except Exception as error:  # the hub's client raises errors of many libraries
-        raise SamplewiseError(
-            name, expected="a file or folder here, or a dataset that the hub gives", got=_first_line(error),
-            remedy="Check the name, config and split and the network, or download the files and give their path.",
-        ) from error  # fmt: skip
+        raise _unreachable(name, error) from error
+    return _rows(rows, name, "/".join(part for part in (name, config, split) if part))
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+def _rows(rows: Any, name: str, source: str) -> Iterator[tuple[str, int, None, Record]]:
+    try:
+        for row, record in enumerate(rows):
+            yield source, row, None, record
+    except Exception as error:  # a stream meets the network here
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> SamplewiseError:
+    got = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    remedy = "Check the name, config and split and the network, or download the files and give their path."
+    return SamplewiseError(name, expected="a file or folder here, or a dataset on the hub", got=got, remedy=remedy)
 
 
 def _named(files: list[Path], root: Path) -> list[tuple[str, Path | Problem]]:

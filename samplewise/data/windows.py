@@ -18,6 +18,7 @@ import numpy as np
 
 from samplewise.data.ids import document_id, window_id
 from samplewise.data.read import Document
+from samplewise.data.tokens import tokenise
 from samplewise.types import SamplewiseError
 
 
@@ -94,6 +95,8 @@ def cut_windows(
 ) -> Iterator[Window]:
     """The windows of documents, in order, tokenised 32 documents at a time.
 
+    A special token that a text spells out (</s>) becomes that token, as everywhere in transformers.
+
     max_length: ids of a window at most, the context token included. context: the model's length, which bounds it.
     min_tokens: predicted tokens of a window at least. Where a document's last window has fewer, it and the one before
         are evened out; where that would make both too short, or it is the only one, it is left out and counted.
@@ -134,12 +137,11 @@ def cut_windows(
 def _windows(
     documents: Iterator[Document], tokenizer: Any, most: int, least: int, report: WindowReport
 ) -> Iterator[Window]:
-    first = [] if report.prefix.id is None else [report.prefix.id]
+    first = np.array([] if report.prefix.id is None else [report.prefix.id], np.int32)
     while batch := list(islice(documents, 32)):
-        tokens, starts = _tokenise([d.text for d in batch], tokenizer)
-        for document, ids, start in zip(batch, tokens, starts, strict=True):
-            start = start if first else start[1:]
-            yield from _cut(document, np.array(first + ids, np.int32), start, most, least, report)
+        for document, (ids, start) in zip(batch, tokenise([d.text for d in batch], tokenizer), strict=True):
+            start = start if len(first) else start[1:]
+            yield from _cut(document, np.concatenate([first, ids]), start, most, least, report)
 
 
 def _cut(
@@ -175,23 +177,3 @@ def _edges(count: int, most: int, least: int) -> list[int]:
         return edges[:-1]
     edges[-2] = count - both // 2
     return edges
-
-
-def _tokenise(texts: list[str], tokenizer: Any) -> tuple[list[list[int]], list[np.ndarray]]:
-    """Each text's n ids, without special tokens, and n + 1 characters: where each token starts, and the end."""
-    exact = getattr(tokenizer, "is_fast", False)
-    found = tokenizer(
-        texts, add_special_tokens=False, truncation=False, padding=False, return_attention_mask=False,
-        return_offsets_mapping=exact, verbose=False,
-    )  # fmt: skip
-    ids = found["input_ids"]
-    if exact:
-        starts = [
-            np.array([a for a, _ in own] + [len(t)]) for own, t in zip(found["offset_mapping"], texts, strict=True)
-        ]
-    else:  # tokenizers in Python know no offsets: the characters are shared out evenly
-        starts = [np.linspace(0, len(t), len(own) + 1, dtype=np.int64) for own, t in zip(ids, texts, strict=True)]
-    for start in starts:
-        start[0] = 0  # what a tokenizer strips at the start still belongs to the first token
-        np.maximum.accumulate(start, out=start)
-    return ids, starts

@@ -43,7 +43,7 @@ def sample_losses(
     backend: "chunked" (ours), "torch" (torch core; no softcap; products in fp32), "reference" (holds the logits).
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
-    chunk_bytes: budget of one chunk's logits; None: 48 MiB on a CPU, 256 MiB elsewhere, never below 128 rows.
+    chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
 
     Returns (loss [n], nats/token, at least fp32; tokens [n], int64). A sample without a predicted token has loss 0
     and 0 tokens. Losses that are not finite are returned as they are. Raises SamplewiseError on shapes that do not
@@ -74,10 +74,11 @@ def objective(
         them within it. u is a constant to autograd. The other arguments are those of `sample_losses`.
 
     Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
-    head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. A sample
-    longer than `chunk_bytes` beside others, with a function for factors, takes a second such buffer.
+    head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. With a
+    function for factors, a sample longer than the chunk beside others takes a second such buffer, or a larger chunk
+    where that is less and `chunk_bytes` is not given.
     Under autocast a copy of the head in its dtype, as F.linear makes.
-    Returns Objective(value, loss, tokens, factors). A backward that reaches `loss` raises: take loss.detach() for numbers.
+    Returns Objective(value, loss, tokens, factors). A backward that reaches `loss` raises: take loss.detach().
     Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
 
     >>> hidden, head = torch.zeros(2, 3, 4, requires_grad=True), torch.zeros(8, 4)

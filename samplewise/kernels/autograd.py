@@ -1,4 +1,4 @@
-"""The chunked backend as autograd sees it: the objective, the losses by themselves, and losses that refuse a gradient."""
+"""The chunked backend as autograd sees it: the objective, the losses alone, and losses that refuse a gradient."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def sample_losses(inputs: Inputs, targets: Targets) -> Tensor:
 
 def scored(inputs: Inputs, targets: Targets) -> Tensor:
     """[n] losses without a gradient: one product."""
+    dtype = matmul_dtype(inputs)
     with torch.autocast(inputs.hidden.device.type, enabled=False):
-        work = Work(inputs, targets, Wanted(False, False, False), matmul_dtype(inputs))
+        work = Work(inputs, targets, Wanted(False, False, False), dtype)
         known(work, None)
         return work.sample_losses()
 
@@ -54,7 +55,7 @@ class _Objective(Function):
                 factors: Tensor | Factor) -> Outcome:  # fmt: skip
         dtype = matmul_dtype(inputs)
         with torch.autocast(hidden.device.type, enabled=False):
-            work = Work(inputs, targets, Wanted(*ctx.needs_input_grad[:3]), dtype)
+            work = Work(inputs, targets, Wanted(*ctx.needs_input_grad[:3]), dtype, whole=callable(factors))
             if callable(factors):
                 used = asked(work, factors)
             else:
@@ -62,7 +63,7 @@ class _Objective(Function):
                 known(work, used if work.wanted else None)
             loss = work.sample_losses()
             ctx.parts = (work.hidden, *work.gradient.finish())
-        ctx.like = (hidden, head, bias)
+        ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
         ctx.mark_non_differentiable(loss, used)
         return torch.where(used == 0, 0, used * loss).sum(), loss, used
 
@@ -83,7 +84,9 @@ class _Objective(Function):
 
 class _SampleLosses(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, inputs: Inputs, targets: Targets) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, inputs: Inputs, targets: Targets
+    ) -> Tensor:
         ctx.save_for_backward(hidden, head, bias)
         ctx.inputs, ctx.targets, ctx.dtype = inputs, targets, matmul_dtype(inputs)
         return scored(inputs, targets)
@@ -116,17 +119,17 @@ class _Refused(Function):
         return None, None
 
 
-def _deliver(part: Tensor | None, upstream: Tensor, like: Tensor, kept: bool) -> Tensor | None:
-    """upstream·part in the dtype and shape of `like`; the buffer itself where nobody will ask for it again."""
+def _deliver(part: Tensor | None, upstream: Tensor, like: tuple[torch.Size, torch.dtype], kept: bool) -> Tensor | None:
+    """upstream·part in the shape and dtype of its input; the buffer itself where nobody will ask for it again."""
     if part is None:
         return None
-    scaled = part * upstream.to(part.dtype) if kept else part.mul_(upstream)
-    return scaled.view(like.shape).to(like.dtype)
+    scaled = part * upstream if kept else part.mul_(upstream)
+    return scaled.view(like[0]).to(like[1])
 
 
 def _graph_is_kept() -> bool:
     """Whether this backward retains the graph. Private in torch; where it is missing, a copy is made instead."""
-    query = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    query = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", None)
     return query is None or query()
 
 

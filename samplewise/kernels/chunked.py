@@ -13,7 +13,7 @@ from torch import Tensor
 
 from samplewise.kernels.gradients import HeadGradient
 from samplewise.kernels.inputs import Factor, Inputs, check_factors
-from samplewise.kernels.plan import Group, cut, group_samples, rows_per_chunk
+from samplewise.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
 from samplewise.kernels.residual import Head, residual_
 from samplewise.kernels.targets import Targets
 
@@ -33,13 +33,18 @@ class Wanted:
 class Work:
     """One micro-batch on its way through the head: the buffers, and what has gathered so far."""
 
-    def __init__(self, inputs: Inputs, targets: Targets, wanted: Wanted, dtype: torch.dtype) -> None:
+    def __init__(
+        self, inputs: Inputs, targets: Targets, wanted: Wanted, dtype: torch.dtype, *, whole: bool = False
+    ) -> None:
         wide = inputs.loss_dtype
         bias = None if inputs.bias is None else (inputs.bias.detach().to(wide) * inputs.scale).to(dtype)
         self.head = Head(inputs.head.detach().to(dtype), bias, inputs.softcap, inputs.scale, wide)
         self.source = inputs.hidden.detach().reshape(-1, inputs.hidden.shape[2])
         self.targets, self.wanted = targets, wanted
         self.rows = rows_per_chunk(inputs.chunk_bytes, len(self.head.weight), dtype, self.source.device)
+        if whole and wanted.head and inputs.chunk_bytes is None:  # a budget that was given is kept
+            buffer = self.head.weight.numel() * wide.itemsize
+            self.rows = widen(self.rows, targets.tokens, len(self.head.weight) * dtype.itemsize, buffer)
         size = (min(self.rows, len(targets)), len(self.head.weight))
         self.logits = torch.empty(size, dtype=dtype, device=self.source.device)
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
@@ -51,14 +56,13 @@ class Work:
         return HeadGradient(self.head, self.wanted.head, self.wanted.bias)
 
     def score(self, start: int, end: int, gradient: bool) -> tuple[Tensor, Tensor]:
-        """Token losses of positions start..end-1; returns (residual [c, V], hidden [c, D] as it entered the head)."""
+        """Token losses of positions start..end-1; returns (residual [c, V], hidden·scale [c, D], not yet rounded)."""
         hidden = self.source[self.targets.position[start:end]]
         if self.head.scale != 1:
             hidden = hidden.to(self.head.wide) * self.head.scale
-        hidden = hidden.to(self.head.weight.dtype)
-        logits = self.head.logits(hidden, out=self.logits[: end - start])
-        label = self.targets.label[start:end]
-        self.token_loss[start:end] = residual_(self.head, hidden, logits, label, gradient)
+        rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[start:end]
+        logits = self.head.logits(rounded, out=self.logits[: end - start])
+        self.token_loss[start:end] = residual_(self.head, rounded, logits, label, gradient)
         return logits, hidden
 
     def spread(self, start: int, end: int, chunk: tuple[Tensor, Tensor], weight: Tensor, into: HeadGradient) -> None:
@@ -92,7 +96,9 @@ def known(work: Work, factors: Tensor | None) -> None:
     targets = work.targets
     weight = None if factors is None else (factors.to(work.head.wide) / targets.tokens.clamp(min=1))[targets.sample]
     trained = 0 if weight is None else int((weight != 0).sum())
-    if weight is not None and trained < len(targets):  # those of factor 0 last, in chunks of one product instead of three
+    if weight is not None and trained < len(
+        targets
+    ):  # those of factor 0 last, in chunks of one product instead of three
         order = (weight == 0).to(torch.int8).argsort(stable=True)
         work.targets, weight = targets.reorder(order), weight[order]
     for start, end in cut(0, trained, work.rows):
@@ -132,7 +138,8 @@ def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None
     """A sample of several chunks: its factor is known after the last, so its gradient gathers with factor 1 until then.
 
     In the micro-batch's own buffer while that is empty (one long row is the normal case), else in a second one of the
-    head's size.
+    head's size. Measured on 4 rows of 1,024 in chunks of 512, V 49,152, D 576, bf16, CPU time to known factors:
+    second buffer 1.03, scoring such samples first 1.32.
     """
     first = work.gradient.empty
     into = work.gradient if first or not work.wanted else work.new_gradient()

@@ -20,15 +20,22 @@ class HeadGradient:
         self.bias = torch.zeros(head.weight.shape[0], dtype=head.wide, device=head.weight.device) if bias else None
 
     def add(self, residual: Tensor, hidden: Tensor, coefficient: Tensor) -> None:
-        """residual [c, V] of this head, hidden [c, D] as it entered the head, coefficient [c] of its tokens."""
-        size = _size(coefficient, self.head.weight.dtype)
-        row = coefficient / size
+        """residual [c, V] of this head, hidden·scale [c, D], coefficient [c] of its tokens.
+
+        The coefficient goes into hidden, of D columns, not into the residual, of V; both are rounded once, together.
+        """
         if self.weight is not None:
-            weighted = (hidden.to(self.head.wide) * row[:, None]).to(residual.dtype)
+            size = _size(coefficient, residual.dtype)
+            weighted = (hidden.to(self.head.wide) * (coefficient / size)[:, None]).to(residual.dtype)
             self._add_weight(self.weight, residual, weighted, size / self.head.gain)
         if self.bias is not None:
-            self.bias.add_(residual.t().mv(row.to(residual.dtype)).to(self.head.wide) * (size * self.head.scale / self.head.gain))
+            self._add_bias(self.bias, residual, coefficient * (self.head.scale / self.head.gain))
         self.empty = False
+
+    def _add_bias(self, out: Tensor, residual: Tensor, coefficient: Tensor) -> None:
+        step = max(1, block_bytes(out.device) // (len(residual) * out.dtype.itemsize))
+        for i in range(0, len(out), step):
+            out[i : i + step] += coefficient @ residual[:, i : i + step].to(out.dtype)
 
     def _add_weight(self, out: Tensor, residual: Tensor, weighted: Tensor, size: Tensor | float) -> None:
         if residual.dtype == out.dtype:
@@ -63,7 +70,7 @@ class HeadGradient:
 
 
 def _size(coefficient: Tensor, dtype: torch.dtype) -> Tensor | float:
-    """What to divide coefficients by before a product in `dtype`: only fp16 needs it, which neither holds 1e-8 nor 1e5."""
+    """What to divide coefficients by before a product in `dtype`: only fp16, which holds neither 1e-8 nor 1e5."""
     if dtype != torch.float16:
         return 1.0
     total = coefficient.abs().sum()

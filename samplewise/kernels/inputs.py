@@ -77,17 +77,20 @@ def _check_integers(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def check_factors(factors: Tensor, shape: tuple[int, ...], loss: Tensor | None = None) -> Tensor:
     """`factors` as at least fp32 without history; NaN is allowed only where the sample's own loss is not finite."""
-    factors = torch.as_tensor(factors).detach()
+    factors = torch.as_tensor(factors, device=None if loss is None else loss.device).detach()
     if tuple(factors.shape) != shape:
         raise SamplewiseError(
             "factors", expected=f"shape {shape}, one a sample", got=tuple(factors.shape),
             remedy="Samples are the rows of hidden, or the segments 0..max(segments).",
         )  # fmt: skip
-    wide = factors.to(torch.promote_types(factors.dtype, torch.float32) if factors.is_floating_point() else torch.float32)
+    wide = factors.to(
+        torch.promote_types(factors.dtype, torch.float32) if factors.is_floating_point() else torch.float32
+    )
     bad = ~(wide >= 0) if loss is None else ~(wide >= 0) & loss.isfinite()
     if bool(bad.any()):
         raise SamplewiseError(
-            "factors", expected="numbers of 0 or more", got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",
+            "factors", expected="numbers of 0 or more",
+            got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",
             remedy="A factor is an unnormalised weight; leave a sample out with 0.",
         )  # fmt: skip
     return wide

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from samplewise.types import SamplewiseError
 
-# Measured on 2 cores at V 49,152, D 576, 1,016 positions (see bench/kernel.py): 256 fp32 rows or 512 bf16 rows are as fast
-# as one chunk; a quarter of that costs 25% in fp32 and 60% in bf16, since the head's gradient is then read and written four times as often.
-CPU_BYTES = 48 * 2**20
+# On 2 cores, V 49,152, D 576, CPU time of whole steps of a 6-layer model to plain (body, head and loss), rows a chunk:
+#            128   256   512   1,024          The smaller the chunk, the more often the head is read and its gradient
+# 8x128 fp32       .897  .863                 rewritten; the larger, the more memory: 512 rows in fp32 are 96 MiB. The
+# 8x128 bf16       .894  .868  .881           three products alone, bf16, ms: 679, 525, 479, 457.
+# 1x4096 fp32     1.010  .921
+# 1x4096 bf16            .838  .880
+CPU_ROWS, CPU_BYTES = 512, 96 * 2**20
 # On accelerators not measured: large enough that launches do not count, small beside the logits of any training batch.
 ACCELERATOR_BYTES = 256 * 2**20
-# With a vocabulary of 262,144 the budget is 48 fp32 rows, too flat for a matrix product: below 128 rows it stops shrinking.
+# With a vocabulary of 262,144 either budget holds 96 or 256 fp32 rows; below this a product is too flat to be fast.
 LEAST_ROWS = 128
 
 
@@ -30,16 +36,27 @@ class Group:
 
 
 def rows_per_chunk(chunk_bytes: int | None, vocabulary: int, dtype: torch.dtype, device: torch.device) -> int:
-    """How many rows of logits fit `chunk_bytes`; None is this device's default, but at least 128 rows."""
+    """How many rows of logits fit `chunk_bytes`; None is this device's default."""
     size = vocabulary * dtype.itemsize
     if chunk_bytes is None:
-        return max(LEAST_ROWS, (CPU_BYTES if device.type == "cpu" else ACCELERATOR_BYTES) // size)
+        most = min(CPU_ROWS, CPU_BYTES // size) if device.type == "cpu" else ACCELERATOR_BYTES // size
+        return max(LEAST_ROWS, most)
     if chunk_bytes < size:
         raise SamplewiseError(
             "chunk_bytes", expected=f"at least {size}, one row of {vocabulary} logits in {dtype}", got=chunk_bytes,
             remedy="Raise the budget, or leave it out.",
         )  # fmt: skip
     return chunk_bytes // size
+
+
+def widen(rows: int, tokens: Tensor, row_bytes: int, buffer_bytes: int) -> int:
+    """Enough rows for the longest of several samples, where that takes less memory than a second head gradient.
+
+    >>> widen(128, torch.tensor([255, 255]), row_bytes=2**20, buffer_bytes=640 * 2**20)
+    255
+    """
+    longest, several = int(tokens.max()), int((tokens > 0).sum()) > 1
+    return longest if several and 0 < (longest - rows) * row_bytes <= buffer_bytes else rows
 
 
 def cut(start: int, end: int, rows: int) -> list[tuple[int, int]]:
@@ -51,7 +68,7 @@ def cut(start: int, end: int, rows: int) -> list[tuple[int, int]]:
     parts = -(-(end - start) // rows)
     size, extra = divmod(end - start, max(parts, 1))
     edges = [start + i * size + min(i, extra) for i in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def group_samples(tokens: list[int], rows: int) -> list[Group]:

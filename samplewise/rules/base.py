@@ -83,6 +83,20 @@ def keep(weights: Tensor, index: Tensor) -> Tensor:
     return out
 
 
+def check_number(name: str, value: object, low: float, expected: str, remedy: str, *, above: bool = False) -> float:
+    """`value` as a finite float of at least `low` (`above`: more than it)."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an int beyond fp64
+        number = math.inf
+    if not (low < number < math.inf if above else low <= number < math.inf):
+        shown = repr(value)
+        raise SamplewiseError(
+            name, expected=expected, got=shown if len(shown) < 50 else f"{shown[:40]}…", remedy=remedy
+        )
+    return number
+
+
 def check_share(name: str, share: float, *, zero: bool = False, one: bool = False) -> float:
     """`share` as a float within (0, 1), the ends included where named."""
     ok = isinstance(share, (int, float)) and not isinstance(share, bool)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_share, make_rule
+from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.weighting import uniform
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
@@ -115,25 +113,24 @@ def clip_weights(max: float) -> Rule:
     >>> import samplewise as sw
     >>> rule = sw.chain(sw.ir_dro(r=1.0), sw.clip_weights(2.0))
     >>> [round(w, 3) for w in sw.weights(rule, [1.0, 2.0, 3.0, 4.0]).tolist()]
-    [0.18, 0.489, 1.331, 2.0]
+    [0.18, 0.489, 1.33, 2.0]
     """
-    if isinstance(max, bool) or not isinstance(max, (int, float)) or not 1 <= max < math.inf:
-        raise SamplewiseError(
-            "max", expected="a finite limit of at least 1, in units of the mean weight", got=repr(max),
-            remedy="1 is uniform; 10 lets a sample count ten times.",
-        )  # fmt: skip
-    limit = float(max)
+    limit = check_number(
+        "max", max, 1, "a finite limit of at least 1, in units of the mean weight",
+        "1 is uniform; 10 lets a sample count ten times.",
+    )  # fmt: skip
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         n = weights.numel()
-        ordered = torch.sort(weights / weights.max(), descending=True).values
+        scaled = weights / weights.max()
+        ordered = torch.sort(scaled, descending=True).values
         tail = ordered.flip(0).cumsum(0).flip(0)  # tail[k]: the sum without the k largest
-        clipped = torch.arange(n, dtype=weights.dtype, device=weights.device)
-        scale = (n - clipped * limit) / tail  # c, if exactly k weights are clipped
-        fits = (scale * ordered <= limit) & (scale > 0)
+        left = n - torch.arange(n, dtype=weights.dtype, device=weights.device) * limit  # for the rest, k being clipped
+        fits = (left * ordered <= limit * tail) & (left > 0)
         if not bool(fits.any()):  # limit = 1: every weight is at it
             return torch.ones_like(weights)
-        return (weights / weights.max() * scale[int(fits.to(torch.int8).argmax())]).clamp(max=limit)
+        k = int(fits.to(torch.int8).argmax())
+        return (scaled / tail[k] * left[k]).clamp(max=limit)
 
     return make_rule(f"clip_weights({limit})", body, needs_loss=False)
 

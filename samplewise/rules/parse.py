@@ -41,15 +41,15 @@ def parse_rule(text: str) -> Rule:
     if not isinstance(text, str) or len(text) > LONGEST:
         got = repr(type(text).__name__) if not isinstance(text, str) else f"{len(text)} characters"
         raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=_EXAMPLE)
+    text = text.strip()
     try:
-        tree = ast.parse(text.strip(), mode="eval")
-        return _rule(tree.body, text.strip())
+        return _rule(ast.parse(text, mode="eval").body, text)
+    except SamplewiseError:
+        raise
     except SyntaxError as error:
-        raise _error(text.strip(), (error.offset or 1) - 1, "a rule expression", error.msg, _EXAMPLE) from None
-    except (RecursionError, MemoryError, ValueError) as error:
-        if isinstance(error, SamplewiseError):
-            raise
-        raise _error(text.strip(), 0, "a rule expression", str(error) or "too deep a nesting", _EXAMPLE) from None
+        raise _error(text, None, "a rule expression", error.msg, _EXAMPLE, *_place(error, text)) from None
+    except (RecursionError, MemoryError, ValueError, OverflowError) as error:
+        raise _error(text, None, "a rule expression", str(error) or "too deep a nesting", _EXAMPLE) from None
 
 
 _EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
@@ -58,26 +58,26 @@ _EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
 def _rule(node: ast.expr, text: str) -> Rule:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         hint = f"Write {node.id}()." if isinstance(node, ast.Name) and node.id in RULES else _EXAMPLE
-        raise _error(text, node.col_offset, "a call of a rule", ast.unparse(node), hint)
+        raise _error(text, node, "a call of a rule", ast.unparse(node), hint)
     name = node.func.id
     if name not in RULES:
-        raise _error(text, node.col_offset, "the name of a rule", name, nearest(name, RULES))
+        raise _error(text, node, "the name of a rule", name, nearest(name, RULES))
     known = inspect.signature(RULES[name]).parameters
     arguments = [_argument(argument, text) for argument in node.args]
     options: dict[str, object] = {}
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg not in known:
-            raise _error(
-                text, keyword.col_offset, f"an option of {name}", keyword.arg or "**", nearest(keyword.arg or "", known)
-            )
+            raise _error(text, keyword, f"an option of {name}", keyword.arg or "**", nearest(keyword.arg or "", known))
+        if keyword.arg in options:
+            raise _error(text, keyword, f"{keyword.arg} once", "it a second time", "Leave one out.")
         options[keyword.arg] = _argument(keyword.value, text)
     try:
         return RULES[name](*arguments, **options)
     except TypeError as error:
         usage = f"{name}{inspect.signature(RULES[name])}".replace("'", "")
-        raise _error(text, node.col_offset, f"arguments of {usage}", str(error), _EXAMPLE) from None
+        raise _error(text, node, f"arguments of {usage}", str(error), _EXAMPLE) from None
     except SamplewiseError as error:
-        raise _error(text, node.col_offset, f"{error.argument} as {error.expected}", error.got, error.remedy) from None
+        raise _error(text, node, f"{error.argument} as {error.expected}", error.got, error.remedy) from None
 
 
 def _argument(node: ast.expr, text: str) -> object:
@@ -90,7 +90,7 @@ def _argument(node: ast.expr, text: str) -> object:
         return sign * node.value
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
         return node.value
-    raise _error(text, node.col_offset, "a number, a text or a rule", ast.unparse(node), _EXAMPLE)
+    raise _error(text, node, "a number, a text or a rule", ast.unparse(node), _EXAMPLE)
 
 
 def nearest(name: str, known: object) -> str:
@@ -100,6 +100,25 @@ def nearest(name: str, known: object) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
 
 
-def _error(text: str, column: int, expected: str, got: object, remedy: str) -> SamplewiseError:
-    pointer = f"\n  {text}\n  {' ' * column}^"
-    return SamplewiseError(f"rule, column {column + 1}", expected=expected, got=got, remedy=remedy + pointer)
+def _place(error: SyntaxError, text: str) -> tuple[int, int]:
+    """(column, line), within the text: the parser may point behind its end."""
+    line = min(max(error.lineno or 1, 1), max(1, len(text.splitlines())))
+    return max(0, (error.offset or 1) - 1), line
+
+
+def _error(
+    text: str,
+    node: ast.expr | ast.keyword | None,
+    expected: str,
+    got: object,
+    remedy: str,
+    column: int = 0,
+    line: int = 1,
+) -> SamplewiseError:
+    lines = text.splitlines() or [""]
+    if node is not None:
+        line = node.lineno
+        column = len(lines[line - 1].encode()[: node.col_offset].decode())  # ast counts UTF-8 bytes
+    shown = lines[line - 1]
+    where = f"rule, column {column + 1}" if len(lines) == 1 else f"rule, line {line}, column {column + 1}"
+    return SamplewiseError(where, expected=expected, got=got, remedy=f"{remedy}\n  {shown}\n  {' ' * column}^")

@@ -21,7 +21,7 @@ def mid_ranking(frac: float, portion: int) -> Rule:
     [0.0, 0.0, 4.0, 0.0]
     """
     frac = check_share("frac", frac, one=True)
-    if isinstance(portion, bool) or not isinstance(portion, int) or portion < 0 or portion * frac >= 1 - 1e-9:
+    if isinstance(portion, bool) or not isinstance(portion, int) or not 0 <= portion < (1 - 1e-9) / frac:
         raise SamplewiseError(
             "portion", expected=f"a whole number from 0 to {least_n(frac) - 1} at frac={frac}", got=repr(portion),
             remedy="Every later slice is empty.",
@@ -55,15 +55,20 @@ def band(drop_top: float = 0.0, drop_bottom: float = 0.0) -> Rule:
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         n = len(samples)
-        if state["step"] == 0:
-            for name, share in (("drop_top", top), ("drop_bottom", bottom)):
-                if share > 0:
-                    _at_least_one(name, share, n)
+        check(n, state)
         order = descending(samples)
         return keep(weights, order[share_of(top, n) : n - share_of(bottom, n)])
 
-    expression = f"band(drop_top={top}, drop_bottom={bottom})"
-    return make_rule(expression, body, init=lambda: {"step": 0}, update=lambda samples, weights, state: counting(state))
+    def check(n: int, state: State) -> None:
+        for name, share in (("drop_top", top), ("drop_bottom", bottom)):
+            if share > 0 and state["step"] == 0:
+                _at_least_one(name, share, n)
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        check(len(samples), state)  # a warm-up does not apply the rule at its first step
+        return counting(state)
+
+    return make_rule(f"band(drop_top={top}, drop_bottom={bottom})", body, init=lambda: {"step": 0}, update=update)
 
 
 def top_k(share: float) -> Rule:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import make_rule
-from samplewise.types import Rule, Samples, SamplewiseError, State
+from samplewise.rules.base import check_number, make_rule
+from samplewise.types import Rule, Samples, State
 
 
 def uniform() -> Rule:
@@ -40,11 +40,7 @@ def ir_dro(r: float = 1.0) -> Rule:
     >>> [round(w, 3) for w in sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).tolist()]
     [0.128, 0.349, 0.948, 2.576]
     """
-    if isinstance(r, bool) or not isinstance(r, (int, float)) or not (0 < r < math.inf):
-        raise SamplewiseError(
-            "r", expected="a finite temperature above 0, in nats", got=repr(r), remedy="uniform() is r → ∞."
-        )
-    r = float(r)
+    r = check_number("r", r, 0, "a finite temperature above 0, in nats", "uniform() is r → ∞.", above=True)
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return weights * torch.exp((samples.loss - samples.loss.max()) / r)

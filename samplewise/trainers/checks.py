@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from samplewise.losses import IGNORED
+from samplewise.microbatch import ID
 from samplewise.rules import parse_rule
-from samplewise.trainers.identify import ID
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
@@ -87,8 +87,10 @@ def _is_encoder_decoder(model: Any) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
-def check_step_size(rule: Rule, configured: int, last: int | None) -> None:
-    """Try the rule on as many samples as a step has, and as the last, shorter step of an epoch has (None: unknown).
+def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> None:
+    """Try the rule on as many samples as a step has, and as the last, shorter step of an epoch has (0: none).
+
+    pool: how many times as many candidates a step has as rows are trained on.
 
     Errors: SamplewiseError, before any training, if the rule has no effect or nothing to keep there.
     """
@@ -98,7 +100,13 @@ def check_step_size(rule: Rule, configured: int, last: int | None) -> None:
             expected="a step of at least 2 samples", got="1 (the weight of a lone sample is the constant 1)",
             remedy="Raise one of them; the rule works over the whole step.",
         )  # fmt: skip
-    state = _try(rule, configured, rule.init())
+    kept, state = _try(rule, configured, rule.init())
+    if kept * pool > configured:
+        raise SamplewiseError(
+            "pool", expected=f"a rule that keeps at most 1 in {pool} candidates",
+            got=f"{kept} of {configured} from {rule}",
+            remedy=f"For example top_k({1 / pool:.3g}), or band, or a smaller pool.",
+        )  # fmt: skip
     if last:
         try:
             _try(rule, last, state)
@@ -109,12 +117,25 @@ def check_step_size(rule: Rule, configured: int, last: int | None) -> None:
             ) from None  # fmt: skip
 
 
-def _try(rule: Rule, n: int, state: State) -> State:
+def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
     losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
     samples = Samples(losses, torch.ones(n, dtype=torch.int64), torch.arange(n))
     ones = torch.ones_like(losses)
-    rule.apply(ones, samples, state)
-    return rule.update(samples, ones, state)
+    kept = int((rule.apply(ones, samples, state) > 0).sum())
+    return kept, rule.update(samples, ones, state)
+
+
+def check_micro_batch(rows: int) -> None:
+    """Warn about `normalize="micro"`. Errors: SamplewiseError for micro-batches of one row, where every weight is 1."""
+    if rows < 2:
+        raise SamplewiseError(
+            "normalize", expected="'step', or micro-batches of at least 2 rows", got=f"'micro' with {rows}",
+            remedy="Alone in its micro-batch a sample always has weight 1: no weighting at all.",
+        )  # fmt: skip
+    logger.warning(
+        "normalize='micro': weights are normalised within each micro-batch of %d rows and each rank, so they depend on "
+        "how the step is split. normalize='step' is exact.", rows
+    )  # fmt: skip
 
 
 def check_collator(trainer: Any) -> None:
@@ -155,6 +176,6 @@ def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:
     lost = int(((mask != 0) & (ids == eos) & (batch["labels"] == IGNORED)).sum())
     if lost:
         logger.warning(
-            "%d end-of-text tokens of the first micro-batch are not predicted: pad and end-of-text have one id, and the "
+            "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and the "
             "collator masks by id. samplewise.data.PadCollator masks by attention.", lost
         )  # fmt: skip

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from samplewise.clock import Clock
 
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr")
@@ -14,12 +13,12 @@ PASSES = {"micro": 0, "one_pass": 1, "two_pass": 2}
 
 
 class Figures:
-    """Sums until the host logs; seconds are wall time, so on a GPU those of queued work fall to who waits for it."""
+    """Sums until the host logs."""
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.steps = self.redone = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.clock = Clock()
 
     def add(self, figures: dict[str, float], mode: str) -> None:
         """Take in one step's plan."""
@@ -28,21 +27,14 @@ class Figures:
             self.sums[name] += figures[name]
         self.sums["mode"] += PASSES[mode]
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds spent inside to `phase`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] += time.perf_counter() - start
-
     def flush(self) -> dict[str, float]:
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
         if self.steps == 0:
             return {}
         means = {PREFIX + name: self.sums[name] / self.steps for name in (*LOGGED, "mode")}
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}
-        seconds = {f"{PREFIX}seconds_{phase}": spent / self.steps for phase, spent in self.seconds.items()}
+        if self.redone:  # one-pass steps that ran again in two passes
+            counts[PREFIX + "redone"] = self.redone
+        seconds = {f"{PREFIX}seconds_{phase}": spent / self.steps for phase, spent in self.clock.items()}
         self.__init__()
         return {**means, **counts, **seconds}

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from samplewise.microbatch import ID
 from samplewise.types import SamplewiseError
-
-ID = "sample_id"
 
 
 def identified(dataset: Any) -> Any:

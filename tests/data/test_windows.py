@@ -106,6 +106,25 @@ def test_a_tokenizer_without_offsets_shares_the_bytes_out():
     assert [w.size for w in windows] == [2 * w.tokens for w in windows]
 
 
+@given(
+    st.lists(st.sampled_from(["the cat", "12 ", "\n\n", "☃é", " sat on ", "that", "x" * 70]), max_size=60), st.data()
+)
+@settings(max_examples=60, deadline=None)
+def test_long_texts_have_the_same_tokens_in_pieces(tokenizer, words, data):
+    text = "".join(words)
+    options = {"max_length": data.draw(st.integers(2, 30)), "min_tokens": 1}
+    whole, _ = cut([text, "the mat"], tokenizer, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samplewise.data.tokens.LONG", 64)
+        pieces, _ = cut([text, "the mat"], tokenizer, **options)
+    if "x" * 65 in text:  # cut within a word
+        assert "".join(text[slice(*w.span)] for w in pieces if not w.row) == text
+    else:
+        assert [(w.id, w.span, w.size, w.input_ids.tolist()) for w in pieces] == [
+            (w.id, w.span, w.size, w.input_ids.tolist()) for w in whole
+        ]
+
+
 def test_names_are_unique_and_do_not_depend_on_order(tokenizer):
     files = [Document("the cat sat on the mat " * 9, f"{name}.txt", row) for name in "abc" for row in range(3)]
     forward = list(cut_windows(files, tokenizer, max_length=16, min_tokens=1))

@@ -103,7 +103,9 @@ def test_every_registered_rule_has_a_row_and_is_public(name):
 
 
 def test_every_public_function_that_makes_a_rule_is_registered():
-    annotated = {name for name in sw.__all__ if getattr(getattr(sw, name), "__annotations__", {}).get("return") == "Rule"}
+    annotated = {
+        name for name in sw.__all__ if getattr(getattr(sw, name), "__annotations__", {}).get("return") == "Rule"
+    }
     assert annotated - {"parse_rule"} == set(RULES)
 
 
@@ -155,15 +157,16 @@ def test_equal_losses_leave_only_zero_or_one_common_weight(row):
 @rows
 def test_the_least_number_of_samples(row):
     """It works on `least` samples; on fewer, the error says how many it takes."""
-    for n in range(1, row.least + 1):
+
+    def three_steps(n: int) -> None:
         state = row.rule.init()
-        if n == row.least:
-            for _ in range(3):
-                state = sw.plan_step(row.rule, made(n), state).state
-        else:
-            with pytest.raises(SamplewiseError, match=r"of at least \d+ samples"):
-                for _ in range(3):
-                    state = sw.plan_step(row.rule, made(n), state).state
+        for seed in range(3):
+            state = sw.plan_step(row.rule, made(n, seed=seed), state).state
+
+    three_steps(row.least)
+    for n in range(1, row.least):
+        with pytest.raises(SamplewiseError, match=r"of at least \d+ samples"):
+            three_steps(n)
     if row.least == 1:
         assert sw.weights(row.rule, [2.5]).tolist() == [1.0]
 
@@ -302,7 +305,7 @@ def test_uniform_is_the_identity_of_chain(row, side):
 
 @rows
 @pytest.mark.parametrize("select", SELECTING, ids=repr)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(loss=steps_of_losses, seed=st.integers(0, 99))
 def test_a_sample_of_weight_zero_is_absent(row, select, loss, seed):
     """`chain(select, rule)` on N samples is `rule` on those kept, in weights, state and errors, step after step."""
@@ -314,24 +317,25 @@ def test_a_sample_of_weight_zero_is_absent(row, select, loss, seed):
         left = select.apply(ones, samples, selecting)
         kept = left > 0
         subset = samples.select(kept)
-        try:
-            expected = rule.apply(left[kept], subset, alone)
-            learned = rule.update(subset, left[kept], alone)
-        except SamplewiseError as error:
-            with pytest.raises(SamplewiseError) as raised:
-                both.apply(ones, samples, state)
-                both.update(samples, ones, state)
-            assert str(raised.value) == str(error)
+        out, error = outcome(both, ones, samples, state)
+        expected, expected_error = outcome(rule, left[kept], subset, alone)
+        assert error == expected_error
+        if out is None or expected is None:
             return
-        out = both.apply(ones, samples, state)
         assert torch.equal(out[kept], expected)
         assert (out[~kept] == 0).all()
-        state, selecting, alone = both.update(samples, ones, state), select.update(samples, ones, selecting), learned
-        assert {key[2:]: value for key, value in state.items() if key.startswith("1.")} == alone or _has_nan(alone)
+        state, selecting = both.update(samples, ones, state), select.update(samples, ones, selecting)
+        alone = rule.update(subset, left[kept], alone)
+        assert {key[2:]: value for key, value in state.items() if key.startswith("1.")} == alone
 
 
-def _has_nan(state: State) -> bool:
-    return any(value != value for value in state.values())
+def outcome(rule: Rule, weights: Tensor, samples: Samples, state: State) -> tuple[Tensor | None, str]:
+    """What a rule makes of these weights, or what it says against them."""
+    try:
+        rule.update(samples, weights, state)
+        return rule.apply(weights, samples, state), ""
+    except SamplewiseError as error:
+        return None, str(error)
 
 
 # ---- text ----

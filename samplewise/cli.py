@@ -1,0 +1,163 @@
+"""The commands. Errors are one message on stderr and exit code 1; usage errors are 2, Ctrl-C is 130."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samplewise.types import SamplewiseError
+
+app = typer.Typer(
+    help="Loss-based sample reweighting for language-model training.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file; examples/pretrain.yaml shows all.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as training.max_steps=5.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model further on a corpus, and say what came of it."""
+    _quiet(debug)
+    with _reported(debug):
+        from samplewise.config import load_config
+
+        settings = load_config(config, overrides or [])
+        _require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"))
+        from samplewise.run.execute import Stopped, run
+        from samplewise.run.results import table
+
+        try:
+            _hush_transformers(debug)
+            finished = run(settings, resume=resume)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            raise typer.Exit(130) from None
+        print("\n" + table(finished.results))
+        for name, what in (("results.json", "figures"), ("run.png", "picture"), ("model", "model")):
+            print(f"{what:<11}{finished.folder / name}")
+
+
+@app.command()
+def weights(
+    rule: Annotated[str, typer.Option(help='The rule, for example "ir_dro(r=1)".')],
+    losses: Annotated[str | None, typer.Option(help="Losses in nats per token, such as 1,2,3,4.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the curve of weight against loss here.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print what a rule makes of some losses, in its first step."""
+    with _reported(debug):
+        from samplewise.rules import parse_rule
+        from samplewise.step import weights as weigh
+
+        parsed = parse_rule(rule)
+        if losses is None and plot is None:
+            raise SamplewiseError("--losses", expected="losses", got="none", remedy="For example --losses 1,2,3,4.")
+        values = _numbers(losses) if losses is not None else [4 * i / 255 for i in range(256)]
+        found = weigh(parsed, values).tolist()
+        if losses is not None:
+            print("\n".join(_bars(values, found)))
+        if plot is not None:
+            _require(("matplotlib", "report"))
+            from samplewise.report import draw_weights
+
+            draw_weights(plot, values, found, repr(parsed))
+            print(f"picture    {plot}")
+
+
+@app.command()
+def rules() -> None:
+    """List the rules that a run file may name."""
+    from samplewise.rules import RULES
+
+    for name, make in RULES.items():
+        usage = f"{name}{inspect.signature(make)}".split(" ->")[0].replace("'", "")
+        first = (inspect.getdoc(make) or "").splitlines()[0]
+        print(f"{usage}\n    {first}")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()] or [float("")]
+    except ValueError:
+        raise SamplewiseError(
+            "--losses", expected="numbers with commas between them", got=repr(text), remedy="For example 1,2,3,4."
+        ) from None
+
+
+def _bars(losses: list[float], found: list[float], width: int = 30) -> Iterator[str]:
+    """One line a sample: loss, weight, bar."""
+    most = max(found)
+    yield f"{'loss':>9} {'weight':>8}"
+    for loss, weight in zip(losses, found, strict=True):
+        eighths = round(8 * width * weight / most)
+        bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+        yield f"{loss:>9g} {weight:>8.4f} {bar}".rstrip()
+
+
+def _require(*packages: tuple[str, str]) -> None:
+    """Errors: SamplewiseError for a package that is not there, with the extra that brings it."""
+    from importlib.util import find_spec
+
+    for name, extra in packages:
+        if find_spec(name) is None:
+            raise SamplewiseError(
+                name, expected="it to be installed", got="not installed", remedy=f'pip install "samplewise[{extra}]"'
+            )
+
+
+@contextmanager
+def _reported(debug: bool) -> Iterator[None]:
+    """Errors to one message and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nstopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, SamplewiseError):
+            text = str(error)
+        else:
+            text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        print(f"samplewise: {text}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _quiet(debug: bool) -> None:
+    """What libraries say between our lines is left out, before they are imported."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if debug:
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+
+
+def _hush_transformers(debug: bool) -> None:
+    """No bars of its own: ours would stand among them."""
+    if not debug:
+        from samplewise.run.quiet import hush
+
+        hush()

@@ -1,0 +1,116 @@
+"""A micro-batch through the model: sample losses, and Σ u_i L_i with its gradient; without logits or from them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.head import Request
+from samplewise.kernels import Backend, Factor
+from samplewise.losses import IGNORED, sample_losses
+from samplewise.microbatch import OURS, Batch
+
+
+class Outcome(NamedTuple):
+    """value [] Σ u_i L_i; loss [B] nats/token, detached; tokens, factors [B]; aux [] or None: the model's own term."""
+
+    value: Tensor
+    loss: Tensor
+    tokens: Tensor
+    factors: Tensor
+    aux: Tensor | None
+
+
+class Forward(Protocol):
+    """How losses are had; both ways give the same numbers, and call the wrapped model, so that DDP and FSDP see it."""
+
+    def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """[B] losses and [B] predicted tokens."""
+        ...
+
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
+        """Σ u_i L_i for known factors [B] or a function of complete samples."""
+        ...
+
+
+def model_inputs(batch: Batch) -> dict[str, Tensor]:
+    """What the model takes of a micro-batch: neither labels nor this library's own keys."""
+    return {key: value for key, value in batch.items() if key not in OURS and key != "labels"}
+
+
+class WithoutLogits:
+    """Through the request that `head.attach_objective` answers inside the model's forward."""
+
+    def __init__(self, backend: Backend = "chunked", chunk_bytes: int | None = None) -> None:
+        self.backend: Backend = backend
+        self.chunk_bytes = chunk_bytes
+
+    def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """Scored without gradient unless `differentiable`: neither logits nor activations are kept."""
+        if not _predicts(batch):
+            return _nothing(model, batch)
+        request = Request(
+            batch["labels"], backend=self.backend, chunk_bytes=self.chunk_bytes, differentiable=differentiable
+        )
+        result = model(**model_inputs(batch), samplewise=request)
+        return result.loss, result.tokens
+
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
+        """Gradients of hidden states and head are formed in this forward (`samplewise.kernels`)."""
+        if not _predicts(batch):
+            loss, tokens = _nothing(model, batch)
+            return Outcome(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
+        request = Request(batch["labels"], factors, backend=self.backend, chunk_bytes=self.chunk_bytes)
+        result = model(**model_inputs(batch), samplewise=request)
+        return Outcome(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
+
+
+class FromLogits:
+    """From the model's logits, for architectures whose head is more than a matrix product."""
+
+    def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
+        return sample_losses(model(**model_inputs(batch)).logits, batch["labels"])
+
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
+        """One forward; its logits live until the backward."""
+        outputs: Any = model(**model_inputs(batch))
+        loss, tokens = sample_losses(outputs.logits, batch["labels"])
+        used = torch.zeros_like(loss.detach())
+        index = (tokens > 0).nonzero().squeeze(1)
+        known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
+        used[index] = known.to(used)
+        value = torch.where(used == 0, 0.0, used * loss).sum()
+        aux = getattr(outputs, "aux_loss", None) if has_own_term(model) else None
+        return Outcome(
+            value, loss.detach(), tokens, used, None if aux is None else aux * _text_config(model).router_aux_loss_coef
+        )
+
+
+def has_own_term(model: nn.Module) -> bool:
+    """Whether the model adds a term of its own to its loss: a router's load balancing."""
+    return bool(getattr(_text_config(model), "output_router_logits", False))
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether the config asks for dropout anywhere."""
+    values = vars(_text_config(model)) if _text_config(model) is not None else {}
+    return any(("dropout" in k or "pdrop" in k) and isinstance(v, float) and v > 0 for k, v in values.items())
+
+
+def _text_config(model: nn.Module) -> Any:
+    config: Any = getattr(getattr(model, "module", model), "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _predicts(batch: Batch) -> bool:
+    return bool((batch["labels"][:, 1:] != IGNORED).any())
+
+
+def _nothing(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Zeros that hang on the graph: every rank makes as many calls, and every parameter gets a gradient."""
+    zero = model(**model_inputs(batch), logits_to_keep=1).logits.float().sum() * 0
+    labels = batch["labels"]
+    return zero.expand(len(labels)), torch.zeros(len(labels), dtype=torch.int64, device=labels.device)

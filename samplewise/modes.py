@@ -1,0 +1,282 @@
+"""Three ways to run a step. Each plans the N samples of one optimizer step and owns its division.
+
+A mode is made for one step: `begin` turns the micro-batches into those to run, `objective` is called in each one's
+forward, `end` once after the last backward, before clipping. Gradients are averaged over ranks by DDP and FSDP2, so
+objectives are multiplied by the number of ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.clock import Clock
+from samplewise.distributed import gather_fields, largest, world_size
+from samplewise.forward import Forward, Outcome
+from samplewise.losses import token_counts
+from samplewise.microbatch import COEFFICIENT, ID, LAST, MASS, Batch, deal, rows, without_empty_rows
+from samplewise.score import score
+from samplewise.step import Plan, no_token_in_step, plan_step
+from samplewise.types import Rule, Samples, State
+
+FACTORS = (math.exp(-40), math.exp(40))
+"""Where the largest factor of a one-pass step must lie: far inside fp32, gradients included."""
+
+
+class Redo(Exception):  # noqa: N818 - not an error: the one way back
+    """A step's factors cannot be used; nothing has moved, and the same micro-batches go through `TwoPass`."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the modes share.
+
+    unit: brings factors near 1/N, so that gradients before the division are of the size of those after it.
+    scale: multiplies the objective of the whole step and the reported loss: what the host's own divisor differs by.
+    size: rows of a micro-batch that is trained on.
+    """
+
+    rule: Rule
+    state: State
+    forward: Forward
+    device: torch.device
+    size: int
+    max_nonfinite: float = 0.01
+    unit: float = 1.0
+    scale: float = 1.0
+    clock: Clock = field(default_factory=Clock)
+
+
+class Mode:
+    """What every mode has: the plan of its step, known at the latest when the last objective was computed."""
+
+    name: str
+    plan: Plan
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.parts: list[dict[str, Tensor]] = []
+        self.count = 0  # micro-batches to run
+
+    def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """The micro-batches to run, at most as many, as many on every rank."""
+        raise NotImplementedError  # pragma: no cover
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[] what to call backward on."""
+        raise NotImplementedError  # pragma: no cover
+
+    def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
+        """After the last backward, before clipping."""
+
+    @property
+    def loss(self) -> float:
+        """The unweighted mean loss of the step, as the host would report it."""
+        return self.plan.figures["loss"] * self.setting.scale
+
+    def _planned(self, step: dict[str, Tensor]) -> Plan:
+        """The plan from every rank's fields, the same on each."""
+        samples, setting = Samples(step["loss"], step["tokens"], step["id"]), self.setting
+        return plan_step(setting.rule, samples, setting.state, mass=step["mass"], max_nonfinite=setting.max_nonfinite)
+
+    def _begin(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> list[Batch]:
+        """Plan from these losses, and deal the kept rows."""
+        with self.setting.clock.timed("rule"):
+            return self._dealt(batches, self._coefficients(batches, loss, tokens))
+
+    def _coefficients(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> Tensor:
+        whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in (ID, MASS)}
+        step, mine = gather_fields(_fields(loss, tokens, whole), self.setting.device)
+        self.plan = self._planned(step)
+        return self.plan.coefficients[mine]
+
+    def _marked(self, trained: list[Batch]) -> list[Batch]:
+        self.count = len(trained)
+        return [*trained[:-1], {**trained[-1], LAST: torch.ones(())}]
+
+    def _dealt(self, batches: list[Batch], coefficients: Tensor) -> list[Batch]:
+        """The rows of positive coefficient in as few micro-batches as possible, as many on every rank."""
+        sizes = [len(batch["labels"]) for batch in batches]
+        marked = [{**b, COEFFICIENT: c} for b, c in zip(batches, coefficients.split(sizes), strict=True)]
+        kept = int((coefficients > 0).sum())
+        count = largest(math.ceil(kept / self.setting.size), self.setting.device)
+        if kept == len(coefficients) and count == len(batches):
+            return self._marked(marked)
+        given = [row for batch in marked for row in rows(batch)]
+        count = min(count, len(batches))
+        return self._marked(deal(given, math.ceil(max(kept, 1) / count), count))
+
+    def _known(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Outcome]:
+        """Σ coefficient × loss, for coefficients that sum to 1 over the step; and the model's own term, if any."""
+        scale = world_size() * self.setting.scale
+        out = self.setting.forward.objective(model, batch, batch[COEFFICIENT].to(self.setting.device) * scale)
+        return (out.value if out.aux is None else out.value + out.aux / self.count), out
+
+
+class TwoPass(Mode):
+    """Score everything without gradient, weigh, then train on what is kept: exact for any rule."""
+
+    name = "two_pass"
+
+    def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """Scores all, plans, deals the kept rows."""
+        with self.setting.clock.timed("score"):
+            loss, tokens = score(model, batches, self.setting.forward.losses)
+        return self._begin(batches, loss, tokens)
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Σ coefficient × loss."""
+        return self._known(model, batch)[0]
+
+
+class LossFree(Mode):
+    """One pass for rules that need no loss: rows are chosen before any forward, the losses come with the training."""
+
+    name = "one_pass"
+
+    def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """Plans from ids and token counts, deals the kept rows."""
+        tokens = torch.cat([token_counts(batch["labels"]).cpu() for batch in batches])
+        return self._begin(batches, torch.zeros(len(tokens)), tokens)
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Σ coefficient × loss; the losses are known after the last one."""
+        value, out = self._known(model, batch)
+        self.parts.append({**_fields(out.loss, out.tokens, batch), "coefficient": batch[COEFFICIENT].cpu()})
+        if LAST in batch:
+            with self.setting.clock.timed("rule"):
+                self._settle()
+        return value
+
+    def _settle(self) -> None:
+        """Fill in the losses, which are those of the samples trained on."""
+        step, _ = gather_fields(_joined(self.parts), self.setting.device)
+        run = step["coefficient"] > 0
+        loss, mass, coefficient = step["loss"][run], step["mass"][run], step["coefficient"][run]
+        if not bool(torch.isfinite(loss).all()):
+            raise Redo("a loss is not finite")
+        means = {"loss": float((loss * mass).sum() / mass.sum()), "weighted_loss": float((loss * coefficient).sum())}
+        self.plan = replace(self.plan, figures=self.plan.figures | means)
+
+
+class OnePass(Mode):
+    """Factors from each sample's own fields and past state, in its training forward; one division at the end."""
+
+    name = "one_pass"
+    rescale: float | None = None
+
+    def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """All of them, without rows that predict nothing."""
+        return self._marked([without_empty_rows(batch) for batch in batches])
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Σ factor × mass × loss, to be divided at the end."""
+        setting, factor = self.setting, self.setting.rule.factor
+        ids, mass = batch[ID].to(setting.device), batch[MASS].to(setting.device)
+        assert factor is not None, "the mode is chosen by the rule"
+
+        def factors(loss: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
+            wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
+            return factor(Samples(wide, tokens, ids[index]), setting.state) * mass[index] / setting.unit
+
+        out = setting.forward.objective(model, batch, factors)
+        self.parts.append({**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()})
+        if LAST in batch:
+            with setting.clock.timed("rule"):
+                self.rescale = self._settle()
+            if self.count == 1:  # known before the only backward: no pass over the gradients
+                value, self.rescale = out.value * self.rescale, None
+                return value
+        return out.value
+
+    def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
+        """The one division of the step."""
+        if self.rescale is not None:
+            gradients = [p.grad for p in parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.rescale)
+
+    def _settle(self) -> float:
+        """What gradients are multiplied by, ranks / Σu over all; raises Redo where the factors cannot be used."""
+        step, _ = gather_fields(_joined(self.parts), self.setting.device)
+        present = step["tokens"] > 0
+        if not bool(present.any()):
+            raise no_token_in_step()
+        factor = step["factor"][present]
+        if not bool((torch.isfinite(step["loss"][present]) & torch.isfinite(factor)).all()):
+            raise Redo("a loss or a factor is not finite")
+        largest_factor = float(factor.max()) * self.setting.unit
+        if not FACTORS[0] <= largest_factor <= FACTORS[1]:
+            raise Redo(f"the largest factor is {largest_factor:.3g}")
+        self.plan = self._planned(step)
+        return world_size() * self.setting.scale / float(factor.sum())
+
+
+class Micro(Mode):
+    """`normalize="micro"`: weights sum to 1 per micro-batch and rank, as published code has it. Another estimator."""
+
+    name = "micro"
+
+    def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """All of them, as they are."""
+        self.plans: list[Plan] = []
+        return self._marked(batches)
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Σ weight × loss with weights of this micro-batch alone, over the number of micro-batches."""
+        setting = self.setting
+        losses, tokens = setting.forward.losses(model, batch, differentiable=True)
+        fields = _fields(losses.detach(), tokens, batch)
+        self.parts.append(fields)
+        coefficients = torch.zeros_like(fields["loss"])
+        if bool((tokens > 0).any()):
+            samples = Samples(fields["loss"], fields["tokens"], fields["id"])
+            self.plans.append(plan_step(setting.rule, samples, setting.state, mass=fields["mass"], max_nonfinite=0.0))
+            coefficients = self.plans[-1].coefficients
+        if LAST in batch:
+            with self.setting.clock.timed("rule"):
+                self._settle()
+        return (coefficients.to(losses) * losses).sum() / self.count
+
+    def _settle(self) -> None:
+        """One update of the rule, with all samples of all ranks; figures are means over this rank's micro-batches."""
+        if not self.plans:
+            raise no_token_in_step()
+        step, _ = gather_fields(_joined(self.parts), self.setting.device)
+        order = torch.argsort(step["id"], stable=True)
+        samples = Samples(step["loss"], step["tokens"], step["id"]).select(order[step["tokens"][order] > 0])
+        state = self.setting.rule.update(samples, torch.ones_like(samples.loss), self.setting.state)
+        names, n = self.plans[0].figures, len(self.plans)
+        figures = {name: sum(plan.figures[name] for plan in self.plans) / n for name in names}
+        self.plan = replace(self.plans[-1], state=state, figures=figures)
+
+
+def choose(setting: Setting, *, normalize: str = "step", one_pass: bool = True, own_term: bool = False) -> Mode:
+    """The mode for the next step.
+
+    one_pass: False where gradients cannot be multiplied before clipping (DeepSpeed).
+    own_term: the model adds a loss term of its own, which a factor on all gradients would scale too.
+    """
+    if normalize == "micro":
+        return Micro(setting)
+    if not setting.rule.needs_loss:
+        return LossFree(setting)
+    if one_pass and not own_term and setting.rule.pointwise and setting.rule.ready(setting.state):
+        return OnePass(setting)
+    return TwoPass(setting)
+
+
+def _fields(loss: Tensor, tokens: Tensor, batch: Batch) -> dict[str, Tensor]:
+    return {
+        "loss": loss.detach().double().cpu(),
+        "tokens": tokens.to(torch.int64).cpu(),
+        "id": batch[ID].to(torch.int64).cpu(),
+        "mass": batch[MASS].double().cpu(),
+    }
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

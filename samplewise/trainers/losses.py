@@ -1,0 +1,110 @@
+"""How the trainer has its losses: the forward that is asked, and what a sample counts before it is weighed."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Trainer
+
+from samplewise.distributed import gather_fields, world_size
+from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout
+from samplewise.head import attach_objective, check_head, find_head
+from samplewise.losses import token_counts
+from samplewise.microbatch import MASS, Batch
+from samplewise.modes import Setting
+from samplewise.trainers.checks import warn_if_eos_is_masked
+from samplewise.trainers.figures import Figures
+from samplewise.types import Rule, SamplewiseError, State
+
+logger = logging.getLogger("samplewise")
+
+_Host = Trainer if TYPE_CHECKING else object
+
+
+class LossesMixin(_Host):
+    """Attaches the logits-free objective to the model while `train` runs, and checks it on the first batch."""
+
+    rule: Rule
+    rule_state: State
+    per: str
+    pool: int
+    logits: str
+    max_nonfinite: float
+    _forward: Forward
+    _figures: Figures
+    _looked = False
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The host's `train`, with this instance's model answering for its losses meanwhile."""
+        self._detach = self._attach()
+        self._looked = False
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._detach()
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """The host's; it makes another model at the start of `train`."""
+        model = super().call_model_init(trial)
+        if self.is_in_train:
+            self.model = model
+            self._detach = self._attach()
+        return model
+
+    def _attach(self) -> Any:
+        try:
+            find_head(self.model)  # pyright: ignore[reportArgumentType]
+        except SamplewiseError:
+            if self.logits == "refuse":
+                raise
+            self._forward = FromLogits()
+            return lambda: None
+        self._forward = WithoutLogits()
+        return attach_objective(self.model)  # pyright: ignore[reportArgumentType]
+
+    def _first_look(self, batch: Batch) -> None:
+        """Once a run: does the logits-free path agree with the model's logits, and is anything odd about the data?"""
+        if self._looked:
+            return
+        self._looked = True
+        warn_if_eos_is_masked(batch, self.processing_class)
+        if has_dropout(self.model):  # pyright: ignore[reportArgumentType]
+            logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
+        if isinstance(self._forward, WithoutLogits) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+            try:
+                check_head(self.model, batch)  # pyright: ignore[reportArgumentType]
+            except SamplewiseError:
+                if self.logits == "refuse":
+                    raise
+                logger.warning("%s trains from logits", type(self.model).__name__)
+                self._forward = FromLogits()
+
+    def _with_mass(self, batches: list[Batch]) -> None:
+        """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""
+        counts = [token_counts(batch["labels"]).double().cpu() for batch in batches]
+        rank = torch.stack([count.sum() for count in counts]).sum().clamp(min=1)
+        for batch, count in zip(batches, counts, strict=True):
+            if self.per == "sample":
+                batch[MASS] = torch.ones_like(count)
+            elif not self.model_accepts_loss_kwargs:  # the host averages the means of micro-batches
+                batch[MASS] = count / count.sum().clamp(min=1)
+            else:  # the mean over all tokens, or the mean of the ranks' means
+                batch[MASS] = count if self.args.average_tokens_across_devices else count / rank
+
+    def _shared(self, batches: list[Batch], num_items: Any) -> Setting:
+        configured = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
+        unit, scale = float(configured), 1.0
+        if self.per == "token" and self.model_accepts_loss_kwargs and num_items is not None:
+            tokens = torch.stack([token_counts(batch["labels"]).sum().cpu() for batch in batches]).sum()
+            if self.args.average_tokens_across_devices:
+                tokens = gather_fields({"tokens": tokens.view(1)}, self.args.device)[0]["tokens"].sum()
+                unit = float(num_items)
+            scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
+        size = max(len(batch["labels"]) for batch in batches)
+        return Setting(
+            self.rule, self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),
+            self.max_nonfinite, unit, scale, self._figures.clock,
+        )  # fmt: skip

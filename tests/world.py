@@ -1,0 +1,77 @@
+"""What a run needs, small: a random model saved with a tokenizer of words, a corpus, and a run file."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import tiny
+import transformers
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+WORDS = [f"w{i}" for i in range(60)]
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
+
+
+def save_model(folder: Path, kind: str = "llama", **options) -> Path:
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+    tiny.model(kind, vocab_size=64, **{"max_position_embeddings": 128, **options}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_corpus(path: Path, documents: int = 120, least: int = 20, most: int = 80) -> Path:
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS[: 5 + i % 50], k=draw.randint(least, most))) for i in range(documents)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def write_run(path: Path, model: Path, corpus: Path, output: Path, **changes) -> Path:
+    values = {
+        "model": str(model),
+        "data": {"path": str(corpus), "max_length": 32, "min_tokens": 4, "held_out": 0.15},
+        "rule": "chain(band(drop_top=0.25), ir_dro(r=1.0))",
+        "training": {
+            "learning_rate": 1e-2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 6,
+            "save_steps": 100, "bf16": False, "use_cpu": True, "seed": 3,
+        },
+        "output": str(output),
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump({**values, **changes}))
+    return path
+
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default", "OMP_NUM_THREADS": "1"}
+ROOT = Path(__file__).parent.parent
+
+
+def samplewise(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "samplewise", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=timeout)
+
+
+def interrupted(*arguments: object, after: str) -> subprocess.CompletedProcess[str]:
+    """The command, with one SIGINT as soon as `after` stands on its stderr."""
+    command = [sys.executable, "-m", "samplewise", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    )
+    seen = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        seen.append(line)
+        if after in line:
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(command, process.returncode, out, "".join(seen) + err)
