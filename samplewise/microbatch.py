@@ -104,7 +104,7 @@ def collate(given: Sequence[Row]) -> Batch:
     for key in given[0].sequence:
         padded = [_pad(row.sequence[key], width - row.length, FILL.get(key, 0), left) for row in given]
         batch[key] = torch.stack(padded)
-    return batch
+    return without_padding_as_context(batch)
 
 
 def deal(given: Sequence[Row], size: int, count: int) -> list[Batch]:
