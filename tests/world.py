@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import tiny
+import torch
 import transformers
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,14 +18,22 @@ WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 
 
-def save_model(folder: Path, kind: str = "llama", **options) -> Path:
+def save_model(folder: Path, kind: str = "llama") -> Path:
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
-    tiny.model(kind, vocab_size=64, **{"max_position_embeddings": 128, **options}).save_pretrained(folder)
+    if kind == "opt":
+        config = transformers.OPTConfig(
+            vocab_size=64, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16,
+            max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        transformers.OPTForCausalLM(config).save_pretrained(folder)
+    else:
+        tiny.model(kind, vocab_size=64, max_position_embeddings=128).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

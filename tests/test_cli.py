@@ -1,0 +1,228 @@
+"""The commands as a user meets them: in a process of their own, with what they print and leave behind."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import world
+import yaml
+from safetensors.torch import load_file
+
+from samplewise.data import read_documents
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    world.save_model(folder / "model")
+    world.save_corpus(folder / "corpus.jsonl")
+    world.write_run(folder / "run.yaml", folder / "model", folder / "corpus.jsonl", folder / "out")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(here):
+    """A whole run, its output folder, and what was printed."""
+    done = world.samplewise("train", here / "run.yaml")
+    assert done.returncode == 0, done.stderr
+    return here / "out", done
+
+
+def assert_refused(done, *words: str) -> None:
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("samplewise: ") or "\nsamplewise: " in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_run_leaves_everything_that_it_promises(finished):
+    folder, done = finished
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"checkpoint-6", "model", "results.json", "run.png", "run.yaml"}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {
+        path.name for path in (folder / "model").iterdir()
+    }
+    assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
+    for words in ("bits per byte", "worst decile", "p90", "tokens", "seconds", "one seed", str(folder / "run.png")):
+        assert words in done.stdout
+    assert "step 6/6  loss" in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_results_are_the_figures_and_every_document(finished, here):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    before, after = results["held_out"]["before"], results["held_out"]["after"]
+    assert set(before) == set(after) == {"mean", "token_mean", "bits_per_byte", "p90", "worst_decile"}
+    assert after["mean"] < before["mean"]
+    documents = results["documents"]
+    assert sum(d["loss_after"] for d in documents) / len(documents) == pytest.approx(after["mean"])
+    texts = {(d.source, d.row): d.text for d in read_documents(here / "corpus.jsonl")}
+    assert all(d["bytes"] == len(texts[d["source"], d["row"]].encode()) for d in documents)
+    training = results["training"]
+    assert training["steps"] == len(training["curves"]["loss"]) == 6
+    assert training["samples"] == 6 * 8
+    assert training["samples_left_out"] == 6 * 2
+    assert training["samples"] == training["samples_left_out"] + sum(training["weight_bins"])
+    assert 0 < training["tokens_trained"] <= 6 * 6 * 31
+    assert {"load the model", "read the text", "evaluate", "score", "train", "save"} <= set(results["seconds"])
+
+
+def test_the_resolved_configuration_runs_again_and_gives_the_same_model(finished, here):
+    folder, _ = finished
+    values = yaml.safe_load((folder / "run.yaml").read_text())
+    assert values["data"]["on_error"] == "raise", "defaults are spelled out"
+    done = world.samplewise("train", folder / "run.yaml", f"output={here / 'again'}")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(folder, here / "again")
+
+
+def assert_same_weights(a, b) -> None:
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (a, b))
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_ctrl_c_saves_and_resume_ends_where_the_uninterrupted_run_does(here):
+    long = "training.max_steps=20"
+    output = f"output={here / 'stopped'}"
+    stopped = world.interrupted("train", here / "run.yaml", long, output, after="step 4/20")
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert "--resume" in stopped.stderr
+    assert not (here / "stopped" / "results.json").exists()
+    assert not (here / "stopped" / "model").exists()
+    assert list((here / "stopped").glob("checkpoint-*/samplewise/complete.json"))
+    assert_refused(world.samplewise("train", here / "run.yaml", long, output), "unfinished", "--resume")
+    resumed = world.samplewise("train", here / "run.yaml", long, output, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    whole = world.samplewise("train", here / "run.yaml", long, f"output={here / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    assert_same_weights(here / "stopped", here / "whole")
+    curves = [json.loads((here / n / "results.json").read_text()) for n in ("stopped", "whole")]
+    assert curves[0]["training"] == curves[1]["training"]
+    assert curves[0]["documents"] == curves[1]["documents"]
+
+
+def test_a_finished_folder_and_one_of_another_run_are_left_alone(finished, here):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert_refused(world.samplewise("train", here / "run.yaml"), "not finished")
+    assert_refused(world.samplewise("train", here / "run.yaml", "--resume"), "not finished")
+    other = world.samplewise("train", here / "run.yaml", "data.max_length=16", "--resume")
+    assert_refused(other, "data.max_length 32, not 16")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before | {folder: folder.stat().st_mtime_ns}
+
+
+def test_a_folder_in_use_and_foreign_files_are_refused(here):
+    folder = here / "used"
+    folder.mkdir()
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert_refused(world.samplewise("train", here / "run.yaml", f"output={folder}"), "in use")
+    os.close(handle)
+    (folder / "thesis.tex").write_text("precious")
+    assert_refused(world.samplewise("train", here / "run.yaml", f"output={folder}"), "thesis.tex")
+    assert (folder / "thesis.tex").read_text() == "precious"
+
+
+def bad_corpora(folder):
+    """Name, content as bytes, words of the message."""
+    good = b'{"text": "w1 w2 w3 w4 w5 w6 w7 w8"}\n'
+    yield "empty.jsonl", b"", ("at least one document",)
+    yield "field.jsonl", b'{"body": "w1"}\n', ("text_field", "body")
+    yield "corrupt.jsonl", good * 2 + b'{"text": \n', ("corrupt.jsonl", "line 3")
+    yield "encoding.txt", b"w1 \xff w2", ("encoding.txt", "UTF-8")
+    yield "blank.jsonl", b'{"text": " "}\n', ("1 empty",)
+    yield "one.jsonl", good, ("held_out", "both sides")
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_bad_text_is_refused_and_nothing_is_left(here, tmp_path, which):
+    name, content, words = list(bad_corpora(here))[which]
+    (tmp_path / name).write_bytes(content)
+    done = run_here(here, tmp_path, f"data.path={tmp_path / name}")
+    assert_refused(done, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def run_here(here, tmp_path, *overrides):
+    return world.samplewise("train", here / "run.yaml", *overrides, f"output={tmp_path / 'out'}")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.max_length=500", ("max_length", "context, 128")),
+        ("model=nothing/at/all.gguf", ("no such file",)),
+        ("data.path=nothing/**/*.txt", ("no match",)),
+        ("training.lerning_rate=1", ("training.lerning_rate", "Did you mean learning_rate?")),
+        ("training.max_steps=many", ("training.max_steps", "a whole number")),
+        ("training.output_dir=x", ("training.output_dir", "output")),
+        ("training.per_device_train_batch_size=1", ("drop_top",)),
+        ("data.streaming=true", ("held_out_documents",)),
+    ],
+)
+def test_bad_settings_are_refused_and_nothing_is_left(here, tmp_path, override, words):
+    assert_refused(run_here(here, tmp_path, override), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_gguf_and_one_that_breaks_off_are_refused(here, tmp_path):
+    for content in (b"PK\x03\x04 zip", b"GGUF\x03\x00\x00\x00\x01"):
+        (tmp_path / "model.gguf").write_bytes(content)
+        assert_refused(run_here(here, tmp_path, f"model={tmp_path / 'model.gguf'}"), "GGUF")
+        assert not (tmp_path / "out").exists()
+
+
+def test_bad_lines_are_skipped_and_counted_only_if_asked_for(here, tmp_path):
+    corpus = tmp_path / "some.jsonl"
+    corpus.write_bytes((here / "corpus.jsonl").read_bytes() + b"{broken\n")
+    done = run_here(here, tmp_path, f"data.path={corpus}", "data.on_error=skip", "training.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    assert "1 skipped (corrupt JSON)" in done.stdout
+    assert "line 121" in done.stdout
+
+
+def test_usage_errors_have_their_own_code_and_debug_a_traceback(here, tmp_path):
+    assert world.samplewise("train").returncode == 2
+    assert world.samplewise("trian").returncode == 2
+    done = world.samplewise("train", tmp_path / "none.yaml", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_weights_prints_bars_and_writes_the_curve(tmp_path):
+    done = world.samplewise("weights", "--rule", "ir_dro(r=1)", "--losses", "1,2,3,4", "--plot", tmp_path / "w.png")
+    assert done.returncode == 0, done.stderr
+    weights = [float(line.split()[1]) for line in done.stdout.splitlines()[1:5]]
+    assert weights == pytest.approx([4 * 0.0321, 4 * 0.0871, 4 * 0.2369, 4 * 0.6439], abs=1e-3)
+    assert done.stdout.splitlines()[4].count("█") == 30
+    assert (tmp_path / "w.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("arguments", [("ir_dro(r=0)", "1,2"), ("ir_dro(r=1)", "1,two"), ("ir_dro(r=1)", ",")])
+def test_weights_refuses_what_makes_no_sense(arguments):
+    rule, losses = arguments
+    assert_refused(world.samplewise("weights", "--rule", rule, "--losses", losses))
+
+
+def test_rules_are_listed():
+    from samplewise.rules import RULES
+
+    assert all(f"{name}(" in world.samplewise("rules").stdout for name in RULES)
+
+
+def test_without_typer_one_line_says_how_to_get_it():
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'typer' else find(name, *rest);"
+        "from samplewise.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=world.ROOT)
+    assert done.returncode == 1
+    assert done.stderr == 'samplewise: typer is not installed: pip install "samplewise[cli]"\n'
