@@ -110,7 +110,8 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
         logits = type(model).forward(model, **inputs, use_cache=False).logits  # not what wraps the instance: autocast
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         theirs = _losses_from_logits(logits, labels)
-    worst = float(((ours - theirs).abs() / theirs.abs().clamp(min=1)).max())
+    same = ~ours.isfinite() & ~theirs.isfinite()  # a bad row is the step's business
+    worst = float(((ours - theirs).abs() / theirs.abs().clamp(min=1)).masked_fill(same, 0.0).max())
     limit = TOLERANCE.get(found.weight.dtype, 1e-4)
     if not worst <= limit:
         raise SamplewiseError(
