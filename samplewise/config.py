@@ -50,8 +50,9 @@ class DataConfig:
 class RunConfig:
     """One run: a model, a corpus, a rule, and where the results go.
 
-    model: a hub id, a folder or a .gguf file. rule: as `parse_rule` reads it. per, normalize, pool, max_nonfinite,
-    logits: as in `WeightedTrainer`. training: fields of `transformers.TrainingArguments`. output: a folder that is this run's own.
+    model: a hub id, a folder or a .gguf file. rule: as `parse_rule` reads it. training: fields of
+    `transformers.TrainingArguments`. per, normalize, pool, max_nonfinite, logits: as in `WeightedTrainer`.
+    output: a folder that is this run's own.
     """
 
     model: str

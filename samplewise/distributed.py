@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -12,19 +14,26 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def gather_fields(fields: dict[str, Tensor], device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], slice]:
+def rank() -> int:
+    """This process's number among all of them (not among those of its machine); 0 without a process group."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather_fields(
+    fields: dict[str, Tensor], device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], list[slice]]:
     """Every rank's samples, in the order of ranks, the same on each rank.
 
     fields: 1-D tensors of one length n ≥ 0, float64 or int64, the lengths differing between ranks.
     device: where the process group exchanges (an NCCL group needs its GPU); results come back on the CPU.
-    Returns the concatenated fields, [N] each, and the slice of them that is this rank's own.
+    Returns the concatenated fields, [N] each, and for every rank the slice of them that is its own.
     Cost: two collectives, of one integer and of N × fields × 8 bytes. Fields travel as the bits of an int64
     matrix, so that ids are never cast.
     """
     count = len(next(iter(fields.values())))
     local = {name: field.detach().cpu() for name, field in fields.items()}
     if world_size() == 1:
-        return local, slice(0, count)
+        return local, [slice(0, count)]
     packed = torch.stack([field.contiguous().view(torch.int64) for field in local.values()]).to(device)
     counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor([count], dtype=torch.int64, device=device))
@@ -34,9 +43,9 @@ def gather_fields(fields: dict[str, Tensor], device: torch.device | str = "cpu")
     parts = [torch.zeros_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
     whole = torch.cat([part[:, :size] for part, size in zip(parts, sizes, strict=True)], 1).cpu()
-    start = sum(sizes[: dist.get_rank()])
+    ends = list(accumulate(sizes))
     gathered = {name: whole[k].view(field.dtype) for k, (name, field) in enumerate(local.items())}
-    return gathered, slice(start, start + count)
+    return gathered, [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
 def largest(value: int, device: torch.device | str = "cpu") -> int:

@@ -31,22 +31,35 @@ FILL = {"labels": IGNORED, "shift_labels": IGNORED}
 """What a padded position holds; 0 for every other key: the attention mask decides, not the id of the token."""
 
 
+def is_left_padded(batch: Batch) -> bool:
+    """Whether some row has padding before its first token."""
+    return bool(_first_after_padding(batch).any())
+
+
 def without_padding_as_context(batch: Batch) -> Batch:
-    """A left-padded micro-batch whose rows do not depend on how far they are padded; any other one as it is.
+    """A micro-batch whose rows do not depend on how far they are padded on the left.
 
     The first token of a padded row would be predicted from padding: its label becomes −100, as a row's first token
-    has no prediction elsewhere. Positions count from that token, for models with absolute ones.
+    has no prediction elsewhere. Positions count from that token, for models with absolute ones. If one micro-batch
+    of a step needs it, all of them do, so that their rows have the same keys.
     """
+    mask = batch.get("attention_mask")
+    seen = (torch.ones_like(batch["labels"]) if mask is None else mask != 0).cumsum(1)
+    return {"position_ids": (seen - 1).clamp(min=0), **_unpredicted_first(batch)}
+
+
+def _unpredicted_first(batch: Batch) -> Batch:
+    return {**batch, "labels": batch["labels"].masked_fill(_first_after_padding(batch), IGNORED)}
+
+
+def _first_after_padding(batch: Batch) -> Tensor:
+    """[B, T] bool: the first token of each row that has padding before it."""
     mask, labels = batch.get("attention_mask"), batch["labels"]
-    if mask is None or mask.shape != labels.shape or bool((mask[:, 0] != 0).all()):
-        return batch
-    seen = (mask != 0).cumsum(1)
-    first = (mask != 0) & (seen == 1)
-    first[:, 0] = False
-    if not bool(first.any()):
-        return batch  # only rows that are all padding
-    masked = labels.masked_fill(first, IGNORED)
-    return {"position_ids": (seen - 1).clamp(min=0), **batch, "labels": masked}
+    if mask is None or mask.shape != labels.shape:
+        return torch.zeros_like(labels, dtype=torch.bool)
+    first = (mask != 0) & ((mask != 0).cumsum(1) == 1)
+    first[:, :1] = False
+    return first
 
 
 @dataclass(frozen=True)
@@ -104,18 +117,18 @@ def collate(given: Sequence[Row]) -> Batch:
     for key in given[0].sequence:
         padded = [_pad(row.sequence[key], width - row.length, FILL.get(key, 0), left) for row in given]
         batch[key] = torch.stack(padded)
-    return without_padding_as_context(batch)
+    return _unpredicted_first(batch)
 
 
-def deal(given: Sequence[Row], size: int, count: int) -> list[Batch]:
-    """The rows of positive coefficient in `count` micro-batches whose sizes differ by one at most.
+def deal(kept: Sequence[Row], template: Row, size: int, count: int) -> list[Batch]:
+    """The rows in `count` micro-batches whose sizes differ by one at most.
 
-    size: rows that fit into a micro-batch. count: how many micro-batches
-    the rank with the most rows needs; every rank must make as many calls, so one short of rows runs blank ones.
+    template: any row of the step, which says what a blank one looks like. size: rows that fit into a micro-batch.
+    count: how many micro-batches the rank with the most rows needs; every rank must make as many calls, so one short
+    of rows runs blank ones.
     """
-    kept = sorted((row for row in given if float(row.other[COEFFICIENT]) > 0), key=lambda row: row.length)
     count = max(count, math.ceil(len(kept) / size), 1)
-    kept += [_blank(given[0])] * (count - len(kept))
+    kept = sorted(kept, key=lambda row: row.length) + [_blank(template)] * (count - len(kept))
     bounds = [round(k * len(kept) / count) for k in range(count + 1)]
     return [collate(kept[a:b]) for a, b in pairwise(bounds)]
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.clock import Clock
-from samplewise.distributed import gather_fields, largest, world_size
+from samplewise.distributed import gather_fields, largest, rank, world_size
+from samplewise.exchange import fair_shares, move_rows, worth_moving
 from samplewise.forward import Forward, Outcome
 from samplewise.losses import token_counts
 from samplewise.microbatch import COEFFICIENT, ID, LAST, MASS, Batch, deal, rows, without_empty_rows
@@ -86,29 +87,33 @@ class Mode:
     def _begin(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> list[Batch]:
         """Plan from these losses, and deal the kept rows."""
         with self.setting.clock.timed("rule"):
-            return self._dealt(batches, self._coefficients(batches, loss, tokens))
-
-    def _coefficients(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> Tensor:
-        whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in (ID, MASS)}
-        step, mine = gather_fields(_fields(loss, tokens, whole), self.setting.device)
-        self.plan = self._planned(step)
-        return self.plan.coefficients[mine]
+            whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in (ID, MASS)}
+            step, spans = gather_fields(_fields(loss, tokens, whole), self.setting.device)
+            self.plan = self._planned(step)
+            return self._dealt(batches, [self.plan.coefficients[span] for span in spans])
 
     def _marked(self, trained: list[Batch]) -> list[Batch]:
         self.count = len(trained)
         return [*trained[:-1], {**trained[-1], LAST: torch.ones(())}]
 
-    def _dealt(self, batches: list[Batch], coefficients: Tensor) -> list[Batch]:
-        """The rows of positive coefficient in as few micro-batches as possible, as many on every rank."""
-        sizes = [len(batch["labels"]) for batch in batches]
-        marked = [{**b, COEFFICIENT: c} for b, c in zip(batches, coefficients.split(sizes), strict=True)]
-        kept = int((coefficients > 0).sum())
-        count = largest(math.ceil(kept / self.setting.size), self.setting.device)
-        if kept == len(coefficients) and count == len(batches):
+    def _dealt(self, batches: list[Batch], coefficients: list[Tensor]) -> list[Batch]:
+        """The rows of positive coefficient in as few micro-batches as possible, as many on every rank.
+
+        coefficients: of every rank's rows. Rows move between ranks only where that saves a micro-batch.
+        """
+        own, sizes = coefficients[rank()], [len(batch["labels"]) for batch in batches]
+        marked = [{**b, COEFFICIENT: c} for b, c in zip(batches, own.split(sizes), strict=True)]
+        kept = [int((each > 0).sum()) for each in coefficients]
+        size = largest(self.setting.size, self.setting.device)
+        moving = worth_moving(kept, size)
+        count = min(math.ceil(max(fair_shares(kept) if moving else kept) / size), len(batches))
+        if not moving and kept[rank()] == len(own) and count == len(batches):
             return self._marked(marked)
         given = [row for batch in marked for row in rows(batch)]
-        count = min(count, len(batches))
-        return self._marked(deal(given, math.ceil(max(kept, 1) / count), count))
+        mine = [row for row in given if float(row.other[COEFFICIENT]) > 0]
+        if moving:
+            mine = move_rows(mine, kept, given[0], self.setting.device)
+        return self._marked(deal(mine, given[0], math.ceil(max(len(mine), 1) / count), count))
 
     def _known(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Outcome]:
         """Σ coefficient × loss, for coefficients that sum to 1 over the step; and the model's own term, if any."""

@@ -19,6 +19,11 @@ NAME = "name"
 SEQUENCE = ("input_ids", "labels", "attention_mask", "position_ids", "features")
 
 
+def deal_kept(given, size, count):
+    """The rows of positive coefficient, dealt."""
+    return deal([row for row in given if float(row.other[C]) > 0], given[0], size, count)
+
+
 def padded(lengths: list[int], width: int, *, left: bool = False, first: int = 0, seed: int = 0) -> Batch:
     """A padded micro-batch; row k has the name first + k, random content, and a masked prompt of its own length."""
     generator = torch.Generator().manual_seed(seed + first)
@@ -72,7 +77,7 @@ def steps(draw: st.DrawFn) -> tuple[list[Batch], bool]:
 @given(steps(), st.integers(1, 6), st.integers(0, 6))
 def test_every_kept_row_is_dealt_once_with_its_content(step, size, count):
     batches, left = step
-    dealt = deal([row for batch in batches for row in rows(batch)], size, count)
+    dealt = deal_kept([row for batch in batches for row in rows(batch)], size, count)
     before, after = content(batches), content(dealt)
     assert before.keys() == after.keys()
     for name, row in before.items():
@@ -90,8 +95,10 @@ def test_every_kept_row_is_dealt_once_with_its_content(step, size, count):
     assert sum(sizes) == len(before) + blank
     assert blank == max(0, len(dealt) - len(before)), "blank rows only where a micro-batch would have none"
     for batch in dealt:
-        edge = batch["attention_mask"][:, -1 if left else 0]
-        assert (edge == 1).all() or (left and not any((b["attention_mask"][:, 0] == 0).any() for b in batches))
+        first, last = batch["attention_mask"][:, 0], batch["attention_mask"][:, -1]
+        assert (first == 1).all() or (left and (last == 1).all()), (
+            "padded on one side, and on the left only if they came so"
+        )
         assert batch["labels"].shape[1] == max(2 * (batch[C] == 0).any(), batch["attention_mask"].sum(1).max())
         assert {key: value.shape[0] for key, value in batch.items()} == dict.fromkeys(batch, len(batch["labels"]))
 
@@ -100,7 +107,7 @@ def test_like_lengths_stand_together():
     """The padding of a step of mixed lengths is nearly gone."""
     batch = padded([1, 8, 2, 9, 1, 8, 2, 9], 12)
     batch[C] = torch.ones(8)
-    assert [tuple(b["labels"].shape) for b in deal(rows(batch), 2, 4)] == [(2, 1), (2, 2), (2, 8), (2, 9)]
+    assert [tuple(b["labels"].shape) for b in deal_kept(rows(batch), 2, 4)] == [(2, 1), (2, 2), (2, 8), (2, 9)]
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -121,7 +128,7 @@ def test_the_mask_decides_and_not_the_id():
         C: torch.tensor([1.0, 1.0]),
     }
     assert [row.sequence["input_ids"].tolist() for row in rows(batch)] == [[2, 5, 2, 2], [5, 6, 7, 8, 2]]
-    (dealt,) = deal(rows(batch)[:1], 2, 1)
+    (dealt,) = deal_kept(rows(batch)[:1], 2, 1)
     assert dealt["input_ids"].tolist() == [[2, 5, 2, 2]]
 
 
@@ -193,7 +200,7 @@ def test_a_row_has_the_loss_it_had_where_it_came_from(kind, left, keys):
     before = by_name(model, batches, keys)
     assert len(before) == 5
     for size, count in ((1, 1), (2, 3), (5, 1), (4, 7)):
-        after = by_name(model, deal([row for batch in batches for row in rows(batch)], size, count), keys)
+        after = by_name(model, deal_kept([row for batch in batches for row in rows(batch)], size, count), keys)
         assert after == pytest.approx(before, rel=0, abs=1e-12)
 
 
@@ -203,9 +210,9 @@ def test_a_row_has_one_loss_whatever_micro_batch_it_is_dealt_into(left):
     model = tiny.model(dtype=torch.float64).eval()
     batches = [without_padding_as_context(batch) for batch in example(left)]
     given = [row for batch in batches for row in rows(batch)]
-    alone = by_name(model, deal(given, 1, 5), PLACED)
+    alone = by_name(model, deal_kept(given, 1, 5), PLACED)
     for size in (2, 3, 5):
-        assert by_name(model, deal(given, size, 1), PLACED) == pytest.approx(alone, rel=0, abs=1e-12)
+        assert by_name(model, deal_kept(given, size, 1), PLACED) == pytest.approx(alone, rel=0, abs=1e-12)
 
 
 def gradient(model: torch.nn.Module, batches: list[Batch], weights: list[Tensor] | None = None) -> Tensor:
@@ -221,7 +228,7 @@ def test_the_accumulated_gradient_is_that_of_the_step(count):
     """Also where a rank is short of rows, and blank ones fill its micro-batches."""
     model, batches = tiny.model(dtype=torch.float64), example(left=False)
     whole = gradient(model, batches)
-    dealt = deal([row for batch in batches for row in rows(batch)], 5, count)
+    dealt = deal_kept([row for batch in batches for row in rows(batch)], 5, count)
     assert len(dealt) == count
     torch.testing.assert_close(gradient(model, dealt), whole, rtol=0, atol=1e-12)
     assert whole.norm() > 0.01
@@ -236,7 +243,7 @@ def test_blank_rows_alone_give_a_gradient_of_zeros(kind, masked):
     if not masked:
         del batch["attention_mask"]
     model.zero_grad()
-    dealt = deal(rows(batch), 2, 3)
+    dealt = deal_kept(rows(batch), 2, 3)
     assert len(dealt) == 3
     for each in dealt:
         keys = PLAIN if masked else ("input_ids",)
@@ -252,7 +259,7 @@ def test_a_row_that_is_all_padding_does_not_turn_the_others_around():
     batch["attention_mask"][2], batch["labels"][2] = 0, -100
     batch[C] = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
     before = by_name(model, [batch], PLAIN)
-    (dealt,) = deal(rows(batch), 2, 1)
+    (dealt,) = deal_kept(rows(batch), 2, 1)
     assert dealt["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0], [1] * 6]
     assert by_name(model, [dealt], PLAIN) == pytest.approx(before, rel=0, abs=1e-12)
 

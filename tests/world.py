@@ -1,11 +1,14 @@
 """What a run needs, small: a random model saved with a tokenizer of words, a corpus, and a run file."""
 
+import contextlib
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import tiny
@@ -13,6 +16,8 @@ import torch
 import transformers
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+from samplewise.cli import app
 
 WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -27,8 +32,8 @@ def save_model(folder: Path, kind: str = "llama") -> Path:
     )
     if kind == "opt":
         config = transformers.OPTConfig(
-            vocab_size=64, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16,
-            max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+            vocab_size=64, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2,
+            word_embed_proj_dim=16, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=0,
         )  # fmt: skip
         torch.manual_seed(0)
         transformers.OPTForCausalLM(config).save_pretrained(folder)
@@ -51,7 +56,7 @@ def write_run(path: Path, model: Path, corpus: Path, output: Path, **changes) ->
         "data": {"path": str(corpus), "max_length": 32, "min_tokens": 4, "held_out": 0.15},
         "rule": "chain(band(drop_top=0.25), ir_dro(r=1.0))",
         "training": {
-            "learning_rate": 1e-2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 6,
+            "learning_rate": 1e-2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 20,
             "save_steps": 100, "bf16": False, "use_cpu": True, "seed": 3,
         },
         "output": str(output),
@@ -64,9 +69,22 @@ ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default", "OMP_NUM_THREADS": "1"
 ROOT = Path(__file__).parent.parent
 
 
-def samplewise(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def samplewise(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in this process: what it does without the seconds that imports take."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            app([str(argument) for argument in arguments], prog_name="samplewise")
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+    return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
     command = [sys.executable, "-m", "samplewise", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=timeout)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=120)
 
 
 def interrupted(*arguments: object, after: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,9 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer
 
+from samplewise.distributed import largest
 from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
-from samplewise.microbatch import LAST, Batch, without_padding_as_context
+from samplewise.microbatch import LAST, Batch, is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
 from samplewise.step import Per
 from samplewise.trainers.checks import as_rule, check_batch, check_choice, check_micro_batch, refuse_options
@@ -100,7 +101,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         prepared = [dict(self._prepare_inputs(batch)) for batch in batches]
         for batch in prepared:
             check_batch(batch)
-        prepared = [without_padding_as_context(batch) for batch in prepared]
+        if largest(any(is_left_padded(batch) for batch in prepared), self.args.device):
+            prepared = [without_padding_as_context(batch) for batch in prepared]
         self._first_look(prepared[0])
         self._with_mass(prepared)
         self._batches, self._setting = prepared, self._shared(prepared, num_items)

@@ -35,6 +35,7 @@ def launch(
     arguments = [str(out), rule, per, split, dtype, str(steps), *more]
     done = subprocess.run([*command, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    print(done.stdout)
     return torch.load(out / "tensors.pt", weights_only=True), json.loads((out / "history.json").read_text())
 
 
@@ -58,6 +59,18 @@ def test_ranks_change_nothing(tmp_path, rule, per, split):
         assert (got - expected).norm() <= 1e-10 * expected.norm()
     for key in ("loss", "samplewise/weighted_loss", "samplewise/ess", "samplewise/kept", "samplewise/mode"):
         assert [entry[key] for entry in logged] == pytest.approx([entry[key] for entry in logged_alone], rel=1e-6)
+
+
+def test_kept_rows_are_shared_evenly(tmp_path, capfd):
+    """All four kept rows stand on the first rank; each rank trains on two of them, in one micro-batch."""
+    rule = "chain(top_k(0.5), ir_dro(r=0.5))"
+    alone, _ = launch(tmp_path, rule, "4,4", steps=1, more=["sorted"])
+    together, _ = launch(tmp_path, rule, "2,2|2,2", steps=1, more=["sorted"])
+    for got, expected in zip(together["gradients"], alone["gradients"], strict=True):
+        assert (got - expected).norm() <= 1e-10 * expected.norm()
+    printed = capfd.readouterr().out
+    assert "rank 0 trained on micro-batches of [2]" in printed
+    assert "rank 1 trained on micro-batches of [2]" in printed
 
 
 def test_all_ranks_take_the_one_way_back_together(tmp_path):

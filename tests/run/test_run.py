@@ -41,7 +41,8 @@ def tokenizer(here):
 def config(here, tmp_path):
     def config(*overrides):
         return load_config(
-            world.write_run(tmp_path / "run.yaml", here / "model", here / "corpus.jsonl", tmp_path / "out"), overrides
+            world.write_run(tmp_path / "run.yaml", here / "model", here / "corpus.jsonl", tmp_path / "out"),
+            ["training.max_steps=6", *overrides],
         )
 
     return config
@@ -216,5 +217,5 @@ def test_evaluation_may_be_cut_short(here, tokenizer):
 
 def test_a_corpus_of_scraps_is_refused(tokenizer, tmp_path):
     (tmp_path / "scraps.jsonl").write_text("".join(f'{{"text": "w{i} w2"}}\n' for i in range(50)))
-    with pytest.raises(SamplewiseError, match="shorter than data.min_tokens"):
+    with pytest.raises(SamplewiseError, match=r"shorter than data\.min_tokens"):
         prepare(DataConfig(str(tmp_path / "scraps.jsonl"), max_length=32, held_out=0.2), tokenizer)

@@ -230,16 +230,25 @@ def left(features):
 
 @pytest.mark.parametrize("kind", ["llama", "opt", "gpt2"])
 def test_left_padding_changes_nothing(tmp_path, kind):
-    """Nothing is predicted from padding, and absolute positions count from a row's first token."""
-    rule = sw.chain(sw.top_k(0.5), sw.ir_dro(0.5))
+    """Nothing is predicted from padding, and absolute positions count from a row's first token; rows 4 and 5 are of
+    one length, so that their micro-batch is not padded at all."""
+    rule, dataset = sw.chain(sw.top_k(0.5), sw.ir_dro(0.5)), tiny.Rows(8)
+    dataset.rows[5] = dataset.rows[5][: len(dataset.rows[4])]
+    dataset.rows[4] = dataset.rows[4][: len(dataset.rows[5])]
     gradients = []
     for collator in (tiny.collate, left):
         seen = Gradients()
         args = tiny.arguments(
-            tmp_path, max_steps=1, max_grad_norm=0.0, learning_rate=0.0, train_sampling_strategy="sequential"
+            tmp_path,
+            max_steps=1,
+            max_grad_norm=0.0,
+            learning_rate=0.0,
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=4,
         )
         WeightedTrainer(
-            tiny.model(kind, dtype=torch.float64), args, train_dataset=tiny.Rows(8), data_collator=collator, rule=rule,
+            tiny.model(kind, dtype=torch.float64), args, train_dataset=dataset, data_collator=collator, rule=rule,
             callbacks=[seen],
         ).train()  # fmt: skip
         gradients.append(seen.steps[0])
