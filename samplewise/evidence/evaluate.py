@@ -1,0 +1,142 @@
+"""Held-out loss by document: nats per token, no gradient, no logits kept beyond a batch."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from samplewise.data import PadCollator, Window
+from samplewise.losses import sample_losses
+from samplewise.score import scoring
+from samplewise.types import SamplewiseError
+
+
+@dataclass(frozen=True)
+class DocumentLoss:
+    """A held-out document: its mean loss over its predicted tokens (nats/token), and how much text that is."""
+
+    id: int
+    source: str
+    row: int
+    loss: float
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses of the same documents in the same order, and the figures made of them."""
+
+    documents: tuple[DocumentLoss, ...]
+
+    @property
+    def losses(self) -> np.ndarray:
+        """[D] float64, nats/token."""
+        return np.array([document.loss for document in self.documents], np.float64)
+
+    @property
+    def mean(self) -> float:
+        """The mean over documents: each counts the same. nats/token."""
+        return float(self.losses.mean())
+
+    @property
+    def token_mean(self) -> float:
+        """The mean over tokens: long documents count more. nats/token."""
+        return self._nats / sum(document.tokens for document in self.documents)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """All nats over all bytes, in bits: comparable between tokenizers."""
+        return self._nats / math.log(2) / sum(document.bytes for document in self.documents)
+
+    @property
+    def p90(self) -> float:
+        """The loss that nine documents in ten stay below (linear interpolation). nats/token."""
+        return float(np.quantile(self.losses, 0.9))
+
+    @property
+    def worst_decile(self) -> float:
+        """The mean over the worst tenth of the documents, rounded up. nats/token."""
+        count = math.ceil(len(self.documents) / 10)
+        return float(np.sort(self.losses)[-count:].mean())
+
+    @property
+    def _nats(self) -> float:
+        return sum(document.loss * document.tokens for document in self.documents)
+
+    def figures(self) -> dict[str, float]:
+        """All figures by name."""
+        names = ("mean", "token_mean", "bits_per_byte", "p90", "worst_decile")
+        return {name: getattr(self, name) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and documents as JSON values."""
+        return {"figures": self.figures(), "documents": [asdict(document) for document in self.documents]}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Evaluation:
+        """What `to_json` gave."""
+        return Evaluation(tuple(DocumentLoss(**document) for document in values["documents"]))
+
+
+def evaluate(
+    model: Any,
+    windows: Sequence[Window],
+    *,
+    pad_token_id: int = 0,
+    batch_size: int = 8,
+    autocast: torch.dtype | None = None,
+    progress: Callable[[int], object] = lambda rows: None,
+) -> Evaluation:
+    """The loss of every document that the windows come from, in the order of its first window.
+
+    model: a causal language model, evaluated where it is, in eval mode; it is left as it was.
+    windows: of held-out documents; a document's loss is token-weighted over its windows.
+    batch_size: rows at a time; batch_size × length × vocabulary × 4 bytes of logits is the memory it takes.
+    autocast: compute in this dtype (losses are in float32 all the same); None: the model's own.
+    progress: is called with the number of rows done after each batch.
+    Errors: SamplewiseError for no window, and for a document whose loss is not finite.
+    """
+    if not windows:
+        raise SamplewiseError("windows", expected="at least one", got="none", remedy="Hold out some documents.")
+    order = sorted(range(len(windows)), key=lambda i: (len(windows[i].input_ids), i))  # equal lengths need no padding
+    collate, losses = PadCollator(pad_token_id), np.zeros(len(windows))
+    device = next(model.parameters()).device
+    with scoring(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = collate([_row(windows[i]) for i in rows])
+            batch = {key: value.to(device) for key, value in batch.items()}
+            labels = batch.pop("labels")
+            loss, _ = sample_losses(model(**batch, use_cache=False).logits, labels)
+            losses[rows] = loss.double().cpu().numpy()
+            progress(len(rows))
+    return Evaluation(tuple(_by_document(windows, losses)))
+
+
+def _row(window: Window) -> dict[str, torch.Tensor]:
+    ids = torch.from_numpy(window.input_ids).long()
+    return {"input_ids": ids, "labels": ids}
+
+
+def _by_document(windows: Sequence[Window], losses: np.ndarray) -> Iterable[DocumentLoss]:
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for i, window in enumerate(windows):
+        groups[window.doc_id].append(i)
+    for name, own in groups.items():
+        tokens = np.array([windows[i].tokens for i in own])
+        mean = float((losses[own] * tokens).sum() / tokens.sum())
+        first = windows[own[0]]
+        if not math.isfinite(mean):
+            raise SamplewiseError(
+                "held-out loss", expected="a finite number", got=f"{mean} on {first.source}, record {first.row}",
+                remedy="The model has diverged: lower the learning rate.",
+            )  # fmt: skip
+        size = sum(windows[i].size for i in own)
+        yield DocumentLoss(name, first.source, first.row, mean, int(tokens.sum()), size)

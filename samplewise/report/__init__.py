@@ -1,0 +1,8 @@
+"""Pictures (these need matplotlib) and tables."""
+
+from samplewise.report.arms import draw_arms
+from samplewise.report.curve import draw_weights
+from samplewise.report.run import draw_run
+from samplewise.report.table import arms_table
+
+__all__ = ["arms_table", "draw_arms", "draw_run", "draw_weights"]

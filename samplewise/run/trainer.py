@@ -1,0 +1,84 @@
+"""The trainer of a run: `WeightedTrainer` that keeps a history, and keeps it in its checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+from samplewise.checkpoint import check_complete
+from samplewise.losses import token_counts
+from samplewise.modes import Mode, TwoPass
+from samplewise.run.history import History
+from samplewise.trainers import WeightedTrainer
+from samplewise.trainers.figures import PREFIX
+from samplewise.trainers.resume import newest_complete
+
+
+class RunTrainer(WeightedTrainer):
+    """`WeightedTrainer` with `history`: the curves, the weights' histogram, tokens trained and seconds by phase."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.history = History()
+        self._logged = 0  # the step of the last log, since seconds are logged as means
+        super().__init__(*args, **kwargs)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The host's `train`, with the history of the checkpoint that it goes on from."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
+        self.history = History.load(Path(resume_from_checkpoint)) if resume_from_checkpoint else History()
+        self._logged = self.history.steps
+        if resume_from_checkpoint and self._was_last(Path(resume_from_checkpoint)):
+            return None
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._take_seconds(self._figures.flush())
+        return result
+
+    def _was_last(self, checkpoint: Path) -> bool:
+        """Whether training had ended there; then its model is loaded. The host would take one step more."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < state.max_steps:
+            return False
+        check_complete(checkpoint)
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        return True
+
+    def _close(self, mode: Mode) -> Tensor:
+        report = super()._close(mode)
+        plans = getattr(mode, "plans", [mode.plan])  # normalize="micro" has one for each micro-batch
+        samples = sum(int(plan.figures["samples"]) for plan in plans)
+        weights = torch.cat([plan.weights.cpu() for plan in plans])
+        self.history.add(mode.plan.figures, weights, samples, _tokens_trained(mode, self._batches))
+        return report
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            self.history.save(folder)  # before the marker is written, which then covers it
+        super()._save_checkpoint(model, trial)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The host's log; the seconds in it are added up."""
+        super().log(logs, *args, **kwargs)
+        if "loss" in logs:
+            self._take_seconds(self.state.log_history[-1])
+
+    def _take_seconds(self, logged: dict[str, float]) -> None:
+        steps, self._logged = self.history.steps - self._logged, self.history.steps
+        for name, seconds in logged.items():
+            if name.startswith(f"{PREFIX}seconds_"):
+                self.history.spend(name.removeprefix(f"{PREFIX}seconds_"), seconds * steps)
+
+
+def _tokens_trained(mode: Mode, batches: list[dict[str, Tensor]]) -> int:
+    """Predicted tokens of the rows that went through forward and backward."""
+    if isinstance(mode, TwoPass):
+        counts = torch.cat([token_counts(batch["labels"]).cpu() for batch in batches])
+        return int(counts[mode.plan.weights.cpu() > 0].sum())
+    return sum(int(part["tokens"][part.get("coefficient", part["tokens"]) > 0].sum()) for part in mode.parts)
