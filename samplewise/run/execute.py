@@ -151,6 +151,7 @@ def _as_begun(training: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
 
 
 def _check_plan(trainer: RunTrainer, config: RunConfig) -> None:
+    trainer.check_rule()  # before the evaluation, which takes long
     if config.data.streaming and trainer.args.max_steps <= 0:
         raise SamplewiseError(
             "training.max_steps", expected="a number of steps, as data.streaming is on", got="none",

@@ -24,12 +24,16 @@ class LoadingMixin(_Host):
     _allowed_hosts: tuple[str, ...]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, after a look at whether the rule can work on steps of the configured size."""
+        """The host's `train`, after `check_rule`."""
+        self.check_rule()
+        return super().train(*args, **kwargs)
+
+    def check_rule(self) -> None:
+        """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
         if self._host_of("get_train_dataloader").__module__.startswith(self._allowed_hosts):  # a user's own may differ
             n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
             check_step_size(self.rule, self._together(n), self._together(self._last_step(n)), self.pool)
-        return super().train(*args, **kwargs)
 
     def _together(self, n: int) -> int:
         """How many of n samples are weighed together."""
