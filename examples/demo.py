@@ -57,7 +57,7 @@ def report(title: str, before: Evaluation, arms: dict[str, dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("--steps", type=int, default=12, help="steps of 16 windows of 64 tokens (default: 12)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of 16 windows of 64 tokens (default: 10)")
     parser.add_argument("--documents", type=int, default=48, help="held-out documents (default: 48)")
     parser.add_argument("--learning-rate", type=float, default=1e-5, help="constant (default: 1e-5)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the data (default: 0)")
