@@ -11,6 +11,7 @@ from samplewise.head import Request
 from samplewise.kernels import Backend, Factor
 from samplewise.losses import IGNORED, sample_losses
 from samplewise.microbatch import OURS, Batch
+from samplewise.types import SamplewiseError
 
 
 class Outcome(NamedTuple):
@@ -72,12 +73,12 @@ class FromLogits:
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
-        return sample_losses(model(**model_inputs(batch)).logits, batch["labels"])
+        return sample_losses(_logits(model(**model_inputs(batch))), batch["labels"])
 
     def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
         """One forward; its logits live until the backward."""
         outputs: Any = model(**model_inputs(batch))
-        loss, tokens = sample_losses(outputs.logits, batch["labels"])
+        loss, tokens = sample_losses(_logits(outputs), batch["labels"])
         used = torch.zeros_like(loss.detach())
         index = (tokens > 0).nonzero().squeeze(1)
         known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
@@ -103,6 +104,15 @@ def has_dropout(model: nn.Module) -> bool:
 def _text_config(model: nn.Module) -> Any:
     config: Any = getattr(getattr(model, "module", model), "config", None)
     return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _logits(outputs: Any) -> Tensor:
+    logits = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+    if logits is None:
+        raise SamplewiseError(
+            "model", expected="outputs with logits", got=type(outputs).__name__, remedy="Return {'logits': …}."
+        )
+    return logits
 
 
 def _predicts(batch: Batch) -> bool:

@@ -113,7 +113,7 @@ def collate(given: Sequence[Row]) -> Batch:
             min(odd), expected="a value for each position in every micro-batch, or in none", got="some of each",
             remedy="Its second dimension happens to be a batch's width: give it another shape, or drop it.",
         )  # fmt: skip
-    batch = {key: torch.stack([row.other[key] for row in given]) for key in given[0].other}
+    batch = {key: _stacked(key, [row.other[key] for row in given]) for key in given[0].other}
     for key in given[0].sequence:
         padded = [_pad(row.sequence[key], width - row.length, FILL.get(key, 0), left) for row in given]
         batch[key] = torch.stack(padded)
@@ -151,6 +151,16 @@ def _blank(row: Row) -> Row:
     if "attention_mask" in sequence:
         sequence["attention_mask"].fill_(1)
     return Row(sequence, {key: torch.zeros_like(value) for key, value in row.other.items()}, 2, row.left)
+
+
+def _stacked(key: str, values: list[Tensor]) -> Tensor:
+    if any(value.shape != values[0].shape for value in values):
+        raise SamplewiseError(
+            key, expected="rows of one shape in all micro-batches of a step, or one value for each position",
+            got=" and ".join(sorted({str(tuple(value.shape)) for value in values})),
+            remedy="Rows of different micro-batches are put together: give a mask as [B, T].",
+        )  # fmt: skip
+    return torch.stack(values)
 
 
 def _pad(value: Tensor, missing: int, fill: int, left: bool) -> Tensor:

@@ -22,7 +22,7 @@ from samplewise.losses import token_counts
 from samplewise.microbatch import COEFFICIENT, ID, LAST, MASS, Batch, deal, rows, without_empty_rows
 from samplewise.score import score
 from samplewise.step import Plan, no_token_in_step, plan_step
-from samplewise.types import Rule, Samples, State
+from samplewise.types import Rule, Samples, SamplewiseError, State
 
 FACTORS = (math.exp(-40), math.exp(40))
 """Where the largest factor of a one-pass step must lie: far inside fp32, gradients included."""
@@ -237,6 +237,12 @@ class Micro(Mode):
         fields = _fields(losses.detach(), tokens, batch)
         self.parts.append(fields)
         coefficients = torch.zeros_like(fields["loss"])
+        if bool(((fields["tokens"] > 0) & ~torch.isfinite(fields["loss"])).any()):
+            ids = fields["id"][~torch.isfinite(fields["loss"])].tolist()
+            raise SamplewiseError(
+                "loss", expected="finite losses with normalize='micro'", got=f"others, ids {ids}",
+                remedy="Their forward has run: only normalize='step' can leave such rows out.",
+            )  # fmt: skip
         if bool((tokens > 0).any()):
             samples = Samples(fields["loss"], fields["tokens"], fields["id"])
             self.plans.append(plan_step(setting.rule, samples, setting.state, mass=fields["mass"], max_nonfinite=0.0))

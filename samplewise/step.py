@@ -53,10 +53,11 @@ def plan_step(
     Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing.
     """
     order = torch.argsort(samples.id, stable=True)
-    present = samples.tokens[order] > 0
-    finite = torch.isfinite(samples.loss[order])
-    index = order[present & finite]
-    nonfinite = samples.id[order[present & ~finite]].tolist()
+    present, finite = samples.tokens > 0, torch.isfinite(samples.loss)
+    usable, index = present & finite, order
+    nonfinite: list[int] = []
+    if not bool(usable.all()):
+        index, nonfinite = order[usable[order]], samples.id[order[(present & ~finite)[order]]].tolist()
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
     p = _normalised(rule, taken, state)
@@ -93,7 +94,12 @@ def weights(rule: Rule, losses: object, tokens: object = None) -> Tensor:
     [1.3333333333333333, 1.3333333333333333, 1.3333333333333333, 0.0]
     """
     if not isinstance(rule, Rule):
-        raise SamplewiseError("rule", expected="a Rule", got=repr(rule), remedy="For example ir_dro(r=1.0).")
+        raise SamplewiseError(
+            "rule",
+            expected="a Rule",
+            got=repr(rule),
+            remedy='For example ir_dro(r=1.0); parse_rule("ir_dro(r=1.0)") reads text.',
+        )
     samples = as_samples(losses, tokens)
     wide = replace(samples, loss=samples.loss.double())
     return plan_step(rule, wide, rule.init(), max_nonfinite=1.0).weights.to(samples.loss.dtype)

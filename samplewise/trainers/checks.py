@@ -37,21 +37,40 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         )
 
 
-def refuse_options(trainer: Any, allowed_hosts: tuple[str, ...], loss_of: type) -> None:
+def check_limit(max_nonfinite: object) -> None:
+    """Errors: SamplewiseError unless it is a share in [0, 1]."""
+    ok = isinstance(max_nonfinite, (int, float)) and not isinstance(max_nonfinite, bool) and 0 <= max_nonfinite <= 1
+    if not ok:
+        raise SamplewiseError(
+            "max_nonfinite", expected="a share in [0, 1]", got=repr(max_nonfinite), remedy="0.01 is one in a hundred."
+        )
+
+
+def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) -> None:
+    """Errors: SamplewiseError naming a `compute_loss` or `training_step` that is neither the mixin's nor the host's.
+
+    A loss of one's own would not be called, or would switch the weights off; a step of one's own would see neither the
+    freed micro-batches nor the one division at the end.
+    """
+    for method in ("compute_loss", "training_step"):
+        for cls in type(trainer).__mro__:
+            own = not cls.__module__.startswith(("samplewise.", *allowed_hosts))
+            if own and method in vars(cls):
+                raise SamplewiseError(
+                    f"{cls.__name__}.{method}", expected="it not to be used with weights", got="one of your own",
+                    remedy=f"{mixin.__name__} takes its place: move it to a callback.",
+                )  # fmt: skip
+
+
+def refuse_options(trainer: Any) -> None:
     """Errors: SamplewiseError naming the first option that weights cannot go together with."""
     args = trainer.args
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     optimizer = str(getattr(args.optim, "value", args.optim))
-    foreign = not loss_of.__module__.startswith(allowed_hosts)
     no_loss = "The weighted loss takes its place: leave it out."
     refused = [
         ("label_smoothing_factor", args.label_smoothing_factor, "Sample losses are plain: set it to 0."),
         ("compute_loss_func", trainer.compute_loss_func, no_loss),
-        (
-            f"{loss_of.__name__}.compute_loss",
-            foreign,
-            "It would not be called: move it to a callback.",
-        ),
         ("use_liger_kernel", args.use_liger_kernel, "It returns no logits: set it to False."),
         ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),

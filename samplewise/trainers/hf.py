@@ -17,7 +17,15 @@ from samplewise.forward import Forward, WithoutLogits, has_own_term, model_input
 from samplewise.microbatch import LAST, Batch, is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
 from samplewise.step import Per
-from samplewise.trainers.checks import as_rule, check_batch, check_choice, check_micro_batch, refuse_options
+from samplewise.trainers.checks import (
+    as_rule,
+    check_batch,
+    check_choice,
+    check_limit,
+    check_micro_batch,
+    refuse_options,
+    refuse_own_steps,
+)
 from samplewise.trainers.figures import Figures
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
@@ -26,7 +34,9 @@ from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 
-PLACEHOLDER = "samplewise_placeholder"  # a freed micro-batch: counted by the host, never run
+PLACEHOLDER = "samplewise_placeholder"
+BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
+"""A freed micro-batch: counted by the host, never run."""
 
 
 class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
@@ -73,6 +83,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
                 got=repr(pool),
                 remedy="1 is none.",
             )
+        check_limit(max_nonfinite)
         self.per, self.normalize, self.pool, self.logits = per, normalize, pool, logits
         self.max_nonfinite = max_nonfinite
         self.rule_state: State = self.rule.init()
@@ -81,7 +92,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         self._batch: Batch | None = None  # set while a micro-batch is being trained on
         self._last_mode = ""
         super().__init__(*args, **kwargs)
-        refuse_options(self, self._allowed_hosts, self._host_of("compute_loss"))
+        refuse_options(self)
+        refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
         if normalize == "micro":
             check_micro_batch(self.args.train_batch_size)
 
@@ -96,8 +108,11 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The host's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
         batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        if not batches:
-            return batches, num_items
+        asked = kwargs.get("num_batches", args[0] if args else len(batches))
+        if len(batches) < asked:  # a stream ended within the step: the host will not step on these
+            if batches:
+                logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
+            return [BLANK] * len(batches), num_items
         prepared = [dict(self._prepare_inputs(batch)) for batch in batches]
         for batch in prepared:
             check_batch(batch)
@@ -115,8 +130,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
     def _planned(self, mode: Mode) -> list[Any]:
         with self._figures.clock.timed("rule"):
             trained = mode.begin(self.model_wrapped, self._batches)  # pyright: ignore[reportArgumentType]
-        blank = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
-        return [blank] * (len(self._batches) - len(trained)) + trained
+        return [BLANK] * (len(self._batches) - len(trained)) + trained
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The host's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""

@@ -17,6 +17,8 @@ def identified(dataset: Any) -> Any:
     import datasets
 
     if isinstance(dataset, datasets.Dataset):
+        if dataset.format["type"] == "custom":  # a transform makes the columns: rows are known only when asked for
+            return IdentifiedRows(dataset)
         has_ids = ID in dataset.column_names
         return dataset if has_ids else dataset.add_column(ID, list(range(len(dataset))))  # pyright: ignore[reportCallIssue]
     if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
@@ -35,6 +37,11 @@ class IdentifiedRows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return _with_id(self.dataset[index], int(index))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Passed on: the host calls it at each epoch."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
 
 class IdentifiedStream(IterableDataset):
@@ -56,17 +63,29 @@ class IdentifiedStream(IterableDataset):
 
 
 class IdentifyingCollator:
-    """A data collator that sets the ids aside, lets `collate` do its work, and puts them back as int64 [B]."""
+    """A data collator that sets the ids aside, lets `collate` do its work, and puts them back as int64 [B].
+
+    `collate` must keep the order of the rows: there is no other way to know which id is whose.
+    """
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
 
     def __call__(self, features: Sequence[Any]) -> dict[str, Any]:
         """What `collate` makes of the rows, and `sample_id` [B]."""
-        ids = [int(feature[ID]) for feature in features]
+        ids = [_as_id(feature[ID]) for feature in features]
         batch = dict(self.collate([_without_id(feature) for feature in features]))
         batch[ID] = torch.tensor(ids, dtype=torch.int64)
         return batch
+
+
+def _as_id(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise SamplewiseError(
+            ID, expected="whole numbers", got=repr(value), remedy="Rename that column, or number the samples."
+        ) from None
 
 
 def _with_id(row: Any, number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from samplewise.distributed import world_size
 from samplewise.microbatch import ID
 from samplewise.trainers.checks import check_collator, check_step_size
 from samplewise.trainers.identify import IdentifyingCollator, identified
-from samplewise.types import Rule
+from samplewise.types import Rule, SamplewiseError
 
 _Host = Trainer if TYPE_CHECKING else object
 
@@ -31,21 +31,31 @@ class LoadingMixin(_Host):
     def check_rule(self) -> None:
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
+        rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._host_of("get_train_dataloader").__module__.startswith(self._allowed_hosts):  # a user's own may differ
             n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
-            check_step_size(self.rule, self._together(n), self._together(self._last_step(n)), self.pool)
+            first = n if rows is None else min(n, rows)
+            check_step_size(self.rule, self._together(first), self._together(self._last_step(n, rows)), self.pool)
+        elif self.pool > 1:
+            raise SamplewiseError(
+                "pool", expected="1 with a get_train_dataloader of your own", got=self.pool,
+                remedy="Raise the batch size there, and let the rule keep a share of it.",
+            )  # fmt: skip
 
     def _together(self, n: int) -> int:
-        """How many of n samples are weighed together."""
-        return min(n, self.args.train_batch_size) if self.normalize == "micro" else n
+        """The fewest of n samples that are weighed together."""
+        size = self.args.train_batch_size
+        return n if self.normalize == "step" or n == 0 else n % size or size
 
-    def _last_step(self, n: int) -> int:
-        """How many samples the last, shorter step of an epoch has; 0 if there is none, or no way to know."""
-        known = hasattr(self.train_dataset, "__len__")
-        return len(self.train_dataset) % n if known and not self.args.dataloader_drop_last else 0  # pyright: ignore
+    def _last_step(self, n: int, rows: int | None) -> int:
+        """How many samples the last, shorter step of an epoch has; 0 if it never comes, or there is no way to know."""
+        reached = rows is not None and (self.args.max_steps <= 0 or self.args.max_steps * n > rows - rows % n)
+        return rows % n if rows is not None and reached and rows > n and not self.args.dataloader_drop_last else 0
 
     def get_train_dataloader(self) -> Any:
         """The host's loader, over the same dataset and collator with ids added to rows and batches."""
+        if self.train_dataset is None:
+            return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
         self.train_dataset, self.data_collator = identified(before[0]), IdentifyingCollator(before[1])
         self._train_batch_size = before[2] * self.pool

@@ -10,11 +10,12 @@ import torch
 from transformers import Trainer
 
 from samplewise.distributed import gather_fields, world_size
-from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout
+from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout, has_own_term
 from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_counts
-from samplewise.microbatch import MASS, Batch
+from samplewise.microbatch import MASS, OURS, Batch, rows
 from samplewise.modes import Setting
+from samplewise.step import no_token_in_step
 from samplewise.trainers.checks import warn_if_eos_is_masked
 from samplewise.trainers.figures import Figures
 from samplewise.types import Rule, SamplewiseError, State
@@ -30,6 +31,7 @@ class LossesMixin(_Host):
     rule: Rule
     rule_state: State
     per: str
+    normalize: str
     pool: int
     logits: str
     max_nonfinite: float
@@ -39,8 +41,13 @@ class LossesMixin(_Host):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The host's `train`, with this instance's model answering for its losses meanwhile."""
+        if self.normalize == "micro" and has_own_term(self.model):  # pyright: ignore[reportArgumentType]
+            raise SamplewiseError(
+                "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
+                remedy="Two passes keep the router's term; output_router_logits=False trains without it.",
+            )  # fmt: skip
         self._detach = self._attach()
-        self._looked = False
+        self._looked, self._figures = False, Figures()
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -49,7 +56,7 @@ class LossesMixin(_Host):
     def call_model_init(self, trial: Any = None) -> Any:
         """The host's; it makes another model at the start of `train`."""
         model = super().call_model_init(trial)
-        if self.is_in_train:
+        if getattr(self, "is_in_train", False):  # the host calls this in __init__ too, before it sets the flag
             self.model = model
             self._detach = self._attach()
         return model
@@ -70,6 +77,7 @@ class LossesMixin(_Host):
         if self._looked:
             return
         self._looked = True
+        rows({key: value for key, value in batch.items() if key not in OURS})  # refuses what cannot be cut by rows
         warn_if_eos_is_masked(batch, self.processing_class)
         if has_dropout(self.model):  # pyright: ignore[reportArgumentType]
             logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
@@ -102,6 +110,8 @@ class LossesMixin(_Host):
             if self.args.average_tokens_across_devices:
                 tokens = gather_fields({"tokens": tokens.view(1)}, self.args.device)[0]["tokens"].sum()
                 unit = float(num_items)
+            if float(num_items) == 0:
+                raise no_token_in_step()
             scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
         size = max(len(batch["labels"]) for batch in batches)
         return Setting(

@@ -61,8 +61,10 @@ def newest_complete(output: Path) -> Path:
     found = {p.parent.parent for p in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{FOLDER}/{MARKER}")}
     steps = {int(p.name.rsplit("-", 1)[1]): p for p in found if p.name.rsplit("-", 1)[1].isdigit()}
     if not steps:
+        unmarked = sorted(path.name for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
         raise SamplewiseError(
-            "resume_from_checkpoint", expected=f"a complete checkpoint in {output}", got="none",
-            remedy="Start without it; save_steps says how often checkpoints are written.",
+            "resume_from_checkpoint", expected=f"a checkpoint with {FOLDER}/{MARKER} in {output}",
+            got=f"only {', '.join(unmarked)}" if unmarked else "none",
+            remedy="Start without it, or name the folder of one that another trainer wrote.",
         )  # fmt: skip
     return steps[max(steps)]

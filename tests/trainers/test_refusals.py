@@ -87,7 +87,7 @@ def test_a_step_of_one_sample_is_refused_but_a_last_one_of_one_is_fine(tmp_path)
 )
 def test_shares_that_act_on_nothing_are_refused_before_training(tmp_path, rule, rows, message):
     with pytest.raises(sw.SamplewiseError, match=message):
-        trainer(tmp_path, rule=rule, dataset=tiny.Rows(rows)).train()
+        trainer(tmp_path, rule=rule, dataset=tiny.Rows(rows), num_train_epochs=1, max_steps=-1).train()
 
 
 def test_a_rule_that_selects_nothing(tmp_path):

@@ -45,7 +45,7 @@ def test_only_complete_checkpoints_are_resumed(tmp_path):
     again = trainer(tmp_path)
     again.train(resume_from_checkpoint=True)  # checkpoint-4
     assert again.state.global_step == 6
-    with pytest.raises(sw.SamplewiseError, match="a complete checkpoint"):
+    with pytest.raises(sw.SamplewiseError, match="a checkpoint with samplewise"):
         trainer(tmp_path / "nothing").train(resume_from_checkpoint=True)
 
 

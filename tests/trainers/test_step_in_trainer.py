@@ -69,9 +69,9 @@ def gradient_in_trainer(tmp_path, model, rule, sizes, per="sample", clip=0.0, da
     return seen.steps[-1]
 
 
-def gradient_by_hand(model, rule, per="sample", rows=range(8)):
-    """One batch of all rows; weights from plain losses; autograd."""
-    dataset = tiny.Rows(8)
+def gradient_by_hand(model, rule, per="sample", rows=range(8), n=8):
+    """One batch of these of n rows; weights from plain losses; autograd."""
+    dataset = tiny.Rows(n)
     batch = tiny.collate([dataset[i] for i in rows])
     model.train()
     losses, tokens = sw.sample_losses(
