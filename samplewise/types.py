@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,6 +46,14 @@ class Samples:
 
     def __len__(self) -> int:
         return self.loss.numel()
+
+    @cached_property
+    def descending(self) -> Tensor:
+        """[N] positions from the highest loss to the lowest; ties go to the smaller id first. Sorted once."""
+        if bool((self.id[1:] >= self.id[:-1]).all()):  # as in every plan
+            return torch.argsort(self.loss, descending=True, stable=True)
+        by_id = torch.argsort(self.id, stable=True)
+        return by_id[torch.argsort(self.loss[by_id], descending=True, stable=True)]
 
     def select(self, index: Tensor) -> Samples:
         """The samples at `index` ([K] positions or [N] bool)."""

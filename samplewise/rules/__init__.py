@@ -2,18 +2,29 @@
 
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.parse import RULES, parse_rule
+from samplewise.rules.robust import chi2_dro, cvar
+from samplewise.rules.schedules import cosine, linear, piecewise
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
+from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.weighting import ir_dro, uniform
 
 __all__ = [
     "RULES",
     "band",
     "chain",
+    "chi2_dro",
     "clip_weights",
+    "cosine",
+    "cvar",
+    "extremes",
     "ir_dro",
+    "lin_upper",
+    "linear",
     "mid_ranking",
     "mix_uniform",
     "parse_rule",
+    "piecewise",
+    "quadratic",
     "random_keep",
     "top_k",
     "uniform",

@@ -43,16 +43,31 @@ def make_rule(
         if bool(present.all()):
             return body(weights, samples, state)
         out = torch.zeros_like(weights)
-        if bool(present.any()):
-            out[present] = body(weights[present], samples.select(present), state)
+        index = present.nonzero().squeeze(1)
+        if len(index):
+            out[index] = body(weights[index], samples.select(index), state)
         return out
 
     @torch.no_grad()
     def update_present(samples: Samples, weights: Tensor, state: State) -> State:
         present = weights > 0
-        return update(samples.select(present), weights[present], state) if bool(present.any()) else state
+        if bool(present.all()) and len(weights):
+            return update(samples, weights, state)
+        index = present.nonzero().squeeze(1)
+        return update(samples.select(index), weights[index], state) if len(index) else state
 
     return Rule(expression, init, apply, update_present, factor, ready, needs_loss)
+
+
+def under(prefix: object, state: State) -> State:
+    """A rule's state within that of the rule that holds it: every key after "prefix."."""
+    return {f"{prefix}.{key}": value for key, value in state.items()}
+
+
+def within(state: State, prefix: object) -> State:
+    """The state that `under` put away."""
+    start = f"{prefix}."
+    return {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}
 
 
 def counting(state: State) -> State:
@@ -62,8 +77,7 @@ def counting(state: State) -> State:
 
 def descending(samples: Samples) -> Tensor:
     """[N] positions from the highest loss to the lowest; ties go to the smaller id first."""
-    by_id = torch.argsort(samples.id, stable=True)
-    return by_id[torch.argsort(samples.loss[by_id], descending=True, stable=True)]
+    return samples.descending
 
 
 def share_of(share: float, n: int) -> int:
@@ -97,13 +111,13 @@ def check_number(name: str, value: object, low: float, expected: str, remedy: st
     return number
 
 
-def check_share(name: str, share: float, *, zero: bool = False, one: bool = False) -> float:
+def check_share(name: str, share: object, *, zero: bool = False, one: bool = False) -> float:
     """`share` as a float within (0, 1), the ends included where named."""
-    ok = isinstance(share, (int, float)) and not isinstance(share, bool)
-    if not (ok and (0 < share < 1 or (zero and share == 0) or (one and share == 1))):
+    number = share if isinstance(share, (int, float)) and not isinstance(share, bool) else math.nan
+    if not (0 < number < 1 or (zero and number == 0) or (one and number == 1)):
         interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-        raise SamplewiseError(name, expected=f"a share in {interval}", got=repr(share), remedy="Half is 0.5.")
-    return float(share)
+        raise SamplewiseError(name, expected=f"a share in {interval}", got=repr(share)[:50], remedy="Half is 0.5.")
+    return float(number)
 
 
 def uniforms(ids: Tensor, step: int, seed: int) -> Tensor:

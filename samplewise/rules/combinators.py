@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_number, check_share, make_rule
+from samplewise.rules.base import check_number, check_share, make_rule, under, within
+from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
@@ -31,25 +32,26 @@ def chain(*rules: Rule) -> Rule:
 
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
         for number, rule in enumerate(rules):
-            weights = rule.apply(weights, samples, _within(state, number))
+            weights = rule.apply(weights, samples, within(state, number))
         return weights
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
         new: State = {}
         for number, rule in enumerate(rules):
-            old = _within(state, number)
-            new |= _under(number, rule.update(samples, weights, old))
-            weights = rule.apply(weights, samples, old)
+            old = within(state, number)
+            new |= under(number, rule.update(samples, weights, old))
+            if number + 1 < len(rules):
+                weights = rule.apply(weights, samples, old)
         return new
 
     def init() -> State:
-        return {k: v for number, rule in enumerate(rules) for k, v in _under(number, rule.init()).items()}
+        return {k: v for number, rule in enumerate(rules) for k, v in under(number, rule.init()).items()}
 
     def factor(samples: Samples, state: State) -> Tensor:
         product = torch.ones_like(samples.loss)
         for number, rule in enumerate(rules):
             if rule.factor is not None:
-                product = product * rule.factor(samples, _within(state, number))
+                product = product * rule.factor(samples, within(state, number))
         return product
 
     return Rule(
@@ -58,7 +60,7 @@ def chain(*rules: Rule) -> Rule:
         apply,
         update,
         factor if all(rule.pointwise for rule in rules) else None,
-        lambda state: all(rule.ready(_within(state, number)) for number, rule in enumerate(rules)),
+        lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
         any(rule.needs_loss for rule in rules),
     )
 
@@ -79,23 +81,23 @@ def warmup(steps: int, rule: Rule) -> Rule:
         return flat if int(state["step"]) < steps else rule
 
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        return now(state).apply(weights, samples, _within(state, "rule"))
+        return now(state).apply(weights, samples, within(state, "rule"))
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
-        learned = rule.update(samples, weights, _within(state, "rule"))
-        return {"step": int(state["step"]) + 1, **_under("rule", learned)}
+        learned = rule.update(samples, weights, within(state, "rule"))
+        return {"step": int(state["step"]) + 1, **under("rule", learned)}
 
     def factor(samples: Samples, state: State) -> Tensor:
         pointwise = now(state).factor
         assert pointwise is not None, "ready() is asked first"
-        return pointwise(samples, _within(state, "rule"))
+        return pointwise(samples, within(state, "rule"))
 
     def ready(state: State) -> bool:
-        return now(state).pointwise and now(state).ready(_within(state, "rule"))
+        return now(state).pointwise and now(state).ready(within(state, "rule"))
 
     return Rule(
         f"warmup({steps}, {rule.expression})",
-        lambda: {"step": 0, **_under("rule", rule.init())},
+        lambda: {"step": 0, **under("rule", rule.init())},
         apply,
         update,
         factor,
@@ -104,7 +106,8 @@ def warmup(steps: int, rule: Rule) -> Rule:
     )
 
 
-def clip_weights(max: float) -> Rule:
+@schedulable
+def clip_weights(max: Number) -> Rule:
     """No weight above `max` times the mean, also after normalisation.
 
     max: in units of mean-1 weight over the samples present, at least 1. The rest is scaled up to keep the mean,
@@ -135,7 +138,8 @@ def clip_weights(max: float) -> Rule:
     return make_rule(f"clip_weights({limit})", body, needs_loss=False)
 
 
-def mix_uniform(share: float) -> Rule:
+@schedulable
+def mix_uniform(share: Number) -> Rule:
     """A mixture with the uniform weights over the samples present: (1 − share)·p + share·uniform.
 
     share: in [0, 1]. Bounds every weight from below by `share` of the mean, and so the ESS as well.
@@ -159,12 +163,3 @@ def _check_rule(name: str, rule: object) -> None:
         raise SamplewiseError(
             name, expected="a Rule", got=repr(rule), remedy='For example ir_dro(r=1.0), or parse_rule("ir_dro(r=1.0)").'
         )
-
-
-def _under(prefix: object, state: State) -> State:
-    return {f"{prefix}.{key}": value for key, value in state.items()}
-
-
-def _within(state: State, prefix: object) -> State:
-    start = f"{prefix}."
-    return {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}

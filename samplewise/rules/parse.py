@@ -5,16 +5,25 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.robust import chi2_dro, cvar
+from samplewise.rules.schedules import SCHEDULES, Schedule
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
+from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.weighting import ir_dro, uniform
 from samplewise.types import Rule, SamplewiseError
 
 RULES: dict[str, Callable[..., Rule]] = {
     "uniform": uniform,
     "ir_dro": ir_dro,
+    "chi2_dro": chi2_dro,
+    "cvar": cvar,
+    "lin_upper": lin_upper,
+    "quadratic": quadratic,
+    "extremes": extremes,
     "mid_ranking": mid_ranking,
     "band": band,
     "top_k": top_k,
@@ -26,11 +35,13 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 """Every rule that text may name; a new rule needs a row here, one in the table of laws, one in the docs."""
 
+Called = TypeVar("Called", Rule, Rule | Schedule)
+
 LONGEST = 10_000  # characters; a rule is a line, and deep nesting would exhaust the parser's stack
 
 
 def parse_rule(text: str) -> Rule:
-    """The rule that `text` spells: calls of rule names with literal arguments, nothing else.
+    """The rule that `text` spells: calls of rule and schedule names with literal arguments, nothing else.
 
     text: for example "chain(band(drop_top=0.1), ir_dro(r=1))"; what a rule prints as reads back as that rule.
     Errors: SamplewiseError pointing at the column, with the nearest known name.
@@ -43,7 +54,7 @@ def parse_rule(text: str) -> Rule:
         raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=_EXAMPLE)
     text = text.strip()
     try:
-        return _rule(ast.parse(text, mode="eval").body, text)
+        return _call(ast.parse(text, mode="eval").body, text, RULES)
     except SamplewiseError:
         raise
     except SyntaxError as error:
@@ -55,14 +66,16 @@ def parse_rule(text: str) -> Rule:
 _EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
 
 
-def _rule(node: ast.expr, text: str) -> Rule:
+def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., Called]]) -> Called:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         hint = f"Write {node.id}()." if isinstance(node, ast.Name) and node.id in RULES else _EXAMPLE
         raise _error(text, node, "a call of a rule", ast.unparse(node), hint)
     name = node.func.id
-    if name not in RULES:
-        raise _error(text, node, "the name of a rule", name, nearest(name, RULES))
-    known = inspect.signature(RULES[name]).parameters
+    if name not in callable_here:
+        wanted = "the name of a rule" if callable_here is RULES else "the name of a rule or a schedule"
+        raise _error(text, node, wanted, name, nearest(name, callable_here))
+    make = callable_here[name]
+    known = inspect.signature(make).parameters
     arguments = [_argument(argument, text) for argument in node.args]
     options: dict[str, object] = {}
     for keyword in node.keywords:
@@ -72,9 +85,9 @@ def _rule(node: ast.expr, text: str) -> Rule:
             raise _error(text, keyword, f"{keyword.arg} once", "it a second time", "Leave one out.")
         options[keyword.arg] = _argument(keyword.value, text)
     try:
-        return RULES[name](*arguments, **options)
+        return make(*arguments, **options)
     except TypeError as error:
-        usage = f"{name}{inspect.signature(RULES[name])}".replace("'", "")
+        usage = f"{name}{inspect.signature(make)}".replace("'", "")
         raise _error(text, node, f"arguments of {usage}", str(error), _EXAMPLE) from None
     except SamplewiseError as error:
         raise _error(text, node, f"{error.argument} as {error.expected}", error.got, error.remedy) from None
@@ -82,7 +95,7 @@ def _rule(node: ast.expr, text: str) -> Rule:
 
 def _argument(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Call):
-        return _rule(node, text)
+        return _call(node, text, {**RULES, **SCHEDULES})
     sign = 1
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node, sign = node.operand, -1
@@ -90,7 +103,7 @@ def _argument(node: ast.expr, text: str) -> object:
         return sign * node.value
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
         return node.value
-    raise _error(text, node, "a number, a text or a rule", ast.unparse(node), _EXAMPLE)
+    raise _error(text, node, "a number, a schedule, a text or a rule", ast.unparse(node), _EXAMPLE)
 
 
 def nearest(name: str, known: object) -> str:

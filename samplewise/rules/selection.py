@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from samplewise.rules.base import check_share, counting, descending, keep, least_n, make_rule, share_of, uniforms
+from samplewise.rules.schedules import Number, schedulable
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
-def mid_ranking(frac: float, portion: int) -> Rule:
+@schedulable
+def mid_ranking(frac: Number, portion: int) -> Rule:
     """Keep one slice of the step's samples, ranked from the highest loss down.
 
     frac: the share of the samples in a slice, in (0, 1]; cap = ⌊frac·N⌋.
@@ -34,7 +36,8 @@ def mid_ranking(frac: float, portion: int) -> Rule:
     return make_rule(f"mid_ranking(frac={frac}, portion={portion})", body)
 
 
-def band(drop_top: float = 0.0, drop_bottom: float = 0.0) -> Rule:
+@schedulable
+def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0) -> Rule:
     """Drop the highest and the lowest losses of the step.
 
     drop_top, drop_bottom: shares in [0, 1), together below 1; ⌊share·N⌋ samples are dropped at each end.
@@ -71,7 +74,8 @@ def band(drop_top: float = 0.0, drop_bottom: float = 0.0) -> Rule:
     return make_rule(f"band(drop_top={top}, drop_bottom={bottom})", body, init=lambda: {"step": 0}, update=update)
 
 
-def top_k(share: float) -> Rule:
+@schedulable
+def top_k(share: Number) -> Rule:
     """Keep the `share` of the step's samples with the highest losses (top-k of OHEM, arXiv 1604.03540).
 
     share: in (0, 1]; ⌊share·N⌋ samples are kept. Errors: SamplewiseError if that is none.
@@ -88,7 +92,8 @@ def top_k(share: float) -> Rule:
     return make_rule(f"top_k(share={share})", body)
 
 
-def random_keep(share: float, seed: int = 0) -> Rule:
+@schedulable
+def random_keep(share: Number, seed: int = 0) -> Rule:
     """Keep a random `share` of the step's samples: the control that a selection of the same size must beat.
 
     share: in (0, 1]; exactly ⌊share·N⌋ samples are kept. Errors: SamplewiseError if that is none.

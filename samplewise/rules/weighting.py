@@ -1,4 +1,4 @@
-"""Rules that weigh every sample: none leaves one out."""
+"""Rules that weigh every sample by an exponential of its loss: none leaves one out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_number, make_rule
-from samplewise.types import Rule, Samples, State
+from samplewise.rules.base import check_number, check_share, make_rule
+from samplewise.rules.schedules import Number, schedulable
+from samplewise.rules.temperature import Distance, solve_temperature
+from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
 def uniform() -> Rule:
@@ -26,37 +28,110 @@ def uniform() -> Rule:
     )
 
 
-def ir_dro(r: float = 1.0) -> Rule:
+@schedulable
+def ir_dro(
+    r: Number | None = None, *, kl: Number | None = None, ess: Number | None = None, lagged: bool = False
+) -> Rule:
     """Instance-reweighted DRO: weights in proportion to exp(loss / r).
 
-    r: temperature in nats, above 0. Large r is uniform, small r the single hardest sample.
+    r: temperature in nats, not 0; 1 if nothing is given. Large r is uniform, small r the single hardest sample. Below
+        0 the tilt is turned round: the easy weigh most, and small −r is the single easiest sample.
+    kl: instead of r, the divergence KL(p ‖ uniform) to reach in every step, in nats, above 0 (log N is one sample).
+    ess: instead of r, the effective sample size to reach in every step, as a share of N, in (0, 1).
+    lagged: with kl or ess, use the r that the step before would have needed: pointwise, so that one pass is enough.
+
+    kl and ess are over the samples present, and measured from the weights on entry where those are not equal. Where
+    no r reaches the target (ties at the top, a step of one sample) the maxima alone share the weight, and
+    state["unattained"] counts the step. state["r"] is what the last step needed, 0 for the maxima alone; a lagged r
+    stays what it was there.
     Source: "Take the Bull by the Horns" (arXiv 2402.14270): argmax_p Σ p_i L_i − r·KL(p ‖ uniform). The gradient
     of Σ p_i L_i at fixed p is that of r·log mean exp(L / r), the tilted loss of TERM (arXiv 2007.01162), t = 1/r.
-    Pointwise once a step has been seen: the shift of the exponent is then the last step's r·log mean exp(L / r),
-    one number for all samples, which keeps factors near 1.
-    Errors: SamplewiseError if r is not a finite number above 0.
+    Pointwise with r or lagged, once a step has been seen: the shift of the exponent is then that step's
+    r·log mean exp(L / r), one number for all samples, which keeps factors near 1 (also where r follows a schedule).
+    Errors: SamplewiseError if a number is out of range, if more than one of r, kl, ess is given, or lagged with r.
 
     >>> import samplewise as sw
     >>> [round(w, 3) for w in sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).tolist()]
     [0.128, 0.349, 0.948, 2.576]
+    >>> [round(w, 3) for w in sw.weights(sw.ir_dro(ess=0.5), [1.0, 2.0, 3.0, 4.0]).tolist()]
+    [0.11, 0.318, 0.918, 2.654]
     """
-    r = check_number("r", r, 0, "a finite temperature above 0, in nats", "uniform() is r → ∞.", above=True)
+    given = {name: value for name, value in (("r", r), ("kl", kl), ("ess", ess)) if value is not None}
+    if len(given) > 1:
+        raise SamplewiseError(
+            ", ".join(given), expected="one of r, kl and ess", got=f"{len(given)} of them", remedy="Leave one out."
+        )
+    if not isinstance(lagged, bool) or (lagged and kl is None and ess is None):
+        raise SamplewiseError(
+            "lagged", expected="True or False, and True only with kl or ess", got=repr(lagged),
+            remedy="With r there is nothing to solve.",
+        )  # fmt: skip
+    if kl is not None:
+        target = check_number("kl", kl, 0, "a divergence above 0, in nats", "uniform() is kl → 0.", above=True)
+        return _solved("kl", target, lagged)
+    if ess is not None:
+        return _solved("ess", check_share("ess", ess), lagged)
+    return _tilted(_temperature(1.0 if r is None else r))
 
-    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        return weights * torch.exp((samples.loss - samples.loss.max()) / r)
 
-    def factor(samples: Samples, state: State) -> Tensor:
-        return torch.exp((samples.loss - float(state["shift"])) / r)
+def _temperature(r: object) -> float:
+    wanted, hint = "a finite temperature other than 0, in nats", "uniform() is r → ∞."
+    number = check_number("r", r, -math.inf, wanted, hint, above=True)
+    if number == 0:
+        raise SamplewiseError("r", expected=wanted, got=repr(r), remedy="top_k keeps the hardest samples alone.")
+    return number
 
-    def update(samples: Samples, weights: Tensor, state: State) -> State:
-        tilted = torch.logsumexp(samples.loss.double() / r, 0) - math.log(len(samples))
-        return {"shift": r * float(tilted)}
 
+def _tilted(r: float) -> Rule:
+    """The tilt of a given r."""
     return make_rule(
         f"ir_dro(r={r})",
-        body,
+        lambda weights, samples, state: weights * _exponential(samples.loss, r),
         init=lambda: {"shift": math.nan},
-        update=update,
-        factor=factor,
+        update=lambda samples, weights, state: {"shift": _shift(samples.loss, r)},
+        factor=lambda samples, state: torch.exp((samples.loss - float(state["shift"])) / r),
         ready=lambda state: not math.isnan(float(state["shift"])),
     )
+
+
+def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
+    """The tilt whose r is solved for: in each step, or from the step before."""
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        r = float(state["r"]) if lagged else 0.0
+        if r == 0:
+            r, _ = solve_temperature(kind, target, weights, samples)
+        return weights * _exponential(samples.loss, r)
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        r, reached = solve_temperature(kind, target, weights, samples)
+        unattained = int(state["unattained"]) + (not reached)
+        if not lagged:
+            return {"r": r, "unattained": unattained}
+        r = r or float(state["r"])  # the maxima alone are no pointwise weights
+        return {"r": r, "shift": _shift(samples.loss, r) if r > 0 else 0.0, "unattained": unattained}
+
+    def factor(samples: Samples, state: State) -> Tensor:
+        return torch.exp((samples.loss - float(state["shift"])) / float(state["r"]))
+
+    return make_rule(
+        f"ir_dro({kind}={target}{', lagged=True' if lagged else ''})",
+        body,
+        init=lambda: {"r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
+        update=update,
+        factor=factor if lagged else None,
+        ready=lambda state: float(state["r"]) > 0,
+    )
+
+
+def _exponential(loss: Tensor, r: float) -> Tensor:
+    """[N] exp(loss / r), scaled to a largest value of 1; r = 0 is its limit from above."""
+    extreme = loss.min() if r < 0 else loss.max()
+    return torch.exp((loss - extreme) / r) if r != 0 else (loss == extreme).to(loss)
+
+
+def _shift(loss: Tensor, r: float) -> float:
+    """r·log mean exp(loss / r), taken from the extreme so that no r is too small for it."""
+    loss = loss.double()
+    extreme = loss.min() if r < 0 else loss.max()
+    return float(extreme) + r * (float(torch.logsumexp((loss - extreme) / r, 0)) - math.log(len(loss)))

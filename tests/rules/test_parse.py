@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import samplewise as sw
 from samplewise.rules import RULES
+from samplewise.rules.schedules import SCHEDULES
 from samplewise.types import Rule, SamplewiseError
 
 
@@ -43,6 +44,10 @@ def pointed_at(error: SamplewiseError) -> str:
          sw.warmup(10, sw.chain(sw.top_k(0.5), sw.mix_uniform(0.1)))),
         ("chain(\n  ir_dro(r=1),  # the tilt\n  clip_weights(max=3),\n)", sw.chain(sw.ir_dro(), sw.clip_weights(3))),
         ("(ir_dro(1_0))", sw.ir_dro(r=10.0)),
+        ("ir_dro(r=-2)", sw.ir_dro(r=-2.0)),
+        ("ir_dro(ess=.5, lagged=True)", sw.ir_dro(ess=0.5, lagged=True)),
+        ("ir_dro(r=linear(1, 0.3, steps=100))", sw.ir_dro(r=sw.linear(1.0, 0.3, 100))),
+        ("band(piecewise(0.1, 50, 0), cosine(.2, .1, 9))", sw.band(sw.piecewise(0.1, 50, 0.0), sw.cosine(0.2, 0.1, 9))),
     ],
 )  # fmt: skip
 def test_valid(text, rule):
@@ -59,10 +64,10 @@ def test_valid(text, rule):
         ("chain(uniform(), zzz())", "zzz())", "Known: uniform, ir_dro"),
         ("band(drop_tip=0.1)", "drop_tip=0.1)", "Did you mean drop_top?"),
         ("uniform(r=1)", "r=1)", "Known: none"),
-        ("ir_dro(r=one)", "one)", "a number, a text or a rule"),
-        ("ir_dro(r=1+1)", "1+1)", "a number, a text or a rule"),
-        ("chain(uniform(), ir_dro(r=-1))", "ir_dro(r=-1))", "r as a finite temperature above 0"),
-        ("chain(uniform(), ir_dro(1, 2))", "ir_dro(1, 2))", "arguments of ir_dro(r: float = 1.0)"),
+        ("ir_dro(r=one)", "one)", "a number, a schedule, a text or a rule"),
+        ("ir_dro(r=1+1)", "1+1)", "a number, a schedule, a text or a rule"),
+        ("chain(uniform(), ir_dro(r=0))", "ir_dro(r=0))", "r as a finite temperature other than 0"),
+        ("chain(uniform(), top_k(1, 2))", "top_k(1, 2))", "arguments of top_k(share: Number)"),
         ("mid_ranking(0.5)", "mid_ranking(0.5)", "portion"),
         ("ir_dro(1, r=2)", "ir_dro(1, r=2)", "arguments of ir_dro"),
         ("chain(ir_dro)", "ir_dro)", ""),
@@ -71,6 +76,13 @@ def test_valid(text, rule):
         ("ir_dro(r=1))", ")", "unmatched"),
         ("ir_dro(r==1)", "r==1)", ""),
         ("ir_dro(r 1)", "r 1)", ""),
+        ("ir_dro(r=liner(1, 0.3, 100))", "liner(1, 0.3, 100))", "Did you mean linear?"),
+        ("ir_dro(r=linear(1, 0.3, step=9))", "step=9))", "Did you mean steps?"),
+        ("ir_dro(r=linear(1, 0, 9))", "ir_dro(r=linear(1, 0, 9))", "r as a finite temperature other than 0"),
+        ("ir_dro(r=linear(1, -1, 9))", "linear(1, -1, 9))", "one side of 0"),
+        ("linear(1, 0.3, 100)", "linear(1, 0.3, 100)", "the name of a rule"),
+        ("chain(linear(1, 0.3, 100))", "chain(linear(1, 0.3, 100))", "rules[0] as a Rule"),
+        ("ir_dro(kl=0.1, ess=0.5)", "ir_dro(kl=0.1, ess=0.5)", "one of r, kl and ess"),
         ("chain(uniform(), 'ir_dro()')", "chain(uniform(), 'ir_dro()')", "rules[1] as a Rule"),
     ],
 )  # fmt: skip
@@ -150,12 +162,27 @@ def test_what_is_not_text_is_refused(text):
 # ---- random text ----
 
 atoms = st.sampled_from(
-    [*RULES, "(", ")", ",", "=", ".", "r", "share", "0.5", "1", "-", "'x'", "**", "*", "[", "]", "{", "}", ":", "\n",
-     " ", "lambda", "for", "in", "if", "not", "print", "exit", "open", "__import__", "os", "f'{", "#", "\\", "é", "\0",
-     '"""']
+    [*RULES, *SCHEDULES, "(", ")", ",", "=", ".", "r", "share", "0.5", "1", "-", "'x'", "**", "*", "[", "]", "{", "}",
+     ":", "\n", " ", "lambda", "for", "in", "if", "not", "print", "exit", "open", "__import__", "os", "f'{", "#",
+     "\\", "é", "\0", '"""']
 )  # fmt: skip
 calls = st.recursive(
-    st.sampled_from(["uniform()", "ir_dro(r=2)", "top_k(0.5)", "band(0.1, 0.2)", "ir_dro(r=0)", "top_k(2)", "x", "3"]),
+    st.sampled_from(
+        [
+            "uniform()",
+            "ir_dro(r=2)",
+            "top_k(0.5)",
+            "band(0.1, 0.2)",
+            "ir_dro(r=0)",
+            "top_k(2)",
+            "x",
+            "3",
+            "ir_dro(kl=0.1)",
+            "top_k(share=linear(0.9, 0.5, 7))",
+            "linear(1, 2, 3)",
+            "ir_dro(r=piecewise(1.0, 5, 0.5))",
+        ]
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda parts: f"chain({', '.join(parts)})"),
         inner.map(lambda part: f"warmup(2, {part})"),

@@ -1,0 +1,88 @@
+"""Draw docs/rules/*.png: what weight every rule gives to which loss. Run it from the root of the repository.
+
+python tools/draw_rules.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image  # comes with matplotlib
+
+import samplewise as sw
+from samplewise.report.style import BLUE, GREEN, GREY, ORANGE, picture
+from samplewise.types import as_samples
+
+FOLDER = Path(__file__).parent.parent / "docs" / "rules"
+PICTURES: dict[str, list[tuple[str, int]]] = {
+    "uniform": [("uniform()", 0)],
+    "ir_dro": [("ir_dro(r=1)", 0), ("ir_dro(ess=0.5)", 0), ("ir_dro(r=-1)", 0)],
+    "chi2_dro": [("chi2_dro(rho=0.1)", 0), ("chi2_dro(rho=1)", 0)],
+    "cvar": [("cvar(alpha=0.3)", 0)],
+    "lin_upper": [("lin_upper(r=1)", 0), ("lin_upper(r=0.4)", 0)],
+    "quadratic": [("quadratic(r=1)", 0), ("quadratic(r=0.4)", 0)],
+    "extremes": [("extremes(r=1)", 0), ("extremes(r=0.4)", 0)],
+    "mid_ranking": [("mid_ranking(frac=0.25, portion=1)", 0)],
+    "band": [("band(drop_top=0.1, drop_bottom=0.2)", 0)],
+    "top_k": [("top_k(share=0.25)", 0)],
+    "random_keep": [("random_keep(share=0.5)", 0)],
+    "clip_weights": [("chain(ir_dro(r=0.5), clip_weights(2))", 0)],
+    "mix_uniform": [("chain(ir_dro(r=0.5), mix_uniform(0.5))", 0)],
+    "chain": [("chain(band(drop_top=0.1), ir_dro(r=1))", 0)],
+    "warmup": [("warmup(100, ir_dro(r=1))", 0), ("warmup(100, ir_dro(r=1))", 100)],
+    "schedule": [("ir_dro(r=linear(1.0, 0.3, 100))", step) for step in (0, 50, 100)],
+}
+"""Of each picture the curves: an expression, and the step at which it is drawn."""
+
+
+def losses(n: int = 200) -> torch.Tensor:
+    """[n] the quantiles of a bell round 2.8 nats per token, 0.6 wide, as the losses of a step often are."""
+    return 2.8 + 0.6 * torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+
+
+def at_step(expression: str, step: int, loss: torch.Tensor) -> list[float]:
+    """Weights of mean 1 after so many steps of the same losses."""
+    rule, samples = sw.parse_rule(expression), as_samples(loss)
+    state = rule.init()
+    for _ in range(step):
+        state = rule.update(samples, torch.ones_like(loss), state)
+    return sw.plan_step(rule, samples, state).weights.tolist()
+
+
+def draw(path: Path, curves: list[tuple[str, int]]) -> None:
+    """One picture; weights in colours, the losses as ticks below."""
+    loss = losses()
+    x = loss.tolist()
+    steps = len({step for _, step in curves}) > 1
+    with picture(path, 4.2, 2.6) as (_, axes):
+        axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+        axes.plot(x[::5], [0.0] * len(x[::5]), "|", color=GREY, markersize=5, clip_on=False)
+        most = 1.0
+        for (expression, step), colour in zip(curves, (BLUE, ORANGE, GREEN), strict=False):
+            y = at_step(expression, step, loss)
+            most = max(most, *y)
+            dots = expression.startswith("random_keep")
+            label = f"step {step}" if steps else expression
+            axes.plot(x, y, "." if dots else "-", color=colour, markersize=3, linewidth=1.8, label=label)
+        axes.set_ylim(0, 1.1 * most)
+        axes.set_xlabel("loss, nats per token", fontsize=9)
+        axes.set_ylabel("weight", fontsize=9)
+        axes.tick_params(labelsize=8)
+        title = curves[0][0] if steps or len(curves) == 1 else ""
+        axes.set_title(title, family="DejaVu Sans Mono", fontsize=8)
+        if len(curves) > 1:
+            axes.legend(fontsize=8, loc="best")
+    Image.open(path).convert("RGB").quantize(32).save(path, optimize=True)  # a quarter of the bytes
+
+
+def main() -> None:
+    """Draw them all."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, curves in PICTURES.items():
+        draw(FOLDER / f"{name}.png", curves)
+        print(FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
