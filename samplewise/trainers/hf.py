@@ -128,7 +128,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         return self._planned(self._mode), num_items
 
     def _planned(self, mode: Mode) -> list[Any]:
-        with self._figures.clock.timed("rule"):
+        with self._figures.clock.timed("rule"), self.accelerator.autocast():
             trained = mode.begin(self.model_wrapped, self._batches)  # pyright: ignore[reportArgumentType]
         return [BLANK] * (len(self._batches) - len(trained)) + trained
 
@@ -188,7 +188,9 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         if self._batch is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
         batch = {**self._batch, **inputs}  # the host may have prepared them once more
-        return self._mode.objective(model, batch) * self._host_divisor(kwargs.get("num_items_in_batch"))
+        with self.accelerator.autocast():  # the host's own is missing where a model is trained a second time
+            objective = self._mode.objective(model, batch)
+        return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
 
     def _host_divisor(self, num_items: object) -> int:
         """What the host divides `compute_loss` by (before transformers 5.17 without asking `loss_is_scaled_for_ga`)."""

@@ -111,7 +111,7 @@ def test_every_number_of_every_rule_may_be_a_schedule():
             assert f"{argument}={schedule!r}" in repr(rule)
             assert repr(sw.parse_rule(repr(rule))) == repr(rule)
             seen.add(f"{name}.{argument}")
-    assert len(seen) == 15
+    assert len(seen) >= 15
     assert "float" not in str([inspect.signature(make) for make in RULES.values()]), "float would take no schedule"
 
 

@@ -183,3 +183,31 @@ def test_figures_do_not_leak_into_the_next_run(tmp_path):
         trainer.train()
         modes.append([e["samplewise/mode"] for e in trainer.state.log_history if "samplewise/mode" in e])
     assert modes[0] == modes[1] == [1.5]
+
+
+@pytest.mark.parametrize("rule", ["ir_dro(r=0.5)", "top_k(0.5)"])
+@pytest.mark.parametrize("first", [WeightedTrainer, Trainer])
+def test_a_model_trained_before_is_computed_in_bf16_again(tmp_path, rule, first):
+    """The host prepares a model once: what wraps its forward then stays under ours the second time."""
+
+    def logged(model):
+        trainer = make(tmp_path, model=model, rule=rule, arguments={"bf16": True})
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    fresh, used = tiny.model(), tiny.model()
+    options = {"rule": "uniform()"} if first is WeightedTrainer else {}
+    first(
+        used, tiny.arguments(tmp_path, bf16=True, learning_rate=0.0), train_dataset=tiny.Rows(24),
+        data_collator=tiny.collate, **options,
+    ).train()  # fmt: skip
+    assert logged(used) == logged(fresh)
+    assert logged(tiny.model()) != [
+        entry["loss"] for entry in _trained_in_fp32(tmp_path, rule).state.log_history if "loss" in entry
+    ]
+
+
+def _trained_in_fp32(tmp_path, rule):
+    trainer = make(tmp_path, rule=rule)
+    trainer.train()
+    return trainer
