@@ -56,7 +56,7 @@ def test_the_equations(name, loss, r):
 def test_no_range_is_uniform(name):
     assert sw.weights(RULES[name](), [2.5]).tolist() == [1.0]
     assert sw.weights(RULES[name](r=0.01), [2.5] * 5).tolist() == [1.0] * 5
-    nearly = sw.weights(RULES[name](), torch.tensor([1.0, 1.0 + 1e-9, 1.0 - 1e-9]).double())
+    nearly = sw.weights(RULES[name](), [1.0, 1.0 + 1e-9, 1.0 - 1e-9])
     assert nearly.tolist() == pytest.approx([1.0] * 3, abs=0.01), "a range below 1e-6 is not blown up to the whole one"
 
 
