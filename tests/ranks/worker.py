@@ -92,3 +92,6 @@ if RANK == 0:
         {"gradients": seen.steps, "parameters": [p.detach() for p in trainer.model.parameters()]}, f"{out}/tensors.pt"
     )
     Path(out, "history.json").write_text(json.dumps(history))
+if torch.distributed.is_initialized():  # a process that ends before its peers would abort their threads
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
