@@ -8,6 +8,7 @@ objectives are multiplied by the number of ranks.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -52,7 +53,7 @@ class Setting:
     clock: Clock = field(default_factory=Clock)
 
 
-class Mode:
+class Mode(ABC):
     """What every mode has: the plan of its step, known at the latest when the last objective was computed."""
 
     name: str
@@ -63,15 +64,15 @@ class Mode:
         self.parts: list[dict[str, Tensor]] = []
         self.count = 0  # micro-batches to run
 
+    @abstractmethod
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """The micro-batches to run, at most as many, as many on every rank."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
         """[] what to call backward on."""
-        raise NotImplementedError  # pragma: no cover
 
-    def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
+    def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:  # noqa: B027 - most have nothing to divide
         """After the last backward, before clipping."""
 
     @property

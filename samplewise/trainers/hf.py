@@ -97,12 +97,6 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         if normalize == "micro":
             check_micro_batch(self.args.train_batch_size)
 
-    def _host_of(self, method: str) -> type:
-        """The class behind this mixin whose `method` the host runs."""
-        ours = {cls for cls in type(self).__mro__ if cls.__module__.startswith("samplewise.")}
-        after = type(self).__mro__[type(self).__mro__.index(WeightedMixin) + 1 :]
-        return next(cls for cls in after if cls not in ours and method in vars(cls))
-
     # ---- one optimizer step ----
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
