@@ -52,6 +52,7 @@ def plan_step(
     Cost: N floats, sorted once by id so that sums do not depend on the split; below 2 ms at N = 4,096.
     Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing.
     """
+    check_fields(rule, samples)
     order = torch.argsort(samples.id, stable=True)
     present, finite = samples.tokens > 0, torch.isfinite(samples.loss)
     usable, index = present & finite, order
@@ -82,11 +83,33 @@ def plan_step(
     )
 
 
-def weights(rule: Rule, losses: object, tokens: object = None) -> Tensor:
+def check_fields(rule: Rule, samples: Samples) -> None:
+    """Errors: SamplewiseError naming a field that the rule reads and the samples do not have, and how to get it."""
+    for name in sorted(rule.needs - samples.given().keys()):
+        raise SamplewiseError(
+            name, expected=f"samples with this field, which {rule} reads", got="samples without it",
+            remedy=FIELDS[name],
+        )  # fmt: skip
+
+
+FIELDS = {
+    "weight": "Give the data a column sample_weight.",
+    "reference": "Give the data a column reference_loss (samplewise score writes one), or a reference model.",
+    "group": "Give the data a column group.",
+}
+"""How to get the optional fields of `Samples`."""
+
+
+def weights(
+    rule: Rule, losses: object, tokens: object = None, *,
+    weight: object = None, reference: object = None, group: object = None,
+) -> Tensor:  # fmt: skip
     """What `rule` makes of these losses at its first step: [N] weights of mean 1 over the samples present.
 
     losses: [N] nats/token, a tensor or a sequence; tokens: [N] predicted tokens, 1 each if not given (a sample
     without a token is not one: weight 0). Ids are the positions.
+    weight, reference, group: [N] for rules that read them: the data's own weights, losses under a reference model in
+    nats/token, numbers of groups.
     Errors: SamplewiseError, as in training.
 
     >>> import samplewise as sw
@@ -100,7 +123,7 @@ def weights(rule: Rule, losses: object, tokens: object = None) -> Tensor:
             got=repr(rule),
             remedy='For example ir_dro(r=1.0); parse_rule("ir_dro(r=1.0)") reads text.',
         )
-    samples = as_samples(losses, tokens)
+    samples = as_samples(losses, tokens, weight=weight, reference=reference, group=group)
     wide = replace(samples, loss=samples.loss.double())
     return plan_step(rule, wide, rule.init(), max_nonfinite=1.0).weights.to(samples.loss.dtype)
 

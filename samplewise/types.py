@@ -38,11 +38,17 @@ class Samples:
     loss: [N] mean loss over a sample's predicted tokens, nats/token, at least fp32.
     tokens: [N] int64, the number of predicted tokens.
     id: [N] int64, the sample's name: it breaks ties and seeds random choices, so that no split changes them.
+    weight: [N] float of at least 0, the data's own weight (column `sample_weight`); None where the data has none.
+    reference: [N] the sample's loss under a reference model, nats/token; None without one.
+    group: [N] int64, the sample's group (domain); None where the data has none.
     """
 
     loss: Tensor
     tokens: Tensor
     id: Tensor
+    weight: Tensor | None = None
+    reference: Tensor | None = None
+    group: Tensor | None = None
 
     def __len__(self) -> int:
         return self.loss.numel()
@@ -57,7 +63,11 @@ class Samples:
 
     def select(self, index: Tensor) -> Samples:
         """The samples at `index` ([K] positions or [N] bool)."""
-        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return replace(self, **{name: value[index] for name, value in self.given().items()})
+
+    def given(self) -> dict[str, Tensor]:
+        """The fields that are there, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ class Rule:
     factor: (samples of any subset, state) -> [n] unnormalised weights that depend on each sample's own fields
         and on past state only; None where no such form exists. Up to one common factor it equals `apply`.
     ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
-    needs_loss: False where weights follow from ids and token counts alone, so that none need be scored.
+    needs_loss: False where weights follow from ids, token counts and the data's fields, so that none need be scored.
+    needs: the optional fields of `Samples` that the rule reads, such as "weight".
     expression: the text that `parse_rule` reads back.
     """
 
@@ -81,6 +92,7 @@ class Rule:
     factor: Callable[[Samples, State], Tensor] | None = None
     ready: Callable[[State], bool] = lambda state: True
     needs_loss: bool = True
+    needs: frozenset[str] = frozenset()
 
     @property
     def pointwise(self) -> bool:
@@ -91,8 +103,11 @@ class Rule:
         return self.expression
 
 
-def as_samples(losses: object, tokens: object = None, ids: object = None) -> Samples:
-    """Samples from plain sequences or tensors; ids default to positions, tokens to 1."""
+def as_samples(
+    losses: object, tokens: object = None, ids: object = None, *,
+    weight: object = None, reference: object = None, group: object = None,
+) -> Samples:  # fmt: skip
+    """Samples from plain sequences or tensors; ids default to positions, tokens to 1; the rest may be left out."""
     loss = losses if isinstance(losses, Tensor) else torch.as_tensor(np.asarray(losses, dtype=np.float64))
     loss = (loss if loss.is_floating_point() else loss.to(torch.float64)).detach()
     if loss.dtype in (torch.float16, torch.bfloat16):
@@ -104,10 +119,16 @@ def as_samples(losses: object, tokens: object = None, ids: object = None) -> Sam
         )  # fmt: skip
     count = torch.ones_like(loss, dtype=torch.int64) if tokens is None else torch.as_tensor(tokens).to(torch.int64)
     name = torch.arange(loss.numel()) if ids is None else torch.as_tensor(ids).to(torch.int64)
-    for label, given in (("tokens", count), ("ids", name)):
-        if given.shape != loss.shape:
+    more = {
+        "weight": None if weight is None else torch.as_tensor(weight, dtype=torch.float64),
+        "reference": None if reference is None else torch.as_tensor(reference, dtype=torch.float64),
+        "group": None if group is None else torch.as_tensor(group).to(torch.int64),
+    }
+    for label, given in (("tokens", count), ("ids", name), *more.items()):
+        if given is not None and given.shape != loss.shape:
             raise SamplewiseError(
                 label, expected=f"as many as there are losses, {tuple(loss.shape)}", got=tuple(given.shape),
                 remedy="Give one value a sample.",
             )  # fmt: skip
-    return Samples(loss, count.to(loss.device), name.to(loss.device))
+    placed = {label: None if given is None else given.to(loss.device) for label, given in more.items()}
+    return Samples(loss, count.to(loss.device), name.to(loss.device), **placed)

@@ -6,7 +6,7 @@ from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import cosine, linear, piecewise
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
-from samplewise.rules.weighting import ir_dro, uniform
+from samplewise.rules.weighting import column_weights, ir_dro, uniform
 
 __all__ = [
     "RULES",
@@ -14,6 +14,7 @@ __all__ = [
     "chain",
     "chi2_dro",
     "clip_weights",
+    "column_weights",
     "cosine",
     "cvar",
     "extremes",

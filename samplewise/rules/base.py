@@ -30,6 +30,7 @@ def make_rule(
     factor: Callable[[Samples, State], Tensor] | None = None,
     ready: Callable[[State], bool] = lambda state: True,
     needs_loss: bool = True,
+    needs: frozenset[str] = frozenset(),
 ) -> Rule:
     """A rule whose `body` sees present samples only: a sample that enters with weight 0 does not exist for it.
 
@@ -56,7 +57,7 @@ def make_rule(
         index = present.nonzero().squeeze(1)
         return update(samples.select(index), weights[index], state) if len(index) else state
 
-    return Rule(expression, init, apply, update_present, factor, ready, needs_loss)
+    return Rule(expression, init, apply, update_present, factor, ready, needs_loss, needs)
 
 
 def under(prefix: object, state: State) -> State:

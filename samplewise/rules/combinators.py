@@ -62,6 +62,7 @@ def chain(*rules: Rule) -> Rule:
         factor if all(rule.pointwise for rule in rules) else None,
         lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
         any(rule.needs_loss for rule in rules),
+        frozenset().union(*(rule.needs for rule in rules)),
     )
 
 
@@ -103,6 +104,7 @@ def warmup(steps: int, rule: Rule) -> Rule:
         factor,
         ready,
         rule.needs_loss,
+        rule.needs,
     )
 
 

@@ -13,11 +13,12 @@ from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import SCHEDULES, Schedule
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
-from samplewise.rules.weighting import ir_dro, uniform
+from samplewise.rules.weighting import column_weights, ir_dro, uniform
 from samplewise.types import Rule, SamplewiseError
 
 RULES: dict[str, Callable[..., Rule]] = {
     "uniform": uniform,
+    "column_weights": column_weights,
     "ir_dro": ir_dro,
     "chi2_dro": chi2_dro,
     "cvar": cvar,

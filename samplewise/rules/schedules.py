@@ -138,6 +138,7 @@ def _scheduled(make: Callable[..., Rule], arguments: Mapping[str, object]) -> Ru
         factor if first.pointwise else None,
         lambda state: now(state).ready(within(state, "rule")),
         first.needs_loss,
+        first.needs,
     )
 
 

@@ -28,6 +28,30 @@ def uniform() -> Rule:
     )
 
 
+def column_weights() -> Rule:
+    """The data's own weights, from its column `sample_weight`; a sample of weight 0 is left out.
+
+    `chain(column_weights(), ir_dro(r=1.0))` multiplies them with a rule. Reads the field `weight` of the samples:
+    finite numbers of at least 0, in any unit. Pointwise, and no loss is needed.
+
+    >>> import samplewise as sw
+    >>> sw.weights(sw.column_weights(), [1.0, 2.0, 3.0, 4.0], weight=[1.0, 0.5, 0.5, 0.0]).tolist()
+    [1.5, 0.75, 0.75, 0.0]
+    """
+
+    def given(samples: Samples) -> Tensor:
+        assert samples.weight is not None, "asked for by `needs`"
+        return samples.weight.to(samples.loss)
+
+    return make_rule(
+        "column_weights()",
+        lambda weights, samples, state: weights * given(samples),
+        factor=lambda samples, state: given(samples),
+        needs_loss=False,
+        needs=frozenset({"weight"}),
+    )
+
+
 @schedulable
 def ir_dro(
     r: Number | None = None, *, kl: Number | None = None, ess: Number | None = None, lagged: bool = False
