@@ -1,0 +1,118 @@
+"""A folder on this machine or in an object store: whole files in, whole files out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from samplewise.checkpoint import write_bytes
+from samplewise.data.records import missing_extra
+from samplewise.types import SamplewiseError
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path names a place that fsspec must reach, such as s3://bucket/folder; file:// is a path here.
+
+    >>> is_url("s3://bucket/a"), is_url("a/b"), is_url("file:///a")
+    (True, False, False)
+    """
+    return "://" in str(path) and not str(path).startswith("file://")
+
+
+class Place:
+    """A folder. path: a local one, or a URL of a file system that fsspec knows.
+
+    Local files are written under a temporary name and renamed; object stores show whole objects only.
+
+    >>> import tempfile
+    >>> place = Place(tempfile.mkdtemp())
+    >>> place.write("a/b.json", b"{}")
+    >>> place.exists("a/b.json"), place.names("a"), place.read("a/b.json")
+    (True, ['b.json'], b'{}')
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.remote = is_url(path)
+        self.files: Any = None
+        if self.remote:
+            self.files, self.root = _open(str(path))
+            self.url = str(path).rstrip("/")
+        else:
+            self.root = os.path.abspath(os.path.expanduser(str(path).removeprefix("file://")))
+            self.url = self.root
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def local(self) -> Path:
+        """The folder as a path. Raises SamplewiseError where it is remote."""
+        if self.remote:
+            raise SamplewiseError("path", expected="a local folder", got=self.url, remedy="Copy it here first.")
+        return Path(self.root)
+
+    def inside(self, name: str) -> str:
+        """The full name of a file or folder in it, as DuckDB reads it."""
+        return f"{self.url}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; FileNotFoundError where there is none."""
+        return self.files.cat_file(f"{self.root}/{name}") if self.remote else (self.local / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """All of a file or nothing; folders are made."""
+        if self.remote:
+            self.files.makedirs(os.path.dirname(f"{self.root}/{name}"), exist_ok=True)
+            self.files.pipe_file(f"{self.root}/{name}", data)
+            return
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of that name."""
+        return self.files.exists(f"{self.root}/{name}") if self.remote else (self.local / name).exists()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; FileNotFoundError where there is none."""
+        return self.files.size(f"{self.root}/{name}") if self.remote else (self.local / name).stat().st_size
+
+    def names(self, folder: str = "") -> list[str]:
+        """What lies in a folder of it, sorted; nothing where there is no such folder."""
+        if self.remote:
+            self.files.invalidate_cache()
+            try:
+                found = self.files.ls(f"{self.root}/{folder}".rstrip("/"), detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(os.path.basename(name.rstrip("/")) for name in found)
+        path = self.local / folder
+        return sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+
+    def remove(self, name: str) -> None:
+        """A file away, if it is there."""
+        if self.remote:
+            if self.exists(name):
+                self.files.rm_file(f"{self.root}/{name}")
+        else:
+            (self.local / name).unlink(missing_ok=True)
+
+    def open(self, name: str) -> Any:
+        """A file to read from, seekable."""
+        return self.files.open(f"{self.root}/{name}", "rb") if self.remote else (self.local / name).open("rb")
+
+
+def _open(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise missing_extra("fsspec", "corpus", url) from None
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:  # an unknown protocol; a protocol whose package is not there
+        raise SamplewiseError(
+            url, expected="a URL that fsspec can open", got=" ".join(str(error).split()),
+            remedy="Check the protocol, or install its package (s3fs for s3://, gcsfs for gs://).",
+        ) from None  # fmt: skip
+    return files, root.rstrip("/")

@@ -1,0 +1,146 @@
+"""Scores at reading: one table over all shards, with the named columns of later runs joined to it by id.
+
+Nothing here holds a whole table, except where a function says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplewise.corpus.manifest import Manifest, read_manifest
+from samplewise.corpus.place import Place
+from samplewise.corpus.table import arrow
+from samplewise.data.records import missing_extra
+from samplewise.types import SamplewiseError
+
+ADDED = "columns"
+"""The folder of named columns, each in a folder of its name."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A finished folder of scores. added: the named columns of later runs, name -> manifest."""
+
+    place: Place
+    manifest: Manifest
+    added: dict[str, Manifest]
+
+    def __len__(self) -> int:
+        return self.manifest.windows
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns, the added ones last."""
+        return [*self.manifest.columns, *self.added]
+
+    def connect(self, *, memory: str = "2GB", threads: int | None = None, temporary: str | None = None) -> Any:
+        """A DuckDB connection with the view `scores`: every column, rows in no promised order; ORDER BY what you need.
+
+        `window` and `group` are words of SQL: write "window" and "group" in quotes.
+
+        memory: what DuckDB may hold; above it, it writes to `temporary`, a folder (default: DuckDB's own).
+        """
+        connection = _duckdb().connect(config={"memory_limit": memory})
+        if threads is not None:
+            connection.execute(f"SET threads = {int(threads)}")
+        if temporary is not None:
+            connection.execute("SET temp_directory = ?", [temporary])
+        if self.place.remote:
+            connection.register_filesystem(self.place.files)
+        files = [self.place.inside(shard.name) for shard in self.manifest.shards]
+        relation = connection.read_parquet(files).set_alias("base")
+        for name, manifest in self.added.items():
+            own = [self.place.inside(f"{ADDED}/{name}/{shard.name}") for shard in manifest.shards]
+            relation = relation.join(connection.read_parquet(own), "id", how="left").set_alias(f"with_{name}")
+        relation.create_view("scores")
+        return connection
+
+    def batches(self, columns: Sequence[str] | None = None, rows: int = 2**16) -> Iterator[Any]:
+        """pyarrow.RecordBatch after RecordBatch in the order of the corpus. columns: default all."""
+        wanted = self.columns if columns is None else list(columns)
+        self.check_columns(wanted)
+        for index in range(len(self.manifest.shards)):
+            yield from self._shard(index, wanted).to_batches(max_chunksize=rows)
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raises SamplewiseError on a name that is not there."""
+        for name in names:
+            if name not in self.columns:
+                raise SamplewiseError(
+                    "column", expected=f"one of {', '.join(self.columns)}", got=repr(name),
+                    remedy=f"Score with another model first: samplewise score … --as {name}.",
+                )  # fmt: skip
+
+    def _shard(self, index: int, wanted: list[str]) -> Any:
+        base = [name for name in wanted if name in self.manifest.columns]
+        table = self._read(self.manifest.shards[index].name, ["id", *(name for name in base if name != "id")])
+        for name in (name for name in wanted if name in self.added):
+            own = self._read(f"{ADDED}/{name}/{self.added[name].shards[index].name}", ["id", name])
+            if not own["id"].equals(table["id"]):
+                raise SamplewiseError(
+                    f"{ADDED}/{name}", expected="the ids of the scores, shard by shard", got=f"others in shard {index}",
+                    remedy=f"Remove {self.place.inside(f'{ADDED}/{name}')} and score that column again.",
+                )  # fmt: skip
+            table = table.append_column(name, own[name])
+        return table.select(wanted)
+
+    def _read(self, name: str, columns: list[str]) -> Any:
+        with self.place.open(name) as file:
+            return arrow().parquet.read_table(file, columns=columns)
+
+
+def open_scores(path: str | Path) -> Scores:
+    """The scores in a folder, local or a URL that fsspec knows.
+
+    Raises SamplewiseError where none have been finished there.
+
+    >>> open_scores("no/such/folder")
+    Traceback (most recent call last):
+    samplewise.types.SamplewiseError: scores: expected a folder that samplewise score has finished, got ...
+    """
+    place = Place(path)
+    manifest = read_manifest(place)
+    names = [name for name in place.names(ADDED) if place.exists(f"{ADDED}/{name}/manifest.json")]
+    return Scores(place, manifest, {name: read_manifest(place, f"{ADDED}/{name}") for name in names})
+
+
+def column(scores: Scores | str | Path, name: str = "loss") -> tuple[np.ndarray, np.ndarray]:
+    """(ids [n] int64, values [n]) of one column in the order of the corpus: 12 to 16 bytes a row in memory."""
+    scores = scores if isinstance(scores, Scores) else open_scores(scores)
+    ids, values = np.empty(len(scores), np.int64), []
+    at = 0
+    for batch in scores.batches(["id", name]):
+        ids[at : at + batch.num_rows] = batch.column("id").to_numpy()
+        values.append(batch.column(name).to_numpy(zero_copy_only=False))
+        at += batch.num_rows
+    return ids, np.concatenate(values) if values else np.empty(0, np.float32)
+
+
+def check_name(name: str) -> str:
+    """The name of an added column. Raises SamplewiseError on one that cannot name a column and a folder.
+
+    >>> check_name("reference")
+    'reference'
+    """
+    from samplewise.corpus.table import COLUMNS
+
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in COLUMNS:
+        raise SamplewiseError(
+            "--as", expected=f"a name of letters, digits and _, none of {', '.join(COLUMNS)}", got=repr(name),
+            remedy="For example --as reference.",
+        )  # fmt: skip
+    return name
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise missing_extra("duckdb", "corpus", "scores") from None
+    return duckdb
