@@ -5,6 +5,7 @@ python tools/draw_rules.py
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,11 +13,13 @@ from PIL import Image  # comes with matplotlib
 
 import samplewise as sw
 from samplewise.report.style import BLUE, GREEN, GREY, ORANGE, picture
-from samplewise.types import as_samples
+from samplewise.rules.base import uniforms
+from samplewise.types import Samples, as_samples
 
 FOLDER = Path(__file__).parent.parent / "docs" / "rules"
 PICTURES: dict[str, list[tuple[str, int]]] = {
     "uniform": [("uniform()", 0)],
+    "column_weights": [("column_weights()", 0)],
     "ir_dro": [("ir_dro(r=1)", 0), ("ir_dro(ess=0.5)", 0), ("ir_dro(r=-1)", 0)],
     "chi2_dro": [("chi2_dro(rho=0.1)", 0), ("chi2_dro(rho=1)", 0)],
     "cvar": [("cvar(alpha=0.3)", 0)],
@@ -35,15 +38,23 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
 }
 """Of each picture the curves: an expression, and the step at which it is drawn."""
 
+SCATTERED = ("random_keep", "column_weights")
+"""Rules whose weight is no function of the loss: drawn as dots."""
+
 
 def losses(n: int = 200) -> torch.Tensor:
     """[n] the quantiles of a bell round 2.8 nats per token, 0.6 wide, as the losses of a step often are."""
     return 2.8 + 0.6 * torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
 
 
+def with_fields(samples: Samples) -> Samples:
+    """The same samples with weights, as a data set might have them, that have nothing to do with the loss."""
+    return replace(samples, weight=uniforms(samples.id, 0, 0).mul(4).floor() / 2)
+
+
 def at_step(expression: str, step: int, loss: torch.Tensor) -> list[float]:
     """Weights of mean 1 after so many steps of the same losses."""
-    rule, samples = sw.parse_rule(expression), as_samples(loss)
+    rule, samples = sw.parse_rule(expression), with_fields(as_samples(loss))
     state = rule.init()
     for _ in range(step):
         state = rule.update(samples, torch.ones_like(loss), state)
@@ -62,7 +73,7 @@ def draw(path: Path, curves: list[tuple[str, int]]) -> None:
         for (expression, step), colour in zip(curves, (BLUE, ORANGE, GREEN), strict=False):
             y = at_step(expression, step, loss)
             most = max(most, *y)
-            dots = expression.startswith("random_keep")
+            dots = expression.startswith(SCATTERED)
             label = f"step {step}" if steps else expression
             axes.plot(x, y, "." if dots else "-", color=colour, markersize=3, linewidth=1.8, label=label)
         axes.set_ylim(0, 1.1 * most)

@@ -36,7 +36,7 @@ def column_weights() -> Rule:
 
     >>> import samplewise as sw
     >>> sw.weights(sw.column_weights(), [1.0, 2.0, 3.0, 4.0], weight=[1.0, 0.5, 0.5, 0.0]).tolist()
-    [1.5, 0.75, 0.75, 0.0]
+    [2.0, 1.0, 1.0, 0.0]
     """
 
     def given(samples: Samples) -> Tensor:

@@ -1,6 +1,6 @@
 """One table of every rule, and the laws that all of them keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 import samplewise as sw
 from samplewise.checkpoint import load_state, mark_complete, save_state
 from samplewise.rules import RULES
+from samplewise.rules.base import uniforms
 from samplewise.types import Rule, Samples, SamplewiseError, State, as_samples
 
 
@@ -24,6 +25,8 @@ class Row:
 
 TABLE = [
     Row(sw.uniform()),
+    Row(sw.column_weights()),
+    Row(sw.chain(sw.column_weights(), sw.ir_dro(ess=0.5))),
     Row(sw.ir_dro()),
     Row(sw.ir_dro(r=0.05)),
     Row(sw.ir_dro(r=-0.5)),
@@ -93,7 +96,18 @@ def made(n: int = 12, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> S
     loss = torch.rand(n, generator=generator, dtype=torch.float64) * 4
     loss[-1] = loss[0]
     ids = torch.randperm(1000, generator=generator)[:n] * 2**50 + 3
-    return Samples(loss.to(dtype), torch.randint(1, 90, (n,), generator=generator), ids)
+    return filled(Samples(loss.to(dtype), torch.randint(1, 90, (n,), generator=generator), ids))
+
+
+def filled(samples: Samples) -> Samples:
+    """The same samples with every optional field: functions of the id, so that they move with it."""
+    u = [uniforms(samples.id, 0, seed) for seed in range(3)]
+    return replace(samples, weight=0.5 + u[0], reference=0.2 + 3 * u[1], group=(3 * u[2]).long())
+
+
+def stepped(losses: object, ids: object = None) -> Samples:
+    """A step of these losses."""
+    return filled(as_samples(losses, ids=ids))
 
 
 def incoming(n: int, seed: int = 0) -> Tensor:
@@ -162,7 +176,7 @@ def test_shape_and_dtype(row, dtype):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_and_not_negative(row, loss, dtype):
-    samples, state = as_samples(torch.tensor(loss, dtype=dtype)), row.rule.init()
+    samples, state = stepped(torch.tensor(loss, dtype=dtype)), row.rule.init()
     for _ in range(3):
         plan = sw.plan_step(row.rule, samples, state)
         assert torch.isfinite(plan.weights).all()
@@ -174,7 +188,9 @@ def test_finite_and_not_negative(row, loss, dtype):
 
 @rows
 def test_equal_losses_leave_only_zero_or_one_common_weight(row):
-    out = first(row.rule, as_samples(torch.full((12,), 1.3, dtype=torch.float64)))
+    ones = torch.ones(12, dtype=torch.float64)
+    samples = as_samples(1.3 * ones, weight=ones, reference=ones, group=torch.zeros(12))
+    out = first(row.rule, samples)
     assert len(out[out > 0].unique()) == 1
 
 
@@ -192,7 +208,7 @@ def test_the_least_number_of_samples(row):
         with pytest.raises(SamplewiseError, match=r"of at least \d+ samples"):
             three_steps(n)
     if row.least == 1:
-        assert sw.weights(row.rule, [2.5]).tolist() == [1.0]
+        assert sw.plan_step(row.rule, stepped([2.5]), row.rule.init()).weights.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +236,7 @@ def test_permutation_equivariance(row, loss, data):
     n = len(loss)
     ids = data.draw(st.lists(st.integers(0, 2**63 - 1), min_size=n, max_size=n, unique=True))
     order = torch.tensor(data.draw(st.permutations(range(n))))
-    samples, given_weights = as_samples(torch.tensor(loss, dtype=torch.float64), ids=ids), incoming(n)
+    samples, given_weights = stepped(torch.tensor(loss, dtype=torch.float64), ids), incoming(n)
     state = evolved(row.rule, data.draw(st.integers(0, 2)))
     whole = row.rule.apply(given_weights, samples, state)
     moved = row.rule.apply(given_weights[order], samples.select(order), state)
@@ -239,7 +255,7 @@ def test_ties_go_by_id_and_not_by_position():
 def test_no_gradient_and_nothing_written(row):
     samples = made()
     loss = samples.loss.clone().requires_grad_()
-    taken = Samples(loss, samples.tokens, samples.id)
+    taken = replace(samples, loss=loss)
     weights, state = incoming(12).requires_grad_(), row.rule.init()
     before = dict(state)
     out = row.rule.apply(weights, taken, state)
@@ -265,13 +281,13 @@ def test_no_global_randomness(row):
 def test_a_rule_that_needs_no_loss_does_not_look_at_it(row):
     for steps in range(3):
         state, samples, weights = evolved(row.rule, steps), made(), incoming(12)
-        other = Samples(samples.loss.flip(0) ** 2, samples.tokens, samples.id)
+        other = replace(samples, loss=samples.loss.flip(0) ** 2)
         assert torch.equal(row.rule.apply(weights, samples, state), row.rule.apply(weights, other, state))
 
 
 def test_which_rules_need_losses():
     silent = {row.rule.expression.split("(")[0] for row in TABLE if not row.rule.needs_loss}
-    assert silent == {"uniform", "random_keep", "clip_weights", "mix_uniform"}
+    assert silent == {"uniform", "column_weights", "random_keep", "clip_weights", "mix_uniform"}
     assert sw.chain(sw.random_keep(0.5), sw.ir_dro()).needs_loss
     assert not sw.chain(sw.random_keep(0.5), sw.uniform()).needs_loss
 
@@ -336,7 +352,7 @@ def test_a_sample_of_weight_zero_is_absent(row, select, loss, seed):
     both, rule = sw.chain(select, row.rule), row.rule
     state, selecting, alone = both.init(), select.init(), rule.init()
     for step in range(3):
-        samples = as_samples(torch.tensor(loss, dtype=torch.float64).roll(step), ids=torch.arange(len(loss)) + seed)
+        samples = stepped(torch.tensor(loss, dtype=torch.float64).roll(step), torch.arange(len(loss)) + seed)
         ones = torch.ones_like(samples.loss)
         left = select.apply(ones, samples, selecting)
         kept = left > 0

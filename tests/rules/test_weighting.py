@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -167,3 +168,23 @@ def test_gradient_needs_no_second_derivative():
     by_hand = torch.softmax(logits[:, :-1], -1) - F.one_hot(labels[:, 1:], 7)
     torch.testing.assert_close(grad[:, :-1], by_hand * plan.coefficients[:, None, None] / 3)
     assert (grad[:, -1] == 0).all()
+
+
+# ---- the data's own weights ----
+
+
+def test_column_weights_are_the_datas_and_multiply():
+    loss, weight = [1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 0.0, 5.0]
+    alone = sw.weights(sw.column_weights(), loss, weight=weight)
+    assert alone.tolist() == pytest.approx([1.0, 0.5, 0.0, 2.5])
+    both = sw.weights(sw.chain(sw.column_weights(), sw.ir_dro(r=2.0)), loss, weight=weight)
+    expected = np.array(weight) * np.exp(np.array(loss) / 2)
+    np.testing.assert_allclose(both.numpy(), 4 * expected / expected.sum())
+
+
+def test_column_weights_that_are_not_there_or_not_weights():
+    with pytest.raises(SamplewiseError, match=r"^weight: expected samples with this field.*column sample_weight"):
+        sw.weights(sw.chain(sw.ir_dro(), sw.column_weights()), [1.0, 2.0])
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(SamplewiseError, match="finite"):
+            sw.weights(sw.column_weights(), [1.0, 2.0], weight=[1.0, bad])
