@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
 from samplewise.types import SamplewiseError
 
 app = typer.Typer(
     help="Loss-based sample reweighting for language-model training.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 
 
 @app.command()
@@ -34,17 +29,17 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a model further on a corpus, and say what came of it."""
-    _quiet(debug)
-    with _reported(debug):
+    quiet(debug)
+    with reported(debug):
         from samplewise.config import load_config
 
         settings = load_config(config, overrides or [])
-        _require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"))
+        require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"))
         from samplewise.run.execute import Stopped, run
         from samplewise.run.results import table
 
         try:
-            _hush_transformers(debug)
+            hush_transformers(debug)
             finished = run(settings, resume=resume)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
@@ -62,7 +57,7 @@ def weights(
     debug: Debug = False,
 ) -> None:
     """Print what a rule makes of some losses, in its first step."""
-    with _reported(debug):
+    with reported(debug):
         from samplewise.rules import parse_rule
         from samplewise.step import weights as weigh
 
@@ -74,7 +69,7 @@ def weights(
         if losses is not None:
             print("\n".join(_bars(values, found)))
         if plot is not None:
-            _require(("matplotlib", "report"))
+            require(("matplotlib", "report"))
             from samplewise.report import draw_weights
 
             draw_weights(plot, values, found, repr(parsed))
@@ -109,55 +104,3 @@ def _bars(losses: list[float], found: list[float], width: int = 30) -> Iterator[
         eighths = round(8 * width * weight / most)
         bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
         yield f"{loss:>9g} {weight:>8.4f} {bar}".rstrip()
-
-
-def _require(*packages: tuple[str, str]) -> None:
-    """Errors: SamplewiseError for a package that is not there, with the extra that brings it."""
-    from importlib.util import find_spec
-
-    for name, extra in packages:
-        if find_spec(name) is None:
-            raise SamplewiseError(
-                name, expected="it to be installed", got="not installed", remedy=f'pip install "samplewise[{extra}]"'
-            )
-
-
-@contextmanager
-def _reported(debug: bool) -> Iterator[None]:
-    """Errors to one message and an exit code."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort):
-        raise
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("\nstopped", file=sys.stderr)
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if debug:
-            raise
-        if isinstance(error, SamplewiseError):
-            text = str(error)
-        else:
-            text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        print(f"samplewise: {text}", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
-def _quiet(debug: bool) -> None:
-    """What libraries say between our lines is left out, before they are imported."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    if debug:
-        return
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore")
-
-
-def _hush_transformers(debug: bool) -> None:
-    """No bars of its own: ours would stand among them."""
-    if not debug:
-        from samplewise.run.quiet import hush
-
-        hush()

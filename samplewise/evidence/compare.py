@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from samplewise.evidence.evaluate import Evaluation
+from samplewise.evidence.student import t_quantile
 from samplewise.types import SamplewiseError
 
 COVERS = "one seed: the interval covers documents only"
@@ -64,30 +65,3 @@ def compare(this: Evaluation, other: Evaluation) -> Comparison:
     mean = float(differences.mean())
     margin = t_quantile(0.975, count - 1) * float(differences.std(ddof=1)) / math.sqrt(count)
     return Comparison(mean, mean - margin, mean + margin, count)
-
-
-def t_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t for a whole number of degrees of freedom, by bisection on its finite series.
-
-    Abramowitz and Stegun, 26.7.3 and 26.7.4; to about 1e-10, without scipy. probability: above 0.5 and below 1.
-
-    >>> round(t_quantile(0.975, 10), 6)
-    2.228139
-    """
-    low, high = 0.0, math.pi / 2  # of the angle atan(t / √degrees)
-    for _ in range(100):
-        angle = (low + high) / 2
-        low, high = (angle, high) if _within(angle, degrees) < 2 * probability - 1 else (low, angle)
-    return math.tan((low + high) / 2) * math.sqrt(degrees)
-
-
-def _within(angle: float, degrees: int) -> float:
-    """P(|T| < √degrees · tan(angle))."""
-    odd = degrees % 2
-    cosine = math.cos(angle)
-    term, total = (cosine if odd else 1.0), 0.0
-    for k in range((degrees - odd) // 2):
-        total += term
-        term *= cosine**2 * ((2 * k + 2) / (2 * k + 3) if odd else (2 * k + 1) / (2 * k + 2))
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
