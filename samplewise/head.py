@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from samplewise.kernels import Backend, Factor, objective, sample_losses
+from samplewise.kernels import Backend, Factor, objective, sample_losses, score
 from samplewise.types import SamplewiseError
 
 CHECKED_ROWS, CHECKED_LENGTH = 2, 32
@@ -52,6 +52,7 @@ class Request:
     labels: Tensor
     factors: Tensor | Factor | None = None
     segments: Tensor | None = None
+    token_weights: Tensor | None = None
     shifted: bool = False
     backend: Backend = "chunked"
     chunk_bytes: int | None = None
@@ -63,6 +64,7 @@ class Result(NamedTuple):
 
     value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
     aux: [] the model's own loss term times its coefficient (a router's load balancing), where it has one; not in value.
+    mass: [n] Σ m_t of the token weights; tokens without them.
     """
 
     value: Tensor | None
@@ -70,6 +72,7 @@ class Result(NamedTuple):
     tokens: Tensor
     factors: Tensor | None
     aux: Tensor | None
+    mass: Tensor
 
 
 def find_head(model: nn.Module) -> Head:
@@ -184,14 +187,15 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
     hidden = outputs.last_hidden_state
     options: dict[str, Any] = {
         "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
-        "shifted": request.shifted, "backend": request.backend, "chunk_bytes": request.chunk_bytes,
+        "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
+        "chunk_bytes": request.chunk_bytes,
     }  # fmt: skip
     aux = _auxiliary(_unwrapped(model), outputs, inputs)
     if request.factors is not None:
-        return Result(*objective(hidden, head.weight, request.labels, request.factors, **options), aux)
-    options["differentiable"] = request.differentiable
-    loss, tokens = sample_losses(hidden, head.weight, request.labels, **options)
-    return Result(None, loss, tokens, None, aux)
+        out = objective(hidden, head.weight, request.labels, request.factors, **options)
+        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass)
+    scores = score(hidden, head.weight, request.labels, differentiable=request.differentiable, **options)
+    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass)
 
 
 def _auxiliary(inner: Any, outputs: Any, inputs: dict[str, Any]) -> Tensor | None:

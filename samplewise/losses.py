@@ -1,4 +1,7 @@
-"""From logits to sample losses: shift, masks, and the mean over a sample's predicted tokens."""
+"""From logits to sample losses: shift, masks, segments, token weights, and the mean over a sample's predicted tokens.
+
+Shapes: B rows, T positions, V vocabulary, n samples: the rows, or the segments 0..max(segments).
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,32 @@ IGNORED = -100
 """The label of a token that is not predicted, as everywhere in the field."""
 
 
-def token_counts(labels: Tensor) -> Tensor:
-    """[B] int64: how many tokens of each row are predicted (the first position never is).
+def token_counts(labels: Tensor, token_weights: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    """[n] int64: how many tokens of each sample are predicted (the first of a row or segment never is).
 
-    labels: [B, T], not shifted: position t predicts labels[t + 1].
+    labels, token_weights, segments: [B, T], as `sample_losses` takes them.
 
     >>> token_counts(torch.tensor([[5, 6, 7], [5, -100, -100]])).tolist()
     [2, 0]
     """
-    return labels[:, 1:].ne(IGNORED).sum(1)
+    if token_weights is None and segments is None:
+        return labels[:, 1:].ne(IGNORED).sum(1)
+    return _by_sample(_predicted(labels, token_weights, segments), segments)
+
+
+def token_mass(labels: Tensor, token_weights: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    """[n] Σ m_t over each sample's predicted tokens, what its loss is divided by: its count without token weights.
+
+    labels, token_weights, segments: [B, T], as `sample_losses` takes them. Returns int64 without token weights, fp64
+    with them.
+
+    >>> token_mass(torch.tensor([[5, 6, 7], [5, -100, 7]]), torch.tensor([[9.0, 0.5, 1.0]] * 2)).tolist()
+    [1.5, 1.0]
+    """
+    if token_weights is None:
+        return token_counts(labels, None, segments)
+    weights = token_weights[:, 1:].to(exact_dtype(labels.device))
+    return _by_sample(weights * _predicted(labels, token_weights, segments), segments)
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,19 +63,81 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return flat.view(targets.shape)
 
 
-def sample_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of every row, nats/token, and its number of predicted tokens; differentiable.
+def sample_losses(
+    logits: Tensor, labels: Tensor, *, segments: Tensor | None = None, token_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of every sample, nats/token, and its number of predicted tokens; differentiable.
 
-    logits: [B, T, V]; labels: [B, T], not shifted. Returns [B] losses, at least fp32, and [B] int64 counts.
-    A row without a predicted token has loss 0 and count 0: it is not a sample.
+    logits: [B, T, V]; labels: [B, T], not shifted.
+    segments: [B, T] each position's sample, 0..n-1 over the whole micro-batch, -1 for none; without it a row is one.
+        What stands at a segment's first position is not predicted.
+    token_weights: [B, T] of 0 or more, aligned with labels: what predicting labels[t] counts within its sample, whose
+        loss is Σ m_t ℓ_t / Σ m_t. A token of weight 0 is one of label −100: neither predicted nor counted.
+    Returns [n] losses, at least fp32, and [n] int64 counts. A sample without a predicted token has loss 0 and count 0:
+    it is not a sample.
 
     >>> loss, tokens = sample_losses(torch.zeros(2, 3, 8), torch.tensor([[1, 2, 3], [1, 2, -100]]))
     >>> loss.tolist(), tokens.tolist()  # uniform over 8 tokens: log 8
     ([2.0794..., 2.0794...], [2, 1])
     """
-    per_token = token_losses(logits, labels)
-    tokens = token_counts(labels)
-    return per_token.sum(1) / tokens.clamp(min=1), tokens
+    if segments is None and token_weights is None:
+        per_token = token_losses(logits, labels)
+        tokens = token_counts(labels)
+        return per_token.sum(1) / tokens.clamp(min=1), tokens
+    predicted = _predicted(labels, token_weights, segments)
+    known = torch.cat([labels[:, :1], labels[:, 1:].masked_fill(~predicted, IGNORED)], dim=1)
+    loss, tokens = token_losses(logits, known), _by_sample(predicted, segments)
+    if token_weights is None:
+        return _by_sample(loss, segments) / tokens.clamp(min=1), tokens
+    mass = token_mass(labels, token_weights, segments)
+    total = _by_sample(loss * token_weights[:, 1:].to(mass), segments)
+    return (total / torch.where(mass > 0, mass, 1)).to(loss.dtype), tokens
+
+
+def check_token_weights(weights: Tensor, shape: tuple[int, ...]) -> None:
+    """SamplewiseError unless `weights` are finite numbers of 0 or more in labels' shape."""
+    if tuple(weights.shape) != shape:
+        raise SamplewiseError(
+            "token_weights", expected=f"labels' shape [B, T] = {shape}", got=tuple(weights.shape),
+            remedy="Give one for every label; 0 leaves its token out.",
+        )  # fmt: skip
+    bad = ~(weights >= 0) | ~weights.isfinite()
+    if bool(bad.any()):
+        raise SamplewiseError(
+            "token_weights", expected="finite numbers of 0 or more",
+            got=f"{weights[bad][:3].tolist()} at {bad.nonzero()[:3].tolist()}",
+            remedy="A token's weight is relative to the others' of its sample; leave a token out with 0.",
+        )  # fmt: skip
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """What many token losses are summed in: fp64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _predicted(labels: Tensor, token_weights: Tensor | None, segments: Tensor | None) -> Tensor:
+    """[B, T − 1] whether position t predicts labels[t + 1]: not masked, of positive weight, in its own segment."""
+    predicted = labels[:, 1:] != IGNORED
+    if token_weights is not None:
+        check_token_weights(token_weights, tuple(labels.shape))
+        predicted = predicted & (token_weights[:, 1:] > 0)
+    if segments is not None:
+        if segments.shape != labels.shape:
+            raise SamplewiseError(
+                "segments", expected=f"labels' shape [B, T] = {tuple(labels.shape)}", got=tuple(segments.shape),
+                remedy="Give every position's sample, -1 where there is none.",
+            )  # fmt: skip
+        predicted = predicted & (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] >= 0)
+    return predicted
+
+
+def _by_sample(values: Tensor, segments: Tensor | None) -> Tensor:
+    """[n] sums of values [B, T − 1], which are 0 outside segments; bools are counted."""
+    if segments is None:
+        return values.sum(1)
+    values = values.long() if values.dtype == torch.bool else values
+    owner = segments[:, 1:].clamp(min=0).flatten().long()
+    return values.new_zeros(int(segments.max()) + 1).index_add(0, owner, values.flatten())
 
 
 def _check_labels(targets: Tensor, vocabulary: int) -> None:

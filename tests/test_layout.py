@@ -18,7 +18,7 @@ CORE = {  # what each core module may import of this package
     "statistics": {"types"},
     "losses": {"types"},
     "rules": {"types", "rules"},
-    "kernels": {"types", "kernels"},
+    "kernels": {"types", "losses", "kernels"},
     "step": {"types", "statistics"},
 }
 HEAVY = {"transformers", "trl", "accelerate", "datasets", "peft"}

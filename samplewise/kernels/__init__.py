@@ -1,6 +1,6 @@
 """Sample losses, and Σ u_i L_i with its gradient, from hidden states and the head, without logits.
 
-api            `sample_losses` and `objective`: one signature, an explicit backend
+api            `sample_losses`, `score` and `objective`: one signature, an explicit backend
 reference      the oracle: logits, slow and obvious
 chunked        the product: losses and gradients together, chunk by chunk, in the forward
 torch_backend  torch core's linear_cross_entropy
@@ -12,7 +12,7 @@ residual       a chunk's logits to losses and p − one-hot
 gradients      the head's gradient, in fp32
 """
 
-from samplewise.kernels.api import Backend, Objective, objective, sample_losses
+from samplewise.kernels.api import Backend, Objective, Scores, objective, sample_losses, score
 from samplewise.kernels.inputs import Factor
 
-__all__ = ["Backend", "Factor", "Objective", "objective", "sample_losses"]
+__all__ = ["Backend", "Factor", "Objective", "Scores", "objective", "sample_losses", "score"]

@@ -1,4 +1,4 @@
-"""The two functions of this package, with one signature for all backends."""
+"""The functions of this package, with one signature for all backends."""
 
 from __future__ import annotations
 
@@ -20,18 +20,28 @@ class Objective(NamedTuple):
 
     value: [] Σ u_i L_i, differentiable.
     loss: [n] nats/token. tokens: [n] int64. factors: [n], the u_i used, 0 for samples without a predicted token.
+    mass: [n] Σ m_t, fp64; without token weights it is tokens.
     """
 
     value: Tensor
     loss: Tensor
     tokens: Tensor
     factors: Tensor
+    mass: Tensor
+
+
+class Scores(NamedTuple):
+    """What `score` returns: loss [n] nats/token, tokens [n] int64, mass [n] Σ m_t (tokens without token weights)."""
+
+    loss: Tensor
+    tokens: Tensor
+    mass: Tensor
 
 
 def sample_losses(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
-    softcap: float | None = None, scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked",
-    differentiable: bool = False, chunk_bytes: int | None = None,
+    token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
+    backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The loss of every sample, and its number of predicted tokens, without logits.
 
@@ -39,6 +49,8 @@ def sample_losses(
     labels [B, T]: unshifted, position t predicts labels[t + 1]; -100 is not predicted. `shifted`: t predicts labels[t].
     segments [B, T]: each position's sample, 0..n-1 over the whole micro-batch, -1 for none. Without it, a row is a
         sample. The target at a segment's first position is never predicted.
+    token_weights [B, T]: 0 or more, aligned with labels: what the prediction of labels[b, t] counts within its sample,
+        whose loss is Σ m_t ℓ_t / Σ m_t (`losses.token_mass`). A target of weight 0 is one of label -100.
     softcap, scale: logits are softcap·tanh((hidden·headᵀ + bias)·scale / softcap).
     backend: "chunked" (ours), "torch" (torch core; no softcap; products in fp32), "reference" (holds the logits).
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
@@ -53,19 +65,30 @@ def sample_losses(
     >>> loss, tokens  # ln 8
     (tensor([2.0794]), tensor([1]))
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, softcap, scale, shifted, chunk_bytes)
-    targets = _enter(inputs, backend)
-    if differentiable:
-        return _differentiable(inputs, targets, backend), targets.tokens
-    with torch.no_grad():
-        loss = autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
-    return (autograd.refuse_gradient(loss) if inputs.wants_gradient else loss), targets.tokens
+    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
+    scores = _score(inputs, backend, differentiable)
+    return scores.loss, scores.tokens
+
+
+def score(
+    hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
+    token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
+    backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
+) -> Scores:  # fmt: skip
+    """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass); the arguments are those.
+
+    >>> weights = torch.tensor([[1.0, 0.5, 0.25]])
+    >>> score(torch.zeros(1, 3, 4), torch.zeros(8, 4), torch.tensor([[0, 1, 2]]), token_weights=weights).mass
+    tensor([0.7500], dtype=torch.float64)
+    """
+    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
+    return _score(inputs, backend, differentiable)
 
 
 def objective(
     hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
-    segments: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
-    backend: Backend = "chunked", chunk_bytes: int | None = None,
+    segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
+    scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked", chunk_bytes: int | None = None,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
@@ -78,7 +101,7 @@ def objective(
     function for factors, a sample longer than the chunk beside others takes a second such buffer, or a larger chunk
     where that is less and `chunk_bytes` is not given.
     Under autocast a copy of the head in its dtype, as F.linear makes.
-    Returns Objective(value, loss, tokens, factors). A backward that reaches `loss` raises: take loss.detach().
+    Returns Objective(value, loss, tokens, factors, mass). A backward that reaches `loss` raises: take loss.detach().
     Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
 
     >>> hidden, head = torch.zeros(2, 3, 4, requires_grad=True), torch.zeros(8, 4)
@@ -88,7 +111,7 @@ def objective(
     >>> out.factors
     tensor([2.8284, 2.8284])
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, softcap, scale, shifted, chunk_bytes)
+    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
     targets = _enter(inputs, backend)
     if not callable(factors):
         factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
@@ -100,7 +123,7 @@ def objective(
         used = _factors(loss, targets.tokens, factors)
         value = torch.where(used == 0, 0, used * graph).sum()
     loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
-    return Objective(value, loss, targets.tokens, used)
+    return Objective(value, loss, targets.tokens, used, targets.mass)
 
 
 def _enter(inputs: Inputs, backend: str) -> Targets:
@@ -110,13 +133,23 @@ def _enter(inputs: Inputs, backend: str) -> Targets:
             remedy='"chunked" handles every case.',
         )  # fmt: skip
     inputs.check()
-    return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0])
+    return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights)
+
+
+def _score(inputs: Inputs, backend: Backend, differentiable: bool) -> Scores:
+    targets = _enter(inputs, backend)
+    if differentiable:
+        return Scores(_differentiable(inputs, targets, backend), targets.tokens, targets.mass)
+    with torch.no_grad():
+        loss = autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
+    loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
+    return Scores(loss, targets.tokens, targets.mass)
 
 
 def _differentiable(inputs: Inputs, targets: Targets, backend: Backend) -> Tensor:
     if backend == "reference":
-        return reference.losses(inputs)[0]
-    return torch_backend.losses(inputs, targets)[0] if backend == "torch" else autograd.sample_losses(inputs, targets)
+        return reference.losses(inputs)
+    return torch_backend.losses(inputs, targets) if backend == "torch" else autograd.sample_losses(inputs, targets)
 
 
 def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:

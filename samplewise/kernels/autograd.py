@@ -33,7 +33,7 @@ def scored(inputs: Inputs, targets: Targets) -> Tensor:
     with torch.autocast(inputs.hidden.device.type, enabled=False):
         work = Work(inputs, targets, Wanted(False, False, False), dtype)
         known(work, None)
-        return work.sample_losses()
+        return targets.means(work.token_loss)
 
 
 def refuse_gradient(loss: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class _Objective(Function):
             else:
                 used = torch.where(targets.tokens > 0, factors.to(work.head.wide), 0)
                 known(work, used if work.wanted else None)
-            loss = work.sample_losses()
+            loss = work.targets.means(work.token_loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
         ctx.mark_non_differentiable(loss, used)

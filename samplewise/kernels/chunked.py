@@ -83,18 +83,11 @@ class Work:
         if self.wanted.head or self.wanted.bias:
             into.add(residual, hidden, weight)
 
-    def sample_losses(self, start: int = 0, end: int | None = None) -> Tensor:
-        """[n] mean token loss; summed in fp64, for a plain fp32 sum of 4,096 tokens is off by more than the softmax."""
-        exact = torch.float64 if self.token_loss.device.type != "mps" else self.head.wide
-        total = torch.zeros(len(self.targets.tokens), dtype=exact, device=self.token_loss.device)
-        total.index_add_(0, self.targets.sample[start:end], self.token_loss[start:end].to(exact))
-        return (total / self.targets.tokens.clamp(min=1)).to(self.head.wide)
-
 
 def known(work: Work, factors: Tensor | None) -> None:
     """All factors [n] are there beforehand: chunks need not end where samples end. None: losses only."""
     targets = work.targets
-    weight = None if factors is None else (factors.to(work.head.wide) / targets.tokens.clamp(min=1))[targets.sample]
+    weight = None if factors is None else targets.shares(factors.to(work.head.wide))
     trained = 0 if weight is None else int((weight != 0).sum())
     if weight is not None and trained < len(
         targets
@@ -128,10 +121,9 @@ def _ask(work: Work, group: Group, factor: Factor, used: Tensor) -> Tensor:
     start, end = group.spans[0][0], group.spans[-1][1]
     index = torch.arange(group.first, group.stop, device=used.device)
     index = index[work.targets.tokens[index] > 0]
-    loss, tokens = work.sample_losses(start, end)[index], work.targets.tokens[index]
+    loss, tokens = work.targets.means(work.token_loss, start, end)[index], work.targets.tokens[index]
     used[index] = check_factors(factor(loss, tokens, index), tuple(loss.shape), loss).to(used)
-    sample = work.targets.sample[start:end]
-    return used[sample] / work.targets.tokens[sample]
+    return work.targets.shares(used, start, end)
 
 
 def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None:
@@ -143,13 +135,14 @@ def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None
     """
     first = work.gradient.empty
     into = work.gradient if first or not work.wanted else work.new_gradient()
-    count = work.targets.tokens[group.first : group.stop].max().to(work.head.wide)
+    unit = torch.ones_like(used)
     for start, end in group.spans:
         chunk = work.score(start, end, bool(work.wanted))
         if work.wanted:
-            work.spread(start, end, chunk, (1 / count).expand(end - start), into)
+            work.spread(start, end, chunk, work.targets.shares(unit, start, end), into)
     start, end = group.spans[0][0], group.spans[-1][1]
-    u = float(_ask(work, group, factor, used)[0] * count)
+    _ask(work, group, factor, used)
+    u = float(used[work.targets.sample[start]])
     if work.hidden is not None:
         position = work.targets.position[start:end]
         work.hidden[position] = work.hidden[position] * u if u else 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplewise.losses import check_token_weights
 from samplewise.types import SamplewiseError
 
 Factor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -18,7 +19,7 @@ Factor = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Inputs:
     """One micro-batch at the door of the head.
 
-    hidden [B, T, D], head [V, D], labels [B, T], bias [V], segments [B, T]; logits are
+    hidden [B, T, D], head [V, D], labels, segments, token_weights [B, T], bias [V]; logits are
     softcap·tanh((hidden·headᵀ + bias)·scale / softcap), without the cap where softcap is None.
     """
 
@@ -27,6 +28,7 @@ class Inputs:
     labels: Tensor
     bias: Tensor | None = None
     segments: Tensor | None = None
+    token_weights: Tensor | None = None
     softcap: float | None = None
     scale: float = 1.0
     shifted: bool = False
@@ -55,6 +57,8 @@ class Inputs:
         _check_integers("labels", self.labels, rows)
         if self.segments is not None:
             _check_integers("segments", self.segments, rows)
+        if self.token_weights is not None:
+            check_token_weights(self.token_weights, rows)
         if self.bias is not None and tuple(self.bias.shape) != (vocabulary,):
             raise SamplewiseError(
                 "bias", expected=f"shape ({vocabulary},), one a row of the head", got=tuple(self.bias.shape),

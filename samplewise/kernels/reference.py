@@ -8,26 +8,31 @@ from torch import Tensor
 from samplewise.kernels.inputs import Inputs
 
 
-def losses(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """(loss [n] nats/token, tokens [n]) in fp32 or wider whatever the inputs' dtype, autocast or not.
+def losses(inputs: Inputs) -> Tensor:
+    """[n] losses, nats/token, in fp32 or wider whatever the inputs' dtype, autocast or not.
 
     >>> x = Inputs(torch.zeros(1, 3, 2), torch.zeros(5, 2), torch.tensor([[0, 1, 2]]))
     >>> losses(x)
-    (tensor([1.6094]), tensor([2]))
+    tensor([1.6094])
     """
     log_p = torch.log_softmax(logits(inputs), dim=-1)
     rows, length = inputs.labels.shape
-    kept: dict[int, list[Tensor]] = {}
+    kept: dict[int, list[tuple[Tensor, float]]] = {}
     for row in range(rows):
         for t in range(length):
-            label, sample = _target(inputs, row, t)
-            terms = kept.setdefault(sample, [])
+            label, sample, weight = _target(inputs, row, t)
             if label >= 0:
-                terms.append(-log_p[row, t, label])
+                kept.setdefault(sample, []).append((-log_p[row, t, label], weight))
     count = rows if inputs.segments is None else int(inputs.segments.max()) + 1
-    terms = [kept.get(i, []) for i in range(count)]
-    mean = [torch.stack(x).mean() if x else log_p.new_zeros(()) for x in terms]
-    return torch.stack(mean), torch.tensor([len(x) for x in terms], device=log_p.device)
+    return torch.stack([_mean(kept.get(i, []), log_p.new_zeros(())) for i in range(count)])
+
+
+def _mean(terms: list[tuple[Tensor, float]], zero: Tensor) -> Tensor:
+    """Σ m·loss / Σ m of one sample."""
+    if not terms:
+        return zero
+    weight = torch.tensor([m for _, m in terms], dtype=zero.dtype, device=zero.device)
+    return (torch.stack([loss for loss, _ in terms]) * weight).sum() / weight.sum()
 
 
 def logits(inputs: Inputs) -> Tensor:
@@ -41,13 +46,15 @@ def logits(inputs: Inputs) -> Tensor:
     return out if inputs.softcap is None else inputs.softcap * torch.tanh(out / inputs.softcap)
 
 
-def _target(inputs: Inputs, row: int, t: int) -> tuple[int, int]:
-    """(label, sample) of a position; label -100 where nothing is predicted."""
+def _target(inputs: Inputs, row: int, t: int) -> tuple[int, int, float]:
+    """(label, sample, weight) of a position; label -100 where nothing is predicted."""
     length = inputs.labels.shape[1]
     at = t if inputs.shifted else t + 1
     label = int(inputs.labels[row, at]) if at < length else -100
+    weight = 1.0 if inputs.token_weights is None or at >= length else float(inputs.token_weights[row, at])
+    label = label if weight > 0 else -100
     if inputs.segments is None:
-        return label, row
+        return label, row, weight
     sample = int(inputs.segments[row, t])
     ends = t + 1 < length and int(inputs.segments[row, t + 1]) != sample
-    return (-100 if ends or sample < 0 else label), sample
+    return (-100 if ends or sample < 0 else label), sample, weight

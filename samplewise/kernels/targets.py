@@ -5,14 +5,13 @@ Shapes: B rows, T positions, V vocabulary, P predicted positions, n samples of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from samplewise.losses import IGNORED, exact_dtype
 from samplewise.types import SamplewiseError
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -23,30 +22,62 @@ class Targets:
     label: [P] the token that the position predicts.
     sample: [P] ascending, the sample it belongs to.
     tokens: [n] int64, predicted tokens of every sample; the P are theirs, in order.
+    weight: [P] fp64, above 0: what the token counts within its sample; None: 1 each.
+    mass: [n] a sample's Σ weight, what its loss is divided by; its tokens where weight is None.
     """
 
     position: Tensor
     label: Tensor
     sample: Tensor
     tokens: Tensor
+    weight: Tensor | None
+    mass: Tensor
 
     def __len__(self) -> int:
         return self.position.numel()
 
     def reorder(self, order: Tensor) -> Targets:
         """The same positions in another order; `sample` ascends no longer."""
-        return Targets(self.position[order], self.label[order], self.sample[order], self.tokens)
+        weight = None if self.weight is None else self.weight[order]
+        return replace(
+            self, position=self.position[order], label=self.label[order], sample=self.sample[order], weight=weight
+        )
+
+    def means(self, token_loss: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """[n] Σ m·loss / Σ m of token losses [P] over positions start..end-1.
+
+        Summed in fp64: a plain fp32 sum of 4,096 tokens is off by more than the softmax.
+        """
+        exact = exact_dtype(token_loss.device)
+        part = token_loss[start:end].to(exact)
+        if self.weight is not None:
+            part = part * self.weight[start:end]
+        total = torch.zeros(len(self.tokens), dtype=exact, device=token_loss.device)
+        return (total.index_add_(0, self.sample[start:end], part) / self.divisor).to(token_loss.dtype)
+
+    def shares(self, values: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """[c] what each of positions start..end-1 has of its sample's value [n]: value·m / Σ m."""
+        each = (values / self.divisor)[self.sample[start:end]]
+        return each if self.weight is None else (each * self.weight[start:end]).to(values.dtype)
+
+    @property
+    def divisor(self) -> Tensor:
+        """[n] the mass, 1 where there is none."""
+        return self.tokens.clamp(min=1) if self.weight is None else torch.where(self.mass > 0, self.mass, 1)
 
 
-def find_targets(labels: Tensor, segments: Tensor | None, shifted: bool, vocabulary: int) -> Targets:
+def find_targets(
+    labels: Tensor, segments: Tensor | None, shifted: bool, vocabulary: int, token_weights: Tensor | None = None
+) -> Targets:
     """The predicted positions of `labels` [B, T], sorted by sample.
 
-    A target at the first position of a segment is nobody's: nothing of its own segment precedes it.
+    A target at the first position of a segment is nobody's: nothing of its own segment precedes it. One of weight 0 is
+    not predicted; token_weights [B, T] are aligned with labels.
 
     >>> find_targets(torch.tensor([[7, -100, 3, 4]]), None, shifted=False, vocabulary=8).position
     tensor([1, 2])
     """
-    target = labels if shifted else _shift(labels)
+    target = labels if shifted else _shift(labels, IGNORED)
     predicted = target != IGNORED
     if segments is None:
         sample = torch.arange(labels.shape[0], device=labels.device)[:, None].expand_as(labels)
@@ -55,17 +86,25 @@ def find_targets(labels: Tensor, segments: Tensor | None, shifted: bool, vocabul
         sample = segments
         count = int(segments.max()) + 1
         predicted = predicted & (segments >= 0) & _continues(segments)
+    if token_weights is not None:
+        token_weights = token_weights if shifted else _shift(token_weights, 0)
+        predicted = predicted & (token_weights > 0)
     position = predicted.reshape(-1).nonzero().squeeze(1)
     if segments is not None:
         position = position[sample.reshape(-1)[position].argsort(stable=True)]
     label, owner = target.reshape(-1)[position], sample.reshape(-1)[position].long()
     _check_labels(label, labels, vocabulary)
-    return Targets(position, label, owner, torch.bincount(owner, minlength=count))
+    tokens = torch.bincount(owner, minlength=count)
+    if token_weights is None:
+        return Targets(position, label, owner, tokens, None, tokens)
+    weight = token_weights.reshape(-1)[position].to(exact_dtype(labels.device))
+    mass = torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, owner, weight)
+    return Targets(position, label, owner, tokens, weight, mass)
 
 
-def _shift(labels: Tensor) -> Tensor:
-    """Position t predicts labels[t + 1]; the last position predicts nothing."""
-    return torch.cat([labels[:, 1:], labels.new_full((labels.shape[0], 1), IGNORED)], dim=1)
+def _shift(values: Tensor, last: int) -> Tensor:
+    """Position t has what stands at t + 1; the last position, which predicts nothing, has `last`."""
+    return torch.cat([values[:, 1:], values.new_full((values.shape[0], 1), last)], dim=1)
 
 
 def _continues(segments: Tensor) -> Tensor:
