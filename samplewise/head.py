@@ -93,6 +93,7 @@ def find_head(model: nn.Module) -> Head:
             "model", expected="a causal LM of transformers: config, base_model and get_output_embeddings()", got=name,
             remedy="Pass the model itself, before DDP or compile; there is no logits-free path for other models.",
         )  # fmt: skip
+    head = _called(head)
     _check_linear(name, head)
     text = config.get_text_config()
     return Head(_without_cache(body), head.weight, head.bias, _softcap(text), _scale(text))
@@ -101,7 +102,8 @@ def find_head(model: nn.Module) -> Head:
 def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
     """Compare both paths on at most 64 tokens of `batch`; SamplewiseError where sample losses differ by more than 1e-4.
 
-    batch: input_ids [B, T] and, if rows are padded, attention_mask [B, T]; labels play no part, every token is scored.
+    batch: input_ids [B, T], attention_mask [B, T] if rows are padded, position_ids if documents are packed: the first
+        tokens of the first ones are taken, none across a restart. Labels play no part, every token is scored.
     Eval mode, no gradient, no autocast, no global randomness; 16-bit heads are held to their rounding instead.
     Quick enough to call before the first step: it guards models whose head this module does not know.
     """
@@ -220,12 +222,22 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
 
 
+def _called(head: nn.Module) -> nn.Module:
+    """What a wrapper of PEFT's `modules_to_save` calls: the active adapter's own copy, or the original without one."""
+    copies: Any = getattr(head, "modules_to_save", None)
+    if not isinstance(copies, nn.ModuleDict) or head._forward_hooks or head._forward_pre_hooks:
+        return head
+    wrapper: Any = head
+    active = [] if wrapper.disable_adapters else wrapper.active_adapters
+    return copies[active[0]] if active and all(name in copies for name in active) else wrapper.original_module
+
+
 def _check_linear(name: str, head: nn.Module) -> None:
     """Only a plain linear head is hidden·weightᵀ + bias: no adapter, no quantisation, no hook, no shards."""
     weight = getattr(head, "weight", None)
     found = None
-    if hasattr(head, "base_layer") or hasattr(head, "modules_to_save"):
-        found = "one adapted by PEFT (LoRA or modules_to_save)"
+    if hasattr(head, "base_layer") or hasattr(head, "original_module"):
+        found = "one adapted by PEFT (LoRA, or single tokens trained)"
     elif (
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
@@ -266,12 +278,18 @@ def _scale(config: Any) -> float:
 
 
 def _few_tokens(batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-    """The first real tokens of the first rows, padded right: left padding must not hide them."""
+    """The first real tokens of the first rows or packed documents, padded right: left padding must not hide them."""
     ids = batch["input_ids"]
-    mask = batch.get("attention_mask")
+    mask, position = batch.get("attention_mask"), batch.get("position_ids")
     mask = torch.ones_like(ids) if mask is None or mask.shape != ids.shape else mask
-    rows = [r[m.bool()][:CHECKED_LENGTH] for r, m in zip(ids, mask, strict=True)]
-    rows = [r for r in rows if len(r) > 1][:CHECKED_ROWS]
+    if position is None or position.dim() != 2 or position.shape[1] != ids.shape[1]:
+        position = torch.arange(ids.shape[1], device=ids.device)[None]
+    documents = [
+        part[:CHECKED_LENGTH]
+        for row, real, place in zip(ids, mask.bool(), position.expand_as(ids), strict=True)
+        for part in row[real].tensor_split(_restarts(place[real]))
+    ]
+    rows = [part for part in documents if len(part) > 1][:CHECKED_ROWS]
     if not rows:
         raise SamplewiseError(
             "batch", expected="a row of two tokens or more", got=f"input_ids {tuple(ids.shape)}",
@@ -280,6 +298,11 @@ def _few_tokens(batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     real = nn.utils.rnn.pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)
     return {"input_ids": padded, "attention_mask": real}, padded.masked_fill(real == 0, -100)
+
+
+def _restarts(position: Tensor) -> list[int]:
+    """Where position ids [T] fall or stand still: a document begins there."""
+    return ((position[1:] <= position[:-1]).nonzero().squeeze(1) + 1).tolist()
 
 
 @contextmanager

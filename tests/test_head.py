@@ -164,6 +164,23 @@ def test_check_needs_two_tokens():
         check_head(build("Llama"), {"input_ids": torch.ones(3, 1, dtype=torch.long)})
 
 
+def test_check_takes_whole_documents_of_a_packed_row():
+    """Position ids restart at each document; what is scored never reaches from one into the next."""
+    model, seen = build("Llama"), []
+    model.model.embed_tokens.register_forward_hook(lambda module, args, out: seen.append(args[0].tolist()))
+    ids = torch.arange(4, 60)[None]
+    lengths = [1, 5, 7, 40, 1, 1, 1]  # the last three: padding to a multiple
+    position = torch.cat([torch.arange(n) for n in lengths])[None]
+    packed = {"input_ids": ids, "position_ids": position, "labels": ids, "seq_idx": position, "max_length_q": 40}
+    check_head(model, packed)
+    want = [[*range(5, 10), 0, 0], [*range(10, 17)]]
+    assert seen == [want, want]
+    seen.clear()
+    rows = {"input_ids": ids.expand(3, -1), "position_ids": torch.arange(56)[None]}
+    check_head(model, rows)
+    assert seen == [[[*range(4, 36)]] * 2] * 2
+
+
 def test_attached_model_keeps_its_face():
     model, (inputs, labels) = build("Llama"), make_batch()
     signature, keys, before = inspect.signature(model.forward), list(model.state_dict()), model(**inputs).logits
@@ -246,48 +263,6 @@ def test_auxiliary_term_of_a_router():
     torch.testing.assert_close(out.aux, want)
     assert out.aux.requires_grad
     torch.testing.assert_close(out.value, (FACTORS * out.loss).sum())
-
-
-peft = pytest.importorskip("peft")
-
-
-def lora(model, **options):
-    with torch.random.fork_rng():
-        config = peft.LoraConfig(r=2, init_lora_weights=False, task_type="CAUSAL_LM", **options)
-        return peft.get_peft_model(model, config)
-
-
-def test_lora_with_a_frozen_head():
-    model, (inputs, labels) = lora(build("Llama"), target_modules=["q_proj", "v_proj"]), make_batch()
-    theirs = from_logits(model(**inputs).logits, labels)
-    want = gradients(model, (FACTORS * theirs).sum())
-    with with_objective(model):
-        out = model(**inputs, samplewise=Request(labels, FACTORS))
-        got = gradients(model, out.value)
-        assert "input_ids" in inspect.signature(model.forward).parameters
-    with model.disable_adapter():
-        assert (from_logits(model(**inputs).logits, labels) - out.loss).abs().max() > 1e-3
-    torch.testing.assert_close(out.loss, theirs)
-    assert got.keys() == want.keys()
-    assert all("lora" in parameter for parameter in got)
-    for parameter in want:
-        torch.testing.assert_close(got[parameter], want[parameter], rtol=1e-4, atol=1e-6)
-    check_head(model, inputs)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"target_modules": ["q_proj", "lm_head"]}, {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}],
-)
-def test_an_adapted_head_is_refused_by_name(options):
-    with pytest.raises(SamplewiseError, match=r'LoRA or modules_to_save.*logits="allow"'):
-        find_head(lora(build("Llama"), **options))
-
-
-def test_prompt_learning_is_refused_by_name():
-    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    with pytest.raises(SamplewiseError, match="prompt learning"):
-        find_head(peft.get_peft_model(build("Llama"), config))
 
 
 def test_other_models_are_refused():
