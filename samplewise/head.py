@@ -222,7 +222,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
 
 
-def _called(head: nn.Module) -> nn.Module:
+def _called(head: nn.Module) -> Any:
     """What a wrapper of PEFT's `modules_to_save` calls: the active adapter's own copy, or the original without one."""
     copies: Any = getattr(head, "modules_to_save", None)
     if not isinstance(copies, nn.ModuleDict) or head._forward_hooks or head._forward_pre_hooks:
