@@ -3,6 +3,8 @@
 from samplewise.losses import sample_losses
 from samplewise.rules import (
     band,
+    by,
+    by_length,
     chain,
     chi2_dro,
     clip_weights,
@@ -34,6 +36,8 @@ __all__ = [
     "Samples",
     "SamplewiseError",
     "band",
+    "by",
+    "by_length",
     "chain",
     "chi2_dro",
     "clip_weights",

@@ -20,6 +20,7 @@ class Plan:
 
     weights: [N] mean 1 over the samples present; 0 where a sample is dropped, has no token or no finite loss.
     coefficients: [N] what each sample loss is multiplied by; they sum to 1 over the step.
+        With a rule of norm "count" the mean and the sum are 1 in expectation only.
     figures: loss (unweighted), weighted_loss, ess (a share of N), max_weight, kl (nats), kept (a share),
         length_corr, samples, empty, nonfinite.
     state: the rule's state after this step.
@@ -61,14 +62,14 @@ def plan_step(
         index, nonfinite = order[usable[order]], samples.id[order[(present & ~finite)[order]]].tolist()
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
-    p = _normalised(rule, taken, state)
-    q = torch.ones_like(p) if mass is None else mass[index].to(p)
-    coefficients = p * q / (p * q).sum()
-    weights = p * len(taken)
+    check_values(rule, taken)
+    weights = _weights(rule, taken, state)
+    q = torch.ones_like(weights) if mass is None else mass[index].to(weights)
+    coefficients = weights * q / normaliser(rule, weights * q, q)
     figures = {
         "loss": float((taken.loss * q).sum() / q.sum()),
         "weighted_loss": float((taken.loss * coefficients).sum()),
-        "ess": effective_sample_size(weights) / len(taken),
+        "ess": effective_sample_size(weights) / len(taken) if bool(weights.any()) else 0.0,
         "max_weight": float(weights.max()),
         "kl": kl_to_uniform(weights),
         "kept": float((weights > 0).double().mean()),
@@ -77,7 +78,7 @@ def plan_step(
         "empty": float((~present).sum()),
         "nonfinite": float(len(nonfinite)),
     }
-    new_state = rule.update(taken, torch.ones_like(p), state)
+    new_state = rule.update(taken, torch.ones_like(weights), state)
     return Plan(
         _scattered(weights, index, samples), _scattered(coefficients, index, samples), figures, new_state, nonfinite
     )
@@ -90,6 +91,27 @@ def check_fields(rule: Rule, samples: Samples) -> None:
             name, expected=f"samples with this field, which {rule} reads", got="samples without it",
             remedy=FIELDS[name],
         )  # fmt: skip
+
+
+def check_values(rule: Rule, samples: Samples) -> None:
+    """Errors: SamplewiseError naming the samples whose value of a field that the rule reads cannot be used."""
+    for name in sorted(rule.needs):
+        value = getattr(samples, name)
+        bad = ~torch.isfinite(value) | (value < 0 if name == "weight" else torch.zeros_like(value, dtype=torch.bool))
+        if bool(bad.any()):
+            raise SamplewiseError(
+                name, expected=f"finite numbers{' of at least 0' if name == 'weight' else ''}, which {rule} reads",
+                got=f"{value[bad][:5].tolist()} for ids {samples.id[bad][:5].tolist()}",
+                remedy="Fill the column in, or leave those rows out of the data.",
+            )  # fmt: skip
+
+
+def normaliser(rule: Rule, weighed: Tensor, mass: Tensor) -> float:
+    """What a step's gradient is divided by, whichever way the step is run.
+
+    weighed: [N] weight (or factor) × mass of every sample present in the step; mass: [N], 1 each or token counts.
+    """
+    return float(weighed.sum() if rule.norm == "sum" else mass.sum())
 
 
 FIELDS = {
@@ -128,8 +150,8 @@ def weights(
     return plan_step(rule, wide, rule.init(), max_nonfinite=1.0).weights.to(samples.loss.dtype)
 
 
-def _normalised(rule: Rule, samples: Samples, state: State) -> Tensor:
-    """[N] probabilities from the rule's unnormalised weights."""
+def _weights(rule: Rule, samples: Samples, state: State) -> Tensor:
+    """[N] the rule's weights, brought to mean 1 unless they are to be divided by the number of samples."""
     raw = rule.apply(torch.ones_like(samples.loss), samples, state)
     if raw.shape != samples.loss.shape or not bool(torch.isfinite(raw).all()) or bool((raw < 0).any()):
         raise SamplewiseError(
@@ -137,6 +159,8 @@ def _normalised(rule: Rule, samples: Samples, state: State) -> Tensor:
             got=f"{raw.flatten()[:8].tolist()} … from {rule}",
             remedy="Mend the rule: weights in, weights out.",
         )  # fmt: skip
+    if rule.norm == "count":
+        return raw  # all 0 in a step from which chance has dropped everything
     largest = raw.max()
     if not bool(largest > 0):
         raise SamplewiseError(
@@ -144,7 +168,7 @@ def _normalised(rule: Rule, samples: Samples, state: State) -> Tensor:
             remedy="Loosen the selection, or raise the number of samples of a step.",
         )  # fmt: skip
     raw = raw / largest  # so that a sum of denormals divides as any other
-    return raw / raw.sum()
+    return raw / raw.sum() * len(raw)
 
 
 def _check_present(present: int, nonfinite: list[int], limit: float) -> None:

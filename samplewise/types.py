@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 State = dict[str, "Tensor | float | int"]
 """What a rule remembers between steps: flat, so that it goes into a checkpoint as it is."""
+
+Norm = Literal["sum", "count"]
+"""What the weights of a step are divided by."""
 
 
 class SamplewiseError(ValueError):
@@ -82,6 +86,9 @@ class Rule:
     ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
     needs_loss: False where weights follow from ids, token counts and the data's fields, so that none need be scored.
     needs: the optional fields of `Samples` that the rule reads, such as "weight".
+    norm: what the step divides weights by: their sum, or (for unbiased random dropping) the number of samples, so
+        that `apply` and `factor` are then on an absolute scale, of mean 1 in expectation.
+    over: the number of steps of a run -> this rule for it, where its numbers are shares of the run; else None.
     expression: the text that `parse_rule` reads back.
     """
 
@@ -93,6 +100,8 @@ class Rule:
     ready: Callable[[State], bool] = lambda state: True
     needs_loss: bool = True
     needs: frozenset[str] = frozenset()
+    norm: Norm = "sum"
+    over: Callable[[int], Rule] | None = None
 
     @property
     def pointwise(self) -> bool:

@@ -32,13 +32,15 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
     "random_keep": [("random_keep(share=0.5)", 0)],
     "clip_weights": [("chain(ir_dro(r=0.5), clip_weights(2))", 0)],
     "mix_uniform": [("chain(ir_dro(r=0.5), mix_uniform(0.5))", 0)],
+    "by": [('by("excess", ir_dro(r=1))', 0), ('by("excess", top_k(0.25))', 0)],
+    "by_length": [("by_length(4, top_k(0.25))", 0)],
     "chain": [("chain(band(drop_top=0.1), ir_dro(r=1))", 0)],
     "warmup": [("warmup(100, ir_dro(r=1))", 0), ("warmup(100, ir_dro(r=1))", 100)],
     "schedule": [("ir_dro(r=linear(1.0, 0.3, 100))", step) for step in (0, 50, 100)],
 }
 """Of each picture the curves: an expression, and the step at which it is drawn."""
 
-SCATTERED = ("random_keep", "column_weights")
+SCATTERED = ("random_keep", "column_weights", "by")
 """Rules whose weight is no function of the loss: drawn as dots."""
 
 
@@ -48,8 +50,14 @@ def losses(n: int = 200) -> torch.Tensor:
 
 
 def with_fields(samples: Samples) -> Samples:
-    """The same samples with weights, as a data set might have them, that have nothing to do with the loss."""
-    return replace(samples, weight=uniforms(samples.id, 0, 0).mul(4).floor() / 2)
+    """The same samples with weights, references and lengths, as a data set might have them, whatever the loss."""
+    u = [uniforms(samples.id, 0, seed) for seed in range(3)]
+    return replace(
+        samples,
+        weight=(4 * u[0]).floor() / 2,
+        reference=samples.loss.mean() - 0.5 + u[1],
+        tokens=(8 * 2 ** (4 * u[2])).long(),
+    )
 
 
 def at_step(expression: str, step: int, loss: torch.Tensor) -> list[float]:

@@ -1,5 +1,7 @@
 """The rules: small pure functions from the samples of a step to their weights."""
 
+from samplewise.rules.budget import resolve
+from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.parse import RULES, parse_rule
 from samplewise.rules.robust import chi2_dro, cvar
@@ -11,6 +13,8 @@ from samplewise.rules.weighting import column_weights, ir_dro, uniform
 __all__ = [
     "RULES",
     "band",
+    "by",
+    "by_length",
     "chain",
     "chi2_dro",
     "clip_weights",
@@ -27,6 +31,7 @@ __all__ = [
     "piecewise",
     "quadratic",
     "random_keep",
+    "resolve",
     "top_k",
     "uniform",
     "warmup",

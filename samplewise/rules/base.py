@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samplewise.types import Rule, Samples, SamplewiseError, State
+from samplewise.types import Norm, Rule, Samples, SamplewiseError, State
 
 
 def stateless() -> State:
@@ -31,6 +31,7 @@ def make_rule(
     ready: Callable[[State], bool] = lambda state: True,
     needs_loss: bool = True,
     needs: frozenset[str] = frozenset(),
+    norm: Norm = "sum",
 ) -> Rule:
     """A rule whose `body` sees present samples only: a sample that enters with weight 0 does not exist for it.
 
@@ -57,7 +58,7 @@ def make_rule(
         index = present.nonzero().squeeze(1)
         return update(samples.select(index), weights[index], state) if len(index) else state
 
-    return Rule(expression, init, apply, update_present, factor, ready, needs_loss, needs)
+    return Rule(expression, init, apply, update_present, factor, ready, needs_loss, needs, norm)
 
 
 def under(prefix: object, state: State) -> State:
@@ -110,6 +111,21 @@ def check_number(name: str, value: object, low: float, expected: str, remedy: st
             name, expected=expected, got=shown if len(shown) < 50 else f"{shown[:40]}…", remedy=remedy
         )
     return number
+
+
+def check_rule(name: str, rule: object) -> None:
+    """Errors: SamplewiseError where `rule` is something else."""
+    if not isinstance(rule, Rule):
+        raise SamplewiseError(
+            name, expected="a Rule", got=repr(rule), remedy='For example ir_dro(r=1.0), or parse_rule("ir_dro(r=1.0)").'
+        )
+
+
+def check_seed(seed: object) -> int:
+    """`seed` as a whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise SamplewiseError("seed", expected="a whole number", got=repr(seed), remedy="For example seed=0.")
+    return seed
 
 
 def check_share(name: str, share: object, *, zero: bool = False, one: bool = False) -> float:

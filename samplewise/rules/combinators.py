@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_number, check_share, make_rule, under, within
+from samplewise.rules.base import check_number, check_rule, check_share, make_rule, under, within
+from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
 from samplewise.types import Rule, Samples, SamplewiseError, State
@@ -22,7 +23,7 @@ def chain(*rules: Rule) -> Rule:
     [0.36, 0.979, 2.661, 0.0]
     """
     for number, rule in enumerate(rules):
-        _check_rule(f"rules[{number}]", rule)
+        check_rule(f"rules[{number}]", rule)
     if not rules:
         raise SamplewiseError(
             "rules", expected="at least one rule", got="none", remedy="chain(uniform()) is the identity."
@@ -63,23 +64,34 @@ def chain(*rules: Rule) -> Rule:
         lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
         any(rule.needs_loss for rule in rules),
         frozenset().union(*(rule.needs for rule in rules)),
+        "count" if all(rule.norm == "count" for rule in rules) else "sum",
+        over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
     )
 
 
-def warmup(steps: int, rule: Rule) -> Rule:
+def warmup(steps: Steps, rule: Rule) -> Rule:
     """Uniform for the first `steps` steps, then `rule`, which learns its state from the first step on.
+
+    steps: a whole number, or a share of the run in (0, 1).
 
     >>> import samplewise as sw
     >>> sw.weights(sw.warmup(10, sw.ir_dro(r=1.0)), [1.0, 2.0]).tolist()
     [1.0, 1.0]
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise SamplewiseError("steps", expected="a whole number of steps", got=repr(steps), remedy="0 is no warm-up.")
-    _check_rule("rule", rule)
+    share = isinstance(steps, float) and 0 < steps < 1
+    if isinstance(steps, bool) or (not share and (not isinstance(steps, int) or steps < 0)):
+        raise SamplewiseError(
+            "steps", expected="a whole number of steps, or a share of the run in (0, 1)", got=repr(steps),
+            remedy="0 is no warm-up.",
+        )  # fmt: skip
+    check_rule("rule", rule)
     flat = uniform()
 
     def now(state: State) -> Rule:
-        return flat if int(state["step"]) < steps else rule
+        step = int(state["step"])
+        if share and step > 0:
+            raise unresolved(f"warmup({steps}, …)")
+        return flat if step < steps else rule
 
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return now(state).apply(weights, samples, within(state, "rule"))
@@ -105,6 +117,8 @@ def warmup(steps: int, rule: Rule) -> Rule:
         ready,
         rule.needs_loss,
         rule.needs,
+        rule.norm,
+        (lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if share or rule.over else None,
     )
 
 
@@ -158,10 +172,3 @@ def mix_uniform(share: Number) -> Rule:
         return (1 - share) * scaled / scaled.mean() + share
 
     return make_rule(f"mix_uniform({share})", body, needs_loss=False)
-
-
-def _check_rule(name: str, rule: object) -> None:
-    if not isinstance(rule, Rule):
-        raise SamplewiseError(
-            name, expected="a Rule", got=repr(rule), remedy='For example ir_dro(r=1.0), or parse_rule("ir_dro(r=1.0)").'
-        )

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import SCHEDULES, Schedule
@@ -29,6 +30,8 @@ RULES: dict[str, Callable[..., Rule]] = {
     "band": band,
     "top_k": top_k,
     "random_keep": random_keep,
+    "by": by,
+    "by_length": by_length,
     "clip_weights": clip_weights,
     "mix_uniform": mix_uniform,
     "chain": chain,

@@ -82,7 +82,7 @@ def cvar(alpha: Number) -> Rule:
         boundary = loss[int(reached.to(torch.int8).argmax())]
         above, tied = float(q[loss > boundary].sum()), float(q[loss == boundary].sum())
         part = (alpha - above) / tied if above > 0 else 1.0
-        part = part if part < 1 - PART else 1.0
+        part = min(max(part, 0.0), 1.0) if part < 1 - PART else 1.0  # below 0 by the rounding of 10⁶ sums
         return weights * ((samples.loss > boundary).to(weights) + part * (samples.loss == boundary))
 
     return make_rule(f"cvar(alpha={alpha})", body)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ParamSpec
 
 from torch import Tensor
 
 from samplewise.rules.base import check_number, under, within
+from samplewise.rules.budget import Steps, in_steps, unresolved
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
@@ -21,11 +22,14 @@ class Schedule:
 
     at: step (0 is the first) -> value. corners: steps between which it is monotone; constant after the last.
     expression: the text that `parse_rule` reads back.
+    over: the number of steps of a run -> this schedule for it, where its steps are shares of the run; else None.
+        Until then only step 0 has a value.
     """
 
     expression: str
     at: Callable[[int], float]
     corners: tuple[int, ...]
+    over: Callable[[int], Schedule] | None = None
 
     def __repr__(self) -> str:
         return self.expression
@@ -37,9 +41,10 @@ Number = float | Schedule
 P = ParamSpec("P")
 
 
-def linear(start: float, end: float, steps: int) -> Schedule:
+def linear(start: float, end: float, steps: Steps) -> Schedule:
     """From `start` at the first step to `end` after `steps` steps, in a straight line; `end` from then on.
 
+    steps: a whole number, or a share of the run in (0, 1]: 1.0 is the whole run, 1 a single step.
     Errors: SamplewiseError if a number is not finite, steps is below 1, or start and end have different signs.
 
     >>> import samplewise as sw
@@ -49,10 +54,10 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     return _between("linear", start, end, steps, lambda done: done)
 
 
-def cosine(start: float, end: float, steps: int) -> Schedule:
+def cosine(start: float, end: float, steps: Steps) -> Schedule:
     """From `start` at the first step to `end` after `steps` steps, along half a cosine; `end` from then on.
 
-    Errors: as `linear`.
+    steps and errors: as `linear`.
 
     >>> import samplewise as sw
     >>> rule = sw.mix_uniform(sw.cosine(0.5, 0.0, 1000))
@@ -63,8 +68,9 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
 def piecewise(*values: float) -> Schedule:
     """Constant pieces: value, step, value, step, …, value. `piecewise(1.0, 100, 0.5)` is 0.5 from step 100 on.
 
-    Errors: SamplewiseError if it does not begin and end with a value, if the steps do not rise from at least 1, or
-    if values have different signs.
+    Steps are all whole numbers, or all shares of the run in (0, 1): `piecewise(1.0, 0.8, 0.5)`.
+    Errors: SamplewiseError if it does not begin and end with a value, if the steps do not rise, or if values have
+    different signs.
 
     >>> import samplewise as sw
     >>> schedule = sw.piecewise(1.0, 100, 0.5, 200, 0.3)
@@ -78,13 +84,21 @@ def piecewise(*values: float) -> Schedule:
         )  # fmt: skip
     levels = [_finite("values", value) for value in values[::2]]
     _check_one_side(levels)
-    steps: list[int] = []
+    steps: list[Steps] = []
     for given in values[1::2]:
-        steps.append(_whole(given, above=steps[-1] if steps else 0))
+        steps.append(_place(given, above=steps[-1] if steps else 0))
+    if len({type(step) for step in steps}) > 1:
+        raise SamplewiseError("steps", expected="whole numbers only, or shares only", got=f"{steps}", remedy=_EXAMPLE)
+    return _pieces(levels, steps)
+
+
+def _pieces(levels: list[float], steps: Sequence[Steps]) -> Schedule:
     text = [part for level, step in zip(levels, [*steps, 0], strict=True) for part in (str(level), str(step))]
-    return Schedule(
-        f"piecewise({', '.join(text[:-1])})", lambda step: levels[sum(step >= each for each in steps)], (0, *steps)
-    )
+    expression = f"piecewise({', '.join(text[:-1])})"
+    if isinstance(steps[0] if steps else 0, float):
+        return _share(expression, levels[0], lambda total: _pieces(levels, [in_steps(step, total) for step in steps]))
+    corners = [int(step) for step in steps]
+    return Schedule(expression, lambda step: levels[sum(step >= each for each in corners)], (0, *corners))
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {"linear": linear, "cosine": cosine, "piecewise": piecewise}
@@ -108,15 +122,25 @@ def schedulable(make: Callable[P, Rule]) -> Callable[P, Rule]:
 def _scheduled(make: Callable[..., Rule], arguments: Mapping[str, object]) -> Rule:
     changing = {name: value for name, value in arguments.items() if isinstance(value, Schedule)}
     corners = sorted({step for schedule in changing.values() for step in schedule.corners})
+    expression = f"{make.__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+    shares = {name: schedule.over for name, schedule in changing.items() if schedule.over}
+
+    def over(total: int) -> Rule:
+        return _scheduled(make, {**arguments, **{name: known(total) for name, known in shares.items()}})
 
     @functools.lru_cache(maxsize=2)  # a rule is asked for its factor once a micro-batch
     def during(step: int) -> Rule:
         return make(**{**arguments, **{name: schedule.at(step) for name, schedule in changing.items()}})
 
-    first, *_ = [during(step) for step in corners]  # every schedule has a corner at step 0
+    if shares:
+        over(1000)  # any length shows whether a number goes out of range
+    first, *_ = [during(step) for step in corners if step == 0 or not shares]  # every schedule has a corner at step 0
 
     def now(state: State) -> Rule:
-        return during(min(int(state["step"]), corners[-1]))
+        step = int(state["step"])
+        if shares and step > 0:
+            raise unresolved(expression)
+        return during(min(step, corners[-1]))
 
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return now(state).apply(weights, samples, within(state, "rule"))
@@ -130,22 +154,27 @@ def _scheduled(make: Callable[..., Rule], arguments: Mapping[str, object]) -> Ru
         assert pointwise is not None, "whether a rule is pointwise does not depend on its numbers"
         return pointwise(samples, within(state, "rule"))
 
-    return Rule(
-        f"{make.__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})",
-        lambda: {"step": 0, **under("rule", first.init())},
-        apply,
-        update,
-        factor if first.pointwise else None,
-        lambda state: now(state).ready(within(state, "rule")),
-        first.needs_loss,
-        first.needs,
+    return replace(
+        first,
+        expression=expression,
+        init=lambda: {"step": 0, **under("rule", first.init())},
+        apply=apply,
+        update=update,
+        factor=factor if first.pointwise else None,
+        ready=lambda state: now(state).ready(within(state, "rule")),
+        over=over if shares else None,
     )
 
 
-def _between(name: str, start: float, end: float, steps: int, shape: Callable[[float], float]) -> Schedule:
+def _between(name: str, start: float, end: float, steps: Steps, shape: Callable[[float], float]) -> Schedule:
     low, high = _finite("start", start), _finite("end", end)
     _check_one_side([low, high])
-    last = _whole(steps, above=0)
+    last = _place(steps, above=0, end=True)
+    if isinstance(last, float):
+        return _share(
+            f"{name}({low}, {high}, {last})", low,
+            lambda total: _between(name, low, high, in_steps(last, total), shape),
+        )  # fmt: skip
 
     def at(step: int) -> float:
         return high if step >= last else low + (high - low) * shape(step / last)
@@ -157,12 +186,29 @@ def _finite(name: str, value: object) -> float:
     return check_number(name, value, -math.inf, "a finite number", "For example linear(1.0, 0.3, 100).", above=True)
 
 
-def _whole(value: object, *, above: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= above:
+def _share(expression: str, first: float, over: Callable[[int], Schedule]) -> Schedule:
+    """A schedule over a share of the run."""
+
+    def at(step: int) -> float:
+        if step > 0:
+            raise unresolved(expression)
+        return first
+
+    return Schedule(expression, at, (0,), over)
+
+
+_EXAMPLE = "For example linear(1.0, 0.3, 100); linear(1.0, 0.3, 0.5) is over half of the run."
+
+
+def _place(value: object, *, above: float, end: bool = False) -> Steps:
+    """A number of steps, or a share of the run; `end`: also all of it."""
+    share = isinstance(value, float) and (above < value < 1 or (end and value == 1))
+    if not share and (isinstance(value, bool) or not isinstance(value, int) or value <= above):
         raise SamplewiseError(
-            "steps", expected=f"a whole number above {above}", got=repr(value)[:50],
-            remedy="Steps count from the start of the run, warm-ups included.",
+            "steps", expected=f"a whole number above {above}, or a share of the run above that and below 1",
+            got=repr(value)[:50], remedy=f"Steps count from the start of the run, warm-ups included. {_EXAMPLE}",
         )  # fmt: skip
+    assert isinstance(value, (int, float))
     return value
 
 

@@ -25,6 +25,7 @@ def uniform() -> Rule:
         lambda weights, samples, state: weights,
         factor=lambda samples, state: torch.ones_like(samples.loss),
         needs_loss=False,
+        norm="count",  # and the sum: the same here, so that a chain keeps its norm
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import samplewise as sw
 from samplewise.checkpoint import load_state, mark_complete, save_state
-from samplewise.rules import RULES
+from samplewise.rules import RULES, resolve
 from samplewise.rules.base import uniforms
 from samplewise.types import Rule, Samples, SamplewiseError, State, as_samples
 
@@ -60,6 +60,12 @@ TABLE = [
     Row(sw.chain(sw.ir_dro(r=0.3), sw.clip_weights(2.0), sw.mix_uniform(0.1))),
     Row(sw.chain(sw.ir_dro(), sw.chain(sw.uniform(), sw.ir_dro(r=3.0)))),
     Row(sw.chain(sw.random_keep(share=0.5, seed=1), sw.top_k(share=0.5)), least=4),
+    Row(sw.by("excess", sw.ir_dro(r=0.8))),
+    Row(sw.by("ratio", sw.top_k(share=0.5)), least=2),
+    Row(sw.chain(sw.by("excess", sw.band(drop_top=0.25)), sw.ir_dro(kl=0.1, lagged=True)), least=4),
+    Row(sw.by_length(3, sw.band(drop_top=0.25, drop_bottom=0.25)), least=4),
+    Row(sw.by_length(2, sw.ir_dro(r=0.5))),
+    Row(resolve(sw.warmup(0.2, sw.ir_dro(r=sw.linear(1.0, 0.5, 0.4))), 5)),
     Row(sw.warmup(0, sw.ir_dro(r=2.0))),
     Row(sw.warmup(2, sw.ir_dro(r=2.0))),
     Row(sw.chain(sw.warmup(1, sw.ir_dro()), sw.ir_dro(r=0.7))),

@@ -159,6 +159,14 @@ def test_a_whole_number_of_samples_is_that_number(alpha, n):
     assert len(set(p[p > 0].tolist())) == 1
 
 
+def test_cvar_of_a_million_samples():
+    """The boundary is found by a sum of 10⁶ shares, whose rounding is no weight below 0."""
+    loss = np.exp(np.random.default_rng(0).uniform(math.log(1e-6), math.log(1e4), 1_000_000))
+    p = sw.weights(sw.cvar(alpha=0.3), loss).numpy() / 1e6
+    assert (p > 0).sum() == pytest.approx(300_000, abs=1)
+    assert p @ loss == pytest.approx(np.sort(loss)[-300_000:].mean(), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "argument"),
     [

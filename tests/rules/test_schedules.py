@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import samplewise as sw
-from samplewise.rules import RULES
+from samplewise.rules import RULES, resolve
 from samplewise.rules.schedules import Schedule
 from samplewise.types import Samples, SamplewiseError, as_samples
 
@@ -140,5 +140,62 @@ def test_every_number_of_every_rule_may_be_a_schedule():
     ],
 )  # fmt: skip
 def test_errors_come_before_the_first_step(make, says):
+    with pytest.raises(SamplewiseError, match=says):
+        make()
+
+
+# ---- shares of the run ----
+
+
+@pytest.mark.parametrize(
+    ("share", "steps"),
+    [
+        (sw.ir_dro(r=sw.linear(1.0, 0.3, 0.5)), sw.ir_dro(r=sw.linear(1.0, 0.3, 100))),
+        (sw.top_k(sw.cosine(1.0, 0.5, 1.0)), sw.top_k(sw.cosine(1.0, 0.5, 200))),
+        (sw.ir_dro(kl=sw.piecewise(0.1, 0.25, 0.2, 0.75, 0.3)), sw.ir_dro(kl=sw.piecewise(0.1, 50, 0.2, 150, 0.3))),
+        (sw.warmup(0.1, sw.uniform()), sw.warmup(20, sw.uniform())),
+        (sw.warmup(3, sw.ir_dro(sw.linear(1.0, 2.0, 0.001))), sw.warmup(3, sw.ir_dro(sw.linear(1.0, 2.0, 1)))),
+        (sw.chain(sw.uniform(), sw.band(sw.linear(0.1, 0.2, 7), drop_bottom=sw.linear(0.1, 0.2, 0.5))),
+         sw.chain(sw.uniform(), sw.band(sw.linear(0.1, 0.2, 7), drop_bottom=sw.linear(0.1, 0.2, 100)))),
+        (sw.ir_dro(r=sw.linear(1.0, 0.3, 9)), sw.ir_dro(r=sw.linear(1.0, 0.3, 9))),
+    ],
+)  # fmt: skip
+def test_shares_of_a_run_of_200_steps(share, steps):
+    assert repr(resolve(share, 200)) == repr(steps)
+    assert repr(resolve(sw.parse_rule(repr(share)), 200)) == repr(steps)
+    assert repr(resolve(steps, 7)) == repr(steps), "steps are what they are"
+    a, b = resolve(share, 200), steps
+    p, q = a.init(), b.init()
+    for step in range(3):
+        plan, expected = sw.plan_step(a, made(step), p), sw.plan_step(b, made(step), q)
+        assert torch.equal(plan.weights, expected.weights)
+        p, q = plan.state, expected.state
+
+
+@pytest.mark.parametrize("rule", [sw.ir_dro(r=sw.linear(1.0, 0.3, 0.5)), sw.warmup(0.5, sw.ir_dro(r=1.0))], ids=repr)
+def test_a_rule_that_was_not_told_has_its_first_step_only(rule):
+    plan = sw.plan_step(rule, made(0), rule.init())
+    assert torch.equal(plan.weights, sw.plan_step(resolve(rule, 9), made(0), rule.init()).weights)
+    with pytest.raises(SamplewiseError, match=r"^steps: .*resolve\(rule, total_steps\)"):
+        sw.plan_step(rule, made(1), plan.state)
+    with pytest.raises(SamplewiseError, match=r"^steps: "):
+        rule.ready(plan.state)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: sw.linear(1.0, 0.3, 1.5), "steps: expected a whole number above 0, or a share"),
+        (lambda: sw.piecewise(1.0, 1.0, 0.3), "steps: expected"),
+        (lambda: sw.piecewise(1.0, 0.5, 0.3, 0.4, 0.2), "steps: expected a whole number above 0.5, or a share"),
+        (lambda: sw.piecewise(1.0, 0.5, 0.3, 40, 0.2), "whole numbers only, or shares only"),
+        (lambda: sw.warmup(1.0, sw.uniform()), "steps: expected a whole number of steps, or a share"),
+        (lambda: sw.top_k(sw.linear(0.5, 1.5, 0.1)), "^share: expected a share"),
+        (lambda: resolve(sw.warmup(0.1, sw.uniform()), 0), "total_steps: expected the number of steps"),
+        (lambda: resolve(sw.warmup(0.1, sw.uniform()), -1), "total_steps: .*in steps"),
+        (lambda: resolve(sw.warmup(0.1, sw.uniform()), None), "total_steps: "),  # pyright: ignore
+    ],
+)
+def test_bad_shares(make, says):
     with pytest.raises(SamplewiseError, match=says):
         make()
