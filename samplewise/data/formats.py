@@ -28,16 +28,16 @@ from samplewise.data.records import (
 )
 from samplewise.types import SamplewiseError
 
-Read = Callable[[BinaryIO, str], Iterator[tuple[int | None, Record]]]
+Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
 
 
-def read_text(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+def read_text(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """The whole file as one document."""
     data = file.read(LONGEST + 1)
     yield None, too_long() if len(data) > LONGEST else decode(data)
 
 
-def read_json_lines(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+def read_json_lines(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """One object a line; lines end with a line feed only, so that U+2028 in a text is no line end."""
     number = 0
     while line := file.readline(LONGEST + 1):
@@ -50,7 +50,7 @@ def read_json_lines(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Re
             yield number, _object(_parse(line))
 
 
-def read_json(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+def read_json(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """A list of objects, or one object."""
     data = file.read(LONGEST + 1)
     found = too_long("Write it as .jsonl, which is streamed.") if len(data) > LONGEST else _parse(data)
@@ -58,7 +58,7 @@ def read_json(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]
         yield None, _object(record)
 
 
-def read_csv(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
+def read_csv(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """One row a document, the fields named by the header."""
     # surrogateescape: a bad byte then spoils its own row and not the rest of the file.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -92,20 +92,20 @@ def _corrupt_csv(expected: str, got: str) -> Problem:
     return Problem("corrupt CSV", expected, got, mend("row"))
 
 
-def read_parquet(file: BinaryIO, field: str) -> Iterator[tuple[int | None, Record]]:
-    """One row a document; only the text column is read."""
+def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
+    """One row a document; only the text column is read, all of them without one."""
     try:
         import pyarrow.parquet
     except ImportError:
         raise missing_extra("pyarrow", "corpus", ".parquet") from None
     table = pyarrow.parquet.ParquetFile(file)
-    if field not in table.schema_arrow.names:  # a mapping with the names there are, for the message
+    if field is not None and field not in table.schema_arrow.names:  # the names there are, for the message
         yield None, dict.fromkeys(table.schema_arrow.names)
         return
-    for batch in table.iter_batches(batch_size=256, columns=[field]):
-        for value in batch.column(0):
+    for batch in table.iter_batches(batch_size=256, columns=None if field is None else [field]):
+        for row in range(batch.num_rows):
             try:
-                yield None, {field: value.as_py()}
+                yield None, {name: batch.column(name)[row].as_py() for name in batch.schema.names}
             except UnicodeDecodeError as error:
                 yield None, bad_encoding(error)
 
@@ -130,8 +130,11 @@ def format_of(path: Path) -> str | None:
     return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
 
 
-def read_records(path: Path, field: str) -> Iterator[tuple[int | None, Record]]:
-    """Every record of a file, as (line where there are lines, record); a file that breaks off ends in a `Problem`."""
+def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Record]]:
+    """Every record of a file, as (line where there are lines, record); a file that breaks off ends in a `Problem`.
+
+    field: the only one that is needed, which spares the others' reading in columns; None: all.
+    """
     try:
         with path.open("rb") as raw:
             yield from FORMATS[format_of(path) or ""](decompressed(raw, path), field)

@@ -1,4 +1,6 @@
-"""Names of documents and windows: the same in training and scoring, on every machine and in any order of reading."""
+"""Names of documents, windows and conversations: the same in training and scoring, on every machine, in any
+order of reading.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,15 @@ def window_id(source: str, row: int, index: int) -> int:
     4250521771153291804
     """
     return _name(b"samplewise win", source, row, index)
+
+
+def instruction_id(source: str, row: int) -> int:
+    """63-bit name of the conversation at a record of a source.
+
+    >>> instruction_id("dolly.json", 0)
+    2213100293073510135
+    """
+    return _name(b"samplewise row", source, row)
 
 
 def _name(kind: bytes, source: str, *numbers: int) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from samplewise.data.formats import Problem, Record, bad_encoding, read_records
+from samplewise.data.formats import read_records
+from samplewise.data.records import Problem, Record, place_of, unfit_text
 from samplewise.data.sources import find_files, is_local, load_rows
 from samplewise.types import SamplewiseError
 
@@ -52,7 +53,7 @@ class ReadReport:
         """Counts a record that is left out. Override it to keep more than the first 20."""
         self.skipped[problem.reason] += 1
         if len(self.places) < 20:
-            self.places.append(f"{_place(source, row, line)}: {problem.reason}, {problem.got}")
+            self.places.append(f"{place_of(source, row, line)}: {problem.reason}, {problem.got}")
 
     def __str__(self) -> str:
         reasons = [f"{count} skipped ({reason})" for reason, count in sorted(self.skipped.items())]
@@ -97,13 +98,16 @@ def read_documents(
     report = ReadReport() if report is None else report
     if is_local(path):
         files, report.ignored = find_files(path)
-        records = _file_records(files, text_field)
+        records = file_records(files, text_field)
     else:
         records = load_rows(str(path), config, split, streaming)
     return _documents(records, str(path), text_field, on_error, report)
 
 
-def _file_records(files: list[tuple[str, Path | Problem]], field: str) -> Iterator[tuple[str, int, int | None, Record]]:
+def file_records(
+    files: list[tuple[str, Path | Problem]], field: str | None
+) -> Iterator[tuple[str, int, int | None, Record]]:
+    """(source, row, line where there are lines, record) of every record of these files; field as in `read_records`."""
     for source, file in files:
         if isinstance(file, Problem):
             yield source, 0, None, file
@@ -120,7 +124,7 @@ def _documents(
         if isinstance(text, Problem):
             if on_error == "raise":
                 raise SamplewiseError(
-                    _place(source, row, line), expected=text.expected, got=text.got, remedy=text.remedy
+                    place_of(source, row, line), expected=text.expected, got=text.got, remedy=text.remedy
                 )
             report.skip(source, row, line, text)
         elif not text.strip():
@@ -147,22 +151,10 @@ def _text_of(record: Record, field: str) -> str | Problem:
     if not isinstance(text, str):
         got = "null" if text is None else type(text).__name__
         return Problem("no text", f"text in the field {field!r}", got, 'Mend it, or pass on_error="skip".')
-    if "\0" in text:
-        remedy = 'Convert it to UTF-8 text, or leave it out and count it with on_error="skip".'
-        return Problem("binary data", "text", "NUL characters (UTF-16, or no text at all)", remedy)
-    try:
-        if not text.isascii():
-            text.encode()
-    except UnicodeEncodeError as error:
-        return bad_encoding(error)
-    return text
+    return unfit_text(text) or text
 
 
 def _missing_field(field: str, names: list[str]) -> Problem:
     near = difflib.get_close_matches(field, names, n=1, cutoff=0.0)
     remedy = f"Name the field of the text: text_field={near[0]!r}?" if near else "Give the record fields."
     return Problem("missing field", f"a field {field!r}", f"the fields {', '.join(names) or '(none)'}", remedy)
-
-
-def _place(source: str, row: int, line: int | None) -> str:
-    return f"{source}, line {line}" if line is not None else f"{source}, record {row}"

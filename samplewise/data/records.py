@@ -45,6 +45,24 @@ def bad_encoding(error: UnicodeError) -> Problem:
     return Problem("bad encoding", "UTF-8 text", str(error), remedy)
 
 
+def unfit_text(text: str) -> Problem | None:
+    """What keeps a string from being a text: NUL characters, or lone surrogates."""
+    if "\0" in text:
+        remedy = 'Convert it to UTF-8 text, or leave it out and count it with on_error="skip".'
+        return Problem("binary data", "text", "NUL characters (UTF-16, or no text at all)", remedy)
+    try:
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError as error:
+        return bad_encoding(error)
+    return None
+
+
+def place_of(source: str, row: int, line: int | None) -> str:
+    """Where a record stands, in words."""
+    return f"{source}, line {line}" if line is not None else f"{source}, record {row}"
+
+
 def no_object(value: object) -> Problem:
     """JSON, but no object."""
     return Problem("no JSON object", "a JSON object with the text in a field", type(value).__name__, mend("record"))

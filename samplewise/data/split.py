@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from samplewise.data.deduplicate import fingerprint
-from samplewise.data.read import Document
+from samplewise.data.deduplicate import T, fingerprint
 from samplewise.types import SamplewiseError
 
 
-def split_documents(documents: Sequence[Document], held_out: float) -> tuple[list[Document], list[Document]]:
+def split_documents(
+    documents: Sequence[T], held_out: float, text: Callable[[T], str] = lambda document: document.text
+) -> tuple[list[T], list[T]]:
     """(to train on, held out): a document is held out where the hash of its normalised text is below the share.
 
     So the side of a document never changes, whatever is added, removed or reordered, and `held_out` is met on
     average only. Remove duplicates first (`deduplicate`), or near-copies land on both sides.
 
-    held_out: share of the documents, between 0 and 1. Raises SamplewiseError where a side would stay empty.
+    held_out: share of the documents, between 0 and 1. text: what is hashed; documents that share it stay together.
+    Raises SamplewiseError where a side would stay empty.
 
+    >>> from samplewise.data import Document
     >>> documents = [Document(f"text {i}", "a.jsonl", i) for i in range(1000)]
     >>> [len(side) for side in split_documents(documents, 0.05)]
     [940, 60]
@@ -25,9 +28,9 @@ def split_documents(documents: Sequence[Document], held_out: float) -> tuple[lis
         raise SamplewiseError(
             "held_out", expected="a share between 0 and 1", got=held_out, remedy="0.05 holds out one document in 20."
         )
-    sides: tuple[list[Document], list[Document]] = ([], [])
+    sides: tuple[list[T], list[T]] = ([], [])
     for document in documents:
-        sides[int.from_bytes(fingerprint(document.text)[:8]) < held_out * 2**64].append(document)
+        sides[int.from_bytes(fingerprint(text(document))[:8]) < held_out * 2**64].append(document)
     if not all(sides):
         raise SamplewiseError(
             "held_out", expected="a corpus with documents on both sides of the split",

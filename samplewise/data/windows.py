@@ -50,6 +50,11 @@ class Window:
     size: int
 
     @property
+    def labels(self) -> np.ndarray:
+        """What is predicted: all but the first, which the shift leaves out."""
+        return self.input_ids
+
+    @property
     def tokens(self) -> int:
         """The number of predicted tokens."""
         return len(self.input_ids) - 1

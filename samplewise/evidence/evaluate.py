@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.data import PadCollator, Window
+from samplewise.data import Example, PadCollator, Window
 from samplewise.losses import sample_losses
 from samplewise.score import scoring
 from samplewise.types import SamplewiseError
+
+
+HeldOut = Window | Example
+"""A row that is evaluated: a window of a document, or a conversation."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Evaluation:
 
 def evaluate(
     model: Any,
-    windows: Sequence[Window],
+    windows: Sequence[HeldOut],
     *,
     pad_token_id: int = 0,
     batch_size: int = 8,
@@ -97,7 +101,8 @@ def evaluate(
     """The loss of every document that the windows come from, in the order of its first window.
 
     model: a causal language model, evaluated where it is, in eval mode; it is left as it was.
-    windows: of held-out documents; a document's loss is token-weighted over its windows.
+    windows: of held-out documents, or conversations, of which the assistant's tokens count; a document's loss is
+        token-weighted over its windows.
     batch_size: rows at a time; batch_size × length × vocabulary × 4 bytes of logits is the memory it takes.
     autocast: compute in this dtype (losses are in float32 all the same); None: the model's own.
     progress: is called with the number of rows done after each batch.
@@ -120,12 +125,11 @@ def evaluate(
     return Evaluation(tuple(_by_document(windows, losses)))
 
 
-def _row(window: Window) -> dict[str, torch.Tensor]:
-    ids = torch.from_numpy(window.input_ids).long()
-    return {"input_ids": ids, "labels": ids}
+def _row(window: HeldOut) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(getattr(window, name)).long() for name in ("input_ids", "labels")}
 
 
-def _by_document(windows: Sequence[Window], losses: np.ndarray) -> Iterable[DocumentLoss]:
+def _by_document(windows: Sequence[HeldOut], losses: np.ndarray) -> Iterable[DocumentLoss]:
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for i, window in enumerate(windows):
         groups[window.doc_id].append(i)

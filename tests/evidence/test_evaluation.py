@@ -8,7 +8,7 @@ import tiny
 import torch
 from scipy import stats
 
-from samplewise.data import Window
+from samplewise.data import Conversation, Example, Window
 from samplewise.evidence import DocumentLoss, Evaluation, compare, evaluate, t_quantile
 from samplewise.types import SamplewiseError
 
@@ -43,6 +43,18 @@ def test_losses_are_those_of_an_obvious_loop(kind, batch_size):
     assert [document.id for document in found.documents] == [0, 1, 2]
     assert [document.tokens for document in found.documents] == [18, 3, 13]
     assert found.losses == pytest.approx(list(expected.values()), rel=1e-6)
+
+
+def test_of_conversations_only_the_answers_count():
+    model = tiny.model(dtype=torch.float64).eval()
+    ids = np.array([5, 6, 7, 8, 9], np.int64)
+    labels = np.array([-100, -100, 7, -100, 9], np.int64)
+    example = Example(ids, labels, None, 8, Conversation((), "a.jsonl", 3, "messages"))
+    (found,) = evaluate(model, [example]).documents
+    with torch.no_grad():
+        log_p = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
+    assert found.loss == pytest.approx(-float(log_p[1, 7] + log_p[3, 9]) / 2, rel=1e-6)
+    assert (found.id, found.row, found.tokens, found.bytes) == (example.id, 3, 2, 8)
 
 
 def test_the_figures_are_their_definitions():
