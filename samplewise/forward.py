@@ -7,15 +7,15 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from samplewise.fields import ID, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.head import Request
 from samplewise.kernels import Backend, Factor
-from samplewise.losses import IGNORED, sample_losses
-from samplewise.microbatch import OURS, Batch
+from samplewise.losses import sample_losses, token_counts
 from samplewise.types import SamplewiseError
 
 
 class Outcome(NamedTuple):
-    """value [] Σ u_i L_i; loss [B] nats/token, detached; tokens, factors [B]; aux [] or None: the model's own term."""
+    """value [] Σ u_i L_i; loss [n] nats/token, detached; tokens, factors [n]; aux [] or None: the model's own term."""
 
     value: Tensor
     loss: Tensor
@@ -28,11 +28,11 @@ class Forward(Protocol):
     """How losses are had; both ways give the same numbers, and call the wrapped model, so that DDP and FSDP see it."""
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """[B] losses and [B] predicted tokens."""
+        """[n] losses and [n] predicted tokens."""
         ...
 
     def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
-        """Σ u_i L_i for known factors [B] or a function of complete samples."""
+        """Σ u_i L_i for known factors [n] or a function of complete samples."""
         ...
 
 
@@ -52,9 +52,7 @@ class WithoutLogits:
         """Scored without gradient unless `differentiable`: neither logits nor activations are kept."""
         if not _predicts(batch):
             return _nothing(model, batch)
-        request = Request(
-            batch["labels"], backend=self.backend, chunk_bytes=self.chunk_bytes, differentiable=differentiable
-        )
+        request = self._request(batch, differentiable=differentiable)
         result = model(**model_inputs(batch), samplewise=request)
         return result.loss, result.tokens
 
@@ -63,9 +61,14 @@ class WithoutLogits:
         if not _predicts(batch):
             loss, tokens = _nothing(model, batch)
             return Outcome(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
-        request = Request(batch["labels"], factors, backend=self.backend, chunk_bytes=self.chunk_bytes)
-        result = model(**model_inputs(batch), samplewise=request)
+        result = model(**model_inputs(batch), samplewise=self._request(batch, factors))
         return Outcome(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
+
+    def _request(self, batch: Batch, factors: Tensor | Factor | None = None, differentiable: bool = False) -> Request:
+        return Request(
+            batch["labels"], factors, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS),
+            backend=self.backend, chunk_bytes=self.chunk_bytes, differentiable=differentiable,
+        )  # fmt: skip
 
 
 class FromLogits:
@@ -73,12 +76,12 @@ class FromLogits:
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
-        return sample_losses(_logits(model(**model_inputs(batch))), batch["labels"])
+        return _from_logits(model(**model_inputs(batch)), batch)
 
     def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
         """One forward; its logits live until the backward."""
         outputs: Any = model(**model_inputs(batch))
-        loss, tokens = sample_losses(_logits(outputs), batch["labels"])
+        loss, tokens = _from_logits(outputs, batch)
         used = torch.zeros_like(loss.detach())
         index = (tokens > 0).nonzero().squeeze(1)
         known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
@@ -115,12 +118,18 @@ def _logits(outputs: Any) -> Tensor:
     return logits
 
 
+def _from_logits(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    return sample_losses(
+        _logits(outputs), batch["labels"], segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS)
+    )
+
+
 def _predicts(batch: Batch) -> bool:
-    return bool((batch["labels"][:, 1:] != IGNORED).any())
+    return bool((token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)) > 0).any())
 
 
 def _nothing(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Zeros that hang on the graph: every rank makes as many calls, and every parameter gets a gradient."""
     zero = model(**model_inputs(batch), logits_to_keep=1).logits.float().sum() * 0
-    labels = batch["labels"]
-    return zero.expand(len(labels)), torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
+    count = len(batch[ID])
+    return zero.expand(count), torch.zeros(count, dtype=torch.int64, device=zero.device)

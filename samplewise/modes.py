@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from samplewise.clock import Clock
 from samplewise.distributed import gather_fields, largest, rank, world_size
-from samplewise.exchange import fair_shares, move_rows, worth_moving
+from samplewise.exchange import fair_shares, most_needed, move_rows, worth_moving
+from samplewise.fields import COEFFICIENT, ID, LAST, MASS, OPTIONAL, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.forward import Forward, Outcome
 from samplewise.losses import token_counts
-from samplewise.microbatch import COEFFICIENT, ID, LAST, MASS, Batch, deal, rows, without_empty_rows
+from samplewise.microbatch import deal, rows, without_empty_rows
 from samplewise.score import score
 from samplewise.step import Plan, no_token_in_step, plan_step
 from samplewise.types import Rule, Samples, SamplewiseError, State
@@ -39,7 +40,7 @@ class Setting:
 
     unit: brings factors near 1/N, so that gradients before the division are of the size of those after it.
     scale: multiplies the objective of the whole step and the reported loss: what the host's own divisor differs by.
-    size: rows of a micro-batch that is trained on.
+    size: rows (of packed ones: tokens) that a micro-batch that is trained on may hold.
     """
 
     rule: Rule
@@ -58,6 +59,7 @@ class Mode(ABC):
 
     name: str
     plan: Plan
+    samples: Samples  # of every rank, in the plan's order
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -82,13 +84,16 @@ class Mode(ABC):
 
     def _planned(self, step: dict[str, Tensor]) -> Plan:
         """The plan from every rank's fields, the same on each."""
-        samples, setting = Samples(step["loss"], step["tokens"], step["id"]), self.setting
-        return plan_step(setting.rule, samples, setting.state, mass=step["mass"], max_nonfinite=setting.max_nonfinite)
+        setting, self.samples = self.setting, _samples(step)
+        return plan_step(
+            setting.rule, self.samples, setting.state, mass=step["mass"], max_nonfinite=setting.max_nonfinite
+        )
 
     def _begin(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> list[Batch]:
         """Plan from these losses, and deal the kept rows."""
         with self.setting.clock.timed("rule"):
-            whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in (ID, MASS)}
+            names = [key for key in (ID, MASS, *OPTIONAL) if key in batches[0]]
+            whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in names}
             step, spans = gather_fields(_fields(loss, tokens, whole), self.setting.device)
             self.plan = self._planned(step)
             return self._dealt(batches, [self.plan.coefficients[span] for span in spans])
@@ -100,21 +105,26 @@ class Mode(ABC):
     def _dealt(self, batches: list[Batch], coefficients: list[Tensor]) -> list[Batch]:
         """The rows of positive coefficient in as few micro-batches as possible, as many on every rank.
 
-        coefficients: of every rank's rows. Rows move between ranks only where that saves a micro-batch.
+        coefficients: of every rank's samples. Rows move between ranks only where that saves a micro-batch.
         """
-        own, sizes = coefficients[rank()], [len(batch["labels"]) for batch in batches]
-        marked = [{**b, COEFFICIENT: c} for b, c in zip(batches, own.split(sizes), strict=True)]
-        kept = [int((each > 0).sum()) for each in coefficients]
-        size = largest(self.setting.size, self.setting.device)
-        moving = worth_moving(kept, size)
-        count = min(math.ceil(max(fair_shares(kept) if moving else kept) / size), len(batches))
-        if not moving and kept[rank()] == len(own) and count == len(batches):
+        own, counts = coefficients[rank()], [len(batch[ID]) for batch in batches]
+        marked = [{**b, COEFFICIENT: c} for b, c in zip(batches, own.split(counts), strict=True)]
+        if all(bool((each > 0).all()) for each in coefficients):
             return self._marked(marked)
+        device = self.setting.device
         given = [row for batch in marked for row in rows(batch)]
-        mine = [row for row in given if float(row.other[COEFFICIENT]) > 0]
+        mine = [row for row in given if bool((row.samples[COEFFICIENT] > 0).any())]
+        sizes = _of_all_ranks([row.size for row in mine], device)
+        capacity = largest(self.setting.size, device)
+        moving = worth_moving(sizes, capacity)
         if moving:
-            mine = move_rows(mine, kept, given[0], self.setting.device)
-        return self._marked(deal(mine, given[0], math.ceil(max(len(mine), 1) / count), count))
+            shares = fair_shares(sizes)
+            mine = move_rows(mine, shares, given[0], device)
+            sizes = [[sizes[owner][number] for owner, number in share] for share in shares]
+        count = min(most_needed(sizes, capacity), len(batches))
+        if not moving and len(mine) == len(given) and count == len(batches):
+            return self._marked(marked)
+        return self._marked(deal(mine, given[0], max(1, math.ceil(len(mine) / count)), count))
 
     def _known(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Outcome]:
         """Σ coefficient × loss, for coefficients that sum to 1 over the step; and the model's own term, if any."""
@@ -146,7 +156,7 @@ class LossFree(Mode):
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Plans from ids and token counts, deals the kept rows."""
-        tokens = torch.cat([token_counts(batch["labels"]).cpu() for batch in batches])
+        tokens = torch.cat([_counts(batch).cpu() for batch in batches])
         return self._begin(batches, torch.zeros(len(tokens)), tokens)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -165,6 +175,7 @@ class LossFree(Mode):
         loss, mass, coefficient = step["loss"][run], step["mass"][run], step["coefficient"][run]
         if not bool(torch.isfinite(loss).all()):
             raise Redo("a loss is not finite")
+        self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))
         means = {"loss": float((loss * mass).sum() / mass.sum()), "weighted_loss": float((loss * coefficient).sum())}
         self.plan = replace(self.plan, figures=self.plan.figures | means)
 
@@ -183,11 +194,13 @@ class OnePass(Mode):
         """Σ factor × mass × loss, to be divided at the end."""
         setting, factor = self.setting, self.setting.rule.factor
         ids, mass = batch[ID].to(setting.device), batch[MASS].to(setting.device)
+        more = {name: batch[key].to(setting.device) for key, name in OPTIONAL.items() if key in batch}
         assert factor is not None, "the mode is chosen by the rule"
 
         def factors(loss: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
             wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
-            return factor(Samples(wide, tokens, ids[index]), setting.state) * mass[index] / setting.unit
+            own = {name: value[index] for name, value in more.items()}
+            return factor(Samples(wide, tokens, ids[index], **own), setting.state) * mass[index] / setting.unit
 
         out = setting.forward.objective(model, batch, factors)
         self.parts.append({**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()})
@@ -245,7 +258,7 @@ class Micro(Mode):
                 remedy="Their forward has run: only normalize='step' can leave such rows out.",
             )  # fmt: skip
         if bool((tokens > 0).any()):
-            samples = Samples(fields["loss"], fields["tokens"], fields["id"])
+            samples = _samples(fields)
             self.plans.append(plan_step(setting.rule, samples, setting.state, mass=fields["mass"], max_nonfinite=0.0))
             coefficients = self.plans[-1].coefficients
         if LAST in batch:
@@ -259,7 +272,7 @@ class Micro(Mode):
             raise no_token_in_step()
         step, _ = gather_fields(_joined(self.parts), self.setting.device)
         order = torch.argsort(step["id"], stable=True)
-        samples = Samples(step["loss"], step["tokens"], step["id"]).select(order[step["tokens"][order] > 0])
+        samples = self.samples = _samples(step).select(order[step["tokens"][order] > 0])
         state = self.setting.rule.update(samples, torch.ones_like(samples.loss), self.setting.state)
         names, n = self.plans[0].figures, len(self.plans)
         figures = {name: sum(plan.figures[name] for plan in self.plans) / n for name in names}
@@ -282,13 +295,37 @@ def choose(setting: Setting, *, normalize: str = "step", one_pass: bool = True, 
 
 
 def _fields(loss: Tensor, tokens: Tensor, batch: Batch) -> dict[str, Tensor]:
-    return {
+    fields = {
         "loss": loss.detach().double().cpu(),
         "tokens": tokens.to(torch.int64).cpu(),
         "id": batch[ID].to(torch.int64).cpu(),
         "mass": batch[MASS].double().cpu(),
     }
+    return fields | {name: batch[key].cpu() for key, name in OPTIONAL.items() if key in batch}
+
+
+def _samples(step: dict[str, Tensor]) -> Samples:
+    more = {name: step[name] for name in OPTIONAL.values() if name in step}
+    return Samples(step["loss"], step["tokens"], step["id"], **more)
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _counts(batch: Batch) -> Tensor:
+    """[n] predicted tokens of a micro-batch's samples."""
+    return token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS))
+
+
+def _of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:
+    """Every rank's list of sizes."""
+    whole, spans = gather_fields({"size": torch.tensor(sizes, dtype=torch.int64)}, device)
+    return [whole["size"][span].tolist() for span in spans]
+
+
+def _filled(ids: Tensor, step: dict[str, Tensor], run: Tensor) -> Tensor:
+    """[N] losses of the samples that were trained on, by id; NaN for those that were not."""
+    name, order = step["id"][run].sort(stable=True)
+    at = torch.searchsorted(name, ids).clamp(max=len(name) - 1)
+    return torch.where(name[at] == ids, step["loss"][run][order][at], math.nan)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import samplewise as sw
-from samplewise.microbatch import COEFFICIENT as C
-from samplewise.microbatch import Batch, collate, deal, rows, without_empty_rows, without_padding_as_context
+from samplewise.fields import COEFFICIENT as C
+from samplewise.fields import Batch
+from samplewise.microbatch import collate, deal, rows, without_empty_rows, without_padding_as_context
 from samplewise.types import SamplewiseError
 
 NAME = "name"
@@ -21,7 +22,7 @@ SEQUENCE = ("input_ids", "labels", "attention_mask", "position_ids", "features")
 
 def deal_kept(given, size, count):
     """The rows of positive coefficient, dealt."""
-    return deal([row for row in given if float(row.other[C]) > 0], given[0], size, count)
+    return deal([row for row in given if float(row.samples[C]) > 0], given[0], size, count)
 
 
 def padded(lengths: list[int], width: int, *, left: bool = False, first: int = 0, seed: int = 0) -> Batch:

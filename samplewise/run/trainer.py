@@ -11,8 +11,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from samplewise.checkpoint import check_complete
-from samplewise.losses import token_counts
-from samplewise.modes import Mode, TwoPass
+from samplewise.modes import Micro, Mode
 from samplewise.run.history import History
 from samplewise.trainers import WeightedTrainer
 from samplewise.trainers.figures import PREFIX
@@ -54,7 +53,7 @@ class RunTrainer(WeightedTrainer):
         plans = getattr(mode, "plans", [mode.plan])  # normalize="micro" has one for each micro-batch
         samples = sum(int(plan.figures["samples"]) for plan in plans)
         weights = torch.cat([plan.weights.cpu() for plan in plans])
-        self.history.add(mode.plan.figures, weights, samples, _tokens_trained(mode, self._batches))
+        self.history.add(mode.plan.figures, weights, samples, _tokens_trained(mode))
         return report
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -76,9 +75,8 @@ class RunTrainer(WeightedTrainer):
                 self.history.spend(name.removeprefix(f"{PREFIX}seconds_"), seconds * steps)
 
 
-def _tokens_trained(mode: Mode, batches: list[dict[str, Tensor]]) -> int:
-    """Predicted tokens of the rows that went through forward and backward."""
-    if isinstance(mode, TwoPass):
-        counts = torch.cat([token_counts(batch["labels"]).cpu() for batch in batches])
-        return int(counts[mode.plan.weights.cpu() > 0].sum())
-    return sum(int(part["tokens"][part.get("coefficient", part["tokens"]) > 0].sum()) for part in mode.parts)
+def _tokens_trained(mode: Mode) -> int:
+    """Predicted tokens of the samples that went through forward and backward."""
+    if isinstance(mode, Micro):
+        return sum(int(part["tokens"].sum()) for part in mode.parts)
+    return int(mode.samples.tokens[mode.plan.weights.cpu() > 0].sum())

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from samplewise.fields import ID, OPTIONAL, SEGMENTS, WEIGHT
 from samplewise.losses import IGNORED
-from samplewise.microbatch import ID
 from samplewise.rules import parse_rule
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
@@ -29,7 +29,7 @@ def as_rule(rule: object) -> Rule:
     return rule
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Errors: SamplewiseError unless `value` is one of `choices`."""
     if value not in choices:
         raise SamplewiseError(
@@ -138,8 +138,8 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> No
 
 def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
     losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
-    samples = Samples(losses, torch.ones(n, dtype=torch.int64), torch.arange(n))
-    ones = torch.ones_like(losses)
+    ones, ids = torch.ones_like(losses), torch.arange(n)
+    samples = Samples(losses, torch.ones(n, dtype=torch.int64), ids, weight=ones, reference=ones, group=ids % 2)
     kept = int((rule.apply(ones, samples, state) > 0).sum())
     return kept, rule.update(samples, ones, state)
 
@@ -179,11 +179,30 @@ def check_batch(batch: dict[str, Any]) -> None:
             "train_dataset", expected=f"batches with '{ID}'", got=f"the keys {sorted(batch)}",
             remedy="In get_train_dataloader, build the DataLoader from self.train_dataset and self.data_collator.",
         )  # fmt: skip
-    if len(batch[ID]) != len(batch["labels"]):
+    if SEGMENTS not in batch and len(batch[ID]) != len(batch["labels"]):
         raise SamplewiseError(
             "data_collator", expected=f"a row for each of {len(batch[ID])} samples", got=f"{len(batch['labels'])} rows",
-            remedy="This trainer takes padded batches; turn packing and padding-free off.",
+            remedy="Build the collator's batch from the rows it is given, all of them, in order.",
         )  # fmt: skip
+
+
+def check_columns(rule: Rule, names: list[str] | None) -> None:
+    """Before any step: does the data have the columns that the rule reads, and does the rule read those it has?
+
+    names: the dataset's columns; None where they are not known beforehand.
+    """
+    if names is None:
+        return
+    for column, field in OPTIONAL.items():
+        if field in rule.needs and column not in names:
+            raise SamplewiseError(
+                "train_dataset", expected=f"a column {column}, which {rule} reads", got=f"the columns {sorted(names)}",
+                remedy=f"Add one value a sample under that name, or take a rule that needs no {field}.",
+            )  # fmt: skip
+    if WEIGHT in names and "weight" not in rule.needs:
+        logger.warning(
+            "the data has a column %s, which %s does not use: chain(column_weights(), …) multiplies it in", WEIGHT, rule
+        )
 
 
 def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from samplewise.distributed import largest
+from samplewise.fields import LAST, Batch
 from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
-from samplewise.microbatch import LAST, Batch, is_left_padded, without_padding_as_context
+from samplewise.microbatch import is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
 from samplewise.step import Per
 from samplewise.trainers.checks import (
@@ -51,7 +52,10 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         It multiplies the loader's batch, so an epoch still sees every row once.
     max_nonfinite: the largest share of a step's samples that may have a NaN or infinite loss; they are left out.
     logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
-    Evaluation is always the host's plain loss. Rules whose factors follow from each sample alone run in one pass;
+    turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
+        where rows are packed, a segment is.
+    The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
+    of the data reach the step. Evaluation is always the host's plain loss. Rules whose factors follow from each sample alone run in one pass;
     others score the step without gradient, then train on the rows of positive weight, re-dealt into as few
     micro-batches as possible. The host still counts every micro-batch: `global_step` and the learning rate are those
     of the plain trainer.
@@ -70,12 +74,14 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         pool: int = 1,
         max_nonfinite: float = 0.01,
         logits: str = "refuse",
+        turns: bool = False,
         **kwargs: Any,
     ) -> None:
         self.rule = as_rule(rule)
         check_choice("per", per, ("sample", "token"))
         check_choice("normalize", normalize, ("step", "micro"))
         check_choice("logits", logits, ("refuse", "allow"))
+        check_choice("turns", turns, (True, False))
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or (pool > 1 and normalize == "micro"):
             raise SamplewiseError(
                 "pool",
@@ -85,7 +91,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
             )
         check_limit(max_nonfinite)
         self.per, self.normalize, self.pool, self.logits = per, normalize, pool, logits
-        self.max_nonfinite = max_nonfinite
+        self.max_nonfinite, self.turns = max_nonfinite, turns
         self.rule_state: State = self.rule.init()
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()

@@ -1,14 +1,14 @@
-"""Sample ids from the dataset to the micro-batch: they survive column removal, collation and any sampler."""
+"""What belongs to a sample, from the dataset to the micro-batch: it survives column removal, collation and any sampler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from samplewise.microbatch import ID
+from samplewise.fields import GROUP, ID, REFERENCE, WEIGHT
 from samplewise.types import SamplewiseError
 
 
@@ -62,32 +62,6 @@ class IdentifiedStream(IterableDataset):
             self.dataset.set_epoch(epoch)
 
 
-class IdentifyingCollator:
-    """A data collator that sets the ids aside, lets `collate` do its work, and puts them back as int64 [B].
-
-    `collate` must keep the order of the rows: there is no other way to know which id is whose.
-    """
-
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, features: Sequence[Any]) -> dict[str, Any]:
-        """What `collate` makes of the rows, and `sample_id` [B]."""
-        ids = [_as_id(feature[ID]) for feature in features]
-        batch = dict(self.collate([_without_id(feature) for feature in features]))
-        batch[ID] = torch.tensor(ids, dtype=torch.int64)
-        return batch
-
-
-def _as_id(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise SamplewiseError(
-            ID, expected="whole numbers", got=repr(value), remedy="Rename that column, or number the samples."
-        ) from None
-
-
 def _with_id(row: Any, number: int) -> dict[str, Any]:
     if not isinstance(row, Mapping):
         raise SamplewiseError(
@@ -97,5 +71,32 @@ def _with_id(row: Any, number: int) -> dict[str, Any]:
     return dict(row) if ID in row else {**row, ID: number}
 
 
-def _without_id(feature: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in feature.items() if key != ID}
+def checked(column: str, value: Any) -> int | float:
+    """The value of a sample's column as the number it must be. Errors: SamplewiseError naming the column."""
+    try:
+        return _whole(value) if column in (ID, GROUP) else _number(column, float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise SamplewiseError(
+            column, expected=_WANTED[column], got=repr(value)[:50], remedy="Mend the data, or rename that column."
+        ) from None
+
+
+_WANTED = {
+    ID: "whole numbers",
+    GROUP: "whole numbers",
+    WEIGHT: "finite numbers of 0 or more",
+    REFERENCE: "finite losses in nats per token",
+}
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if number != value and not isinstance(value, str):
+        raise ValueError
+    return number
+
+
+def _number(column: str, value: float) -> float:
+    if not math.isfinite(value) or (column == WEIGHT and value < 0):
+        raise ValueError
+    return value

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
 from samplewise.distributed import world_size
-from samplewise.microbatch import ID
-from samplewise.trainers.checks import check_collator, check_step_size
-from samplewise.trainers.identify import IdentifyingCollator, identified
+from samplewise.fields import COLUMNS, TOKEN_WEIGHTS
+from samplewise.trainers.checks import check_collator, check_columns, check_step_size
+from samplewise.trainers.collate import LENGTHS, FieldsCollator
+from samplewise.trainers.identify import identified
 from samplewise.types import Rule, SamplewiseError
 
 _Host = Trainer if TYPE_CHECKING else object
@@ -21,6 +23,7 @@ class LoadingMixin(_Host):
     rule: Rule
     normalize: str
     pool: int
+    turns: bool
     _allowed_hosts: tuple[str, ...]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -31,11 +34,14 @@ class LoadingMixin(_Host):
     def check_rule(self) -> None:
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
+        check_columns(self.rule, _column_names(self.train_dataset))
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
             n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
-            first = n if rows is None else min(n, rows)
-            check_step_size(self.rule, self._together(first), self._together(self._last_step(n, rows)), self.pool)
+            first = self._together(n if rows is None else min(n, rows))
+            several = _samples_a_row(self.train_dataset)
+            last = 0 if several > 1 else self._together(self._last_step(n, rows))  # of packed rows nothing is known
+            check_step_size(self.rule, int(first * several), last, self.pool)
         elif self.pool > 1:
             raise SamplewiseError(
                 "pool", expected="1 with a get_train_dataloader of your own", got=self.pool,
@@ -57,7 +63,8 @@ class LoadingMixin(_Host):
         if self.train_dataset is None:
             return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
-        self.train_dataset, self.data_collator = identified(before[0]), IdentifyingCollator(before[1])
+        self.train_dataset = identified(before[0])
+        self.data_collator = FieldsCollator(before[1], turns=self.turns)
         self._train_batch_size = before[2] * self.pool
         try:
             return super().get_train_dataloader()
@@ -66,11 +73,30 @@ class LoadingMixin(_Host):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self._signature_columns is not None and ID not in self._signature_columns:
-            self._signature_columns.append(ID)
+        if self._signature_columns is not None:
+            ours = (*COLUMNS, TOKEN_WEIGHTS)
+            self._signature_columns += [name for name in ours if name not in self._signature_columns]
 
     def _loader_is_the_hosts(self) -> bool:
         """Whether no class of the user's builds the loader, whose batches may then have any size."""
         others = (cls for cls in type(self).__mro__ if not cls.__module__.startswith("samplewise."))
         owner = next(cls for cls in others if "get_train_dataloader" in vars(cls))
         return owner.__module__.startswith(self._allowed_hosts)
+
+
+def _column_names(dataset: Any) -> list[str] | None:
+    """The columns of a dataset of the `datasets` library; of others those of the first row; None if unknown."""
+    names = getattr(dataset, "column_names", None)
+    if names is None and hasattr(dataset, "__getitem__") and len(dataset) and isinstance(dataset[0], Mapping):
+        names = list(dataset[0])
+    return names
+
+
+def _samples_a_row(dataset: Any) -> float:
+    """How many samples a row holds on average, over the first thousand; 1 unless rows are packed."""
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset) or LENGTHS not in dataset.column_names or not len(dataset):
+        return 1.0
+    lengths = dataset[:1000][LENGTHS]
+    return sum(map(len, lengths)) / len(lengths)

@@ -10,10 +10,11 @@ import torch
 from transformers import Trainer
 
 from samplewise.distributed import gather_fields, world_size
+from samplewise.fields import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout, has_own_term
 from samplewise.head import attach_objective, check_head, find_head
-from samplewise.losses import token_counts
-from samplewise.microbatch import MASS, OURS, Batch, rows
+from samplewise.losses import token_counts, token_mass
+from samplewise.microbatch import is_packed, room, rows
 from samplewise.modes import Setting
 from samplewise.step import no_token_in_step
 from samplewise.trainers.checks import warn_if_eos_is_masked
@@ -77,7 +78,8 @@ class LossesMixin(_Host):
         if self._looked:
             return
         self._looked = True
-        rows({key: value for key, value in batch.items() if key not in OURS})  # refuses what cannot be cut by rows
+        if not is_packed(batch):
+            rows({key: value for key, value in batch.items() if key not in OURS})  # refuses what cannot be cut by rows
         warn_if_eos_is_masked(batch, self.processing_class)
         if has_dropout(self.model):  # pyright: ignore[reportArgumentType]
             logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
@@ -92,7 +94,7 @@ class LossesMixin(_Host):
 
     def _with_mass(self, batches: list[Batch]) -> None:
         """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""
-        counts = [token_counts(batch["labels"]).double().cpu() for batch in batches]
+        counts = [_mass(batch).double().cpu() for batch in batches]
         rank = torch.stack([count.sum() for count in counts]).sum().clamp(min=1)
         for batch, count in zip(batches, counts, strict=True):
             if self.per == "sample":
@@ -106,15 +108,23 @@ class LossesMixin(_Host):
         configured = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
         unit, scale = float(configured), 1.0
         if self.per == "token" and self.model_accepts_loss_kwargs and num_items is not None:
-            tokens = torch.stack([token_counts(batch["labels"]).sum().cpu() for batch in batches]).sum()
+            tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum()
             if self.args.average_tokens_across_devices:
                 tokens = gather_fields({"tokens": tokens.view(1)}, self.args.device)[0]["tokens"].sum()
                 unit = float(num_items)
             if float(num_items) == 0:
                 raise no_token_in_step()
             scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
-        size = max(len(batch["labels"]) for batch in batches)
+        size = max(room(batch) for batch in batches)
         return Setting(
             self.rule, self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),
             self.max_nonfinite, unit, scale, self._figures.clock,
         )  # fmt: skip
+
+
+def _counts(batch: Batch) -> Any:
+    return token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS))
+
+
+def _mass(batch: Batch) -> Any:
+    return token_mass(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS))

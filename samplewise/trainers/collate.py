@@ -1,0 +1,107 @@
+"""The training collator: what belongs to samples is set aside, the host's collator does its work, and it is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplewise.fields import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.losses import IGNORED
+from samplewise.segments import POSITION, nested_ids, part_numbers, segments_of, split_turns
+from samplewise.trainers.identify import checked
+from samplewise.types import SamplewiseError
+
+LENGTHS = "seq_lengths"  # of the segments of a packed row, as TRL and others name it
+DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others
+
+
+class FieldsCollator:
+    """A data collator that keeps `sample_id`, `sample_weight`, `group`, `reference_loss` and `token_weights`.
+
+    collate: the host's; it must keep the order of the rows: there is no other way to know which value is whose. What it
+        returns may be padded (a row each) or one flat row of all (padding-free, packed): then a map of segments is added.
+    turns: every run of predicted labels becomes a sample of its own.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Any], *, turns: bool = False) -> None:
+        self.collate, self.turns = collate, turns
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
+        """What `collate` makes of the rows, with the fields of the n samples, [n] each."""
+        columns = [name for name in COLUMNS if name in features[0]]
+        ours = {*columns, TOKEN_WEIGHTS}
+        batch = dict(self.collate([{k: v for k, v in feature.items() if k not in ours} for feature in features]))
+        lengths = [_lengths(feature) for feature in features]
+        counts = torch.tensor([len(own) for own in lengths])
+        if "labels" in batch and (len(batch["labels"]) != len(features) or bool((counts > 1).any())):
+            batch[SEGMENTS] = _one_row(batch, [length for own in lengths for length in own])
+        if TOKEN_WEIGHTS in features[0]:
+            batch[TOKEN_WEIGHTS] = _by_position(features, batch)
+            batch["labels"] = batch["labels"].masked_fill(batch[TOKEN_WEIGHTS] == 0, IGNORED)  # so the host counts too
+        batch |= {name: _field(name, features, counts) for name in columns}
+        return _turned(batch) if self.turns and "labels" in batch else batch
+
+
+def _lengths(feature: Mapping[str, Any]) -> list[int]:
+    given = feature.get(LENGTHS)
+    return [len(feature["input_ids"])] if given is None else [int(length) for length in given]
+
+
+def _one_row(batch: Batch, lengths: list[int]) -> Tensor:
+    """[1, T] the segments of a flat row."""
+    labels, position = batch["labels"], batch.get(POSITION)
+    if len(labels) != 1 or sum(lengths) > labels.shape[1]:
+        raise SamplewiseError(
+            "data_collator", expected=f"a row for each of {len(lengths)} samples, or all in one row",
+            got=f"labels of shape {tuple(labels.shape)}", remedy="Let it pad, or flatten with position_ids.",
+        )  # fmt: skip
+    starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    if position is None or bool((position[0, starts] != 0).any()) or "attention_mask" in batch:
+        raise SamplewiseError(
+            "data_collator", expected="a flat row with position_ids that restart with each sample, and no attention_mask",
+            got=f"the keys {sorted(batch)}", remedy="Otherwise samples see one another: pad them, or add position_ids.",
+        )  # fmt: skip
+    return segments_of(lengths, labels.shape[1])
+
+
+def _field(name: str, features: Sequence[Mapping[str, Any]], counts: Tensor) -> Tensor:
+    """[n] the values of a column; a packed row has a list of them, or one for all of its segments."""
+    parts = [_values(name, feature[name], count) for feature, count in zip(features, counts.tolist(), strict=True)]
+    return torch.cat(parts)
+
+
+def _values(name: str, given: Any, count: int) -> Tensor:
+    dtype = DTYPES.get(name, torch.float64)
+    if not isinstance(given, (list, tuple)) and not (isinstance(given, Tensor) and given.dim() == 1):
+        whole = torch.full((count,), checked(name, given), dtype=dtype)
+        return nested_ids(whole, torch.arange(count)) if name == ID else whole
+    if len(given) != count:
+        raise SamplewiseError(
+            name, expected=f"one value, or one for each of the row's {count} segments", got=len(given),
+            remedy="Pack this column with the tokens.",
+        )  # fmt: skip
+    return torch.tensor([checked(name, value) for value in given], dtype=dtype)
+
+
+def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:
+    """[B, T] token weights where the rows' tokens are; labels' own shape."""
+    rows = [torch.as_tensor(feature[TOKEN_WEIGHTS], dtype=torch.float32) for feature in features]
+    out = torch.zeros(batch["labels"].shape)
+    if len(out) == 1 and (len(rows) > 1 or SEGMENTS in batch):
+        flat = torch.cat(rows)
+        out[0, : len(flat)] = flat
+        return out
+    left = "attention_mask" in batch and bool((batch["attention_mask"][:, 0] == 0).any())
+    for row, own in zip(rows, out, strict=True):
+        start = len(own) - len(row) if left else 0
+        own[start : start + len(row)] = row
+    return out
+
+
+def _turned(batch: Batch) -> Batch:
+    segments, parent = split_turns(batch["labels"], batch.get(SEGMENTS))
+    fields = {name: batch[name][parent] for name in COLUMNS if name in batch}
+    return {**batch, **fields, ID: nested_ids(fields[ID], part_numbers(parent)), SEGMENTS: segments}

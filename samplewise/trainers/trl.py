@@ -1,0 +1,80 @@
+"""Weights in TRL's `SFTTrainer`: chat templates, packing and LoRA as there. Needs the extra `trl`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
+
+from samplewise.modes import Mode
+from samplewise.trainers.hf import WeightedMixin
+from samplewise.trainers.packing import prepare_training
+from samplewise.types import SamplewiseError
+
+
+class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
+    """TRL's `SFTTrainer` on weighted samples: its arguments and all of `SFTConfig`, and those of `WeightedMixin`.
+
+    A sample is a conversation (or prompt and completion): a row where rows are padded, a segment where they are packed
+    (`bfd`, `bfd_split`: there a fragment is one) or padding-free. `wrapped` packing keeps no boundaries: there a row is
+    one. Its loss is over the tokens that TRL predicts (completion_only_loss, assistant_only_loss).
+    The columns sample_id, sample_weight, group, reference_loss and token_weights survive preparation and packing.
+    Evaluation, metrics and logs are TRL's own; with two passes entropy and token accuracy are those of the scoring pass.
+    Errors: SamplewiseError on `loss_type="dft"`, image data, and what `WeightedMixin` refuses.
+
+    ```python
+    from samplewise.trainers.trl import WeightedSFTTrainer
+
+    args = SFTConfig(output_dir="runs/sft", packing=True, assistant_only_loss=True)
+    trainer = WeightedSFTTrainer(model, args, train_dataset=data, rule="chain(band(drop_top=0.1), ir_dro(r=1.0))")
+    trainer.train()
+    ```
+    """
+
+    _allowed_hosts = ("transformers.", "trl.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config = kwargs.get("args", args[1] if len(args) > 1 else None)
+        if isinstance(config, SFTConfig):
+            _refuse(config)
+        self._seen_tokens = 0  # of this step, on this rank
+        super().__init__(*args, **kwargs)
+        if self._is_vision_dataset:
+            raise SamplewiseError(
+                "train_dataset", expected="text", got="images",
+                remedy="Image datasets are not supported: their losses have not been checked.",
+            )  # fmt: skip
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
+    ) -> Any:
+        def host(dataset: Any, args: Any, packing: bool) -> Any:
+            return super(WeightedSFTTrainer, self)._prepare_dataset(
+                dataset, processing_class, args, packing, formatting_func, dataset_name
+            )
+
+        return (
+            prepare_training(dataset, args, packing, host) if dataset_name == "train" else host(dataset, args, packing)
+        )
+
+    def _run(self, host_step: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        mask = inputs.get("attention_mask")
+        self._seen_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
+        super()._run(host_step, model, inputs, *args, **kwargs)
+
+    def _close(self, mode: Mode) -> Any:
+        """The host's own metrics of the step; what it counts after each micro-batch is counted here once."""
+        report = super()._close(mode)
+        seen = self.accelerator.reduce(report.new_tensor(float(self._seen_tokens)).to(self.args.device), "sum")
+        self._seen_tokens = 0
+        self._total_train_tokens += int(seen)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return report
+
+
+def _refuse(config: SFTConfig) -> None:
+    if config.loss_type == "dft":
+        raise SamplewiseError(
+            "loss_type", expected='"nll" together with weights', got=repr(config.loss_type),
+            remedy="DFT weighs tokens by their own probability: another loss than the one that rules speak of.",
+        )  # fmt: skip
