@@ -55,3 +55,12 @@ def largest(value: int, device: torch.device | str = "cpu") -> int:
     tensor = torch.tensor([value], dtype=torch.int64, device=device)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return int(tensor)
+
+
+def total(value: int, device: torch.device | str = "cpu") -> int:
+    """The sum of every rank's `value`."""
+    if world_size() == 1:
+        return value
+    tensor = torch.tensor([value], dtype=torch.int64, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.SUM)
+    return int(tensor)

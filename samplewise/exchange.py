@@ -23,7 +23,7 @@ def fair_shares(sizes: list[list[int]]) -> Shares:
     rank that has least. The same on every rank.
 
     >>> fair_shares([[1, 1, 1, 1], [], [1]])
-    [[(0, 0), (0, 1)], [(0, 3)], [(2, 0), (0, 2)]]
+    [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(2, 0)]]
     """
     limits = _limits(sum(map(sum, sizes)), len(sizes))
     shares: Shares = []

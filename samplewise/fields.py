@@ -1,7 +1,7 @@
 """The keys of a micro-batch that are this library's, and what a sample carries from the dataset to the rule.
 
-Shapes: B rows, T positions, n samples of a micro-batch. A sample is a row of a padded micro-batch, a segment of a packed
-one, or a turn within either; only then is there a map of segments.
+Shapes: B rows, T positions, n samples of a micro-batch. A sample is a row of a padded micro-batch, a segment of a
+packed one, or a turn within either; only where samples are not rows is there a map of segments.
 """
 
 from __future__ import annotations

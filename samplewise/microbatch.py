@@ -188,10 +188,8 @@ def collate(given: Sequence[Row]) -> Batch:
     left = any(row.left for row in given)
     batch |= {key: _stacked(key, [row.other[key] for row in given]) for key in given[0].other}
     for key in given[0].sequence:
-        fill = FILL.get(key, 0)
-        batch[key] = torch.stack(
-            [_pad(sequence[key], width - len(sequence[key]), fill, left) for sequence in sequences]
-        )
+        values, fill = [sequence[key] for sequence in sequences], FILL.get(key, 0)
+        batch[key] = torch.stack([_pad(value, width - len(value), fill, left) for value in values])
     return _unpredicted_first(batch)
 
 

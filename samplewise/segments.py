@@ -61,7 +61,7 @@ def nested_ids(ids: Tensor, number: Tensor) -> Tensor:
     ids: [n] the id of the whole that each is part of; number: [n] which part it is.
 
     >>> nested_ids(torch.tensor([7, 7]), torch.tensor([0, 1])).tolist()
-    [7, 5107084036312459342]
+    [7, 330297237870011559]
     """
     mixed = (ids ^ (number * -7046029254386353131)) * -4658895280553007687  # SplitMix64's odd constants
     mixed = (mixed ^ (mixed >> 29)) * -7723592293110705685

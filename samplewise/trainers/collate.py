@@ -1,4 +1,4 @@
-"""The training collator: what belongs to samples is set aside, the host's collator does its work, and it is put back."""
+"""The training collator: what belongs to samples is set aside, and put back into what the host's collator makes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others
 class FieldsCollator:
     """A data collator that keeps `sample_id`, `sample_weight`, `group`, `reference_loss` and `token_weights`.
 
-    collate: the host's; it must keep the order of the rows: there is no other way to know which value is whose. What it
-        returns may be padded (a row each) or one flat row of all (padding-free, packed): then a map of segments is added.
+    collate: the host's; it must keep the order of the rows: there is no other way to know which value is whose. What
+        it returns may be padded (a row each) or one flat row of all (padding-free, packed): then it gets a map of
+        segments.
     turns: every run of predicted labels becomes a sample of its own.
     """
 
@@ -61,7 +62,7 @@ def _one_row(batch: Batch, lengths: list[int]) -> Tensor:
     starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
     if position is None or bool((position[0, starts] != 0).any()) or "attention_mask" in batch:
         raise SamplewiseError(
-            "data_collator", expected="a flat row with position_ids that restart with each sample, and no attention_mask",
+            "data_collator", expected="a flat row with position_ids that restart at each sample, and no attention_mask",
             got=f"the keys {sorted(batch)}", remedy="Otherwise samples see one another: pad them, or add position_ids.",
         )  # fmt: skip
     return segments_of(lengths, labels.shape[1])

@@ -55,10 +55,10 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
     The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
-    of the data reach the step. Evaluation is always the host's plain loss. Rules whose factors follow from each sample alone run in one pass;
-    others score the step without gradient, then train on the rows of positive weight, re-dealt into as few
-    micro-batches as possible. The host still counts every micro-batch: `global_step` and the learning rate are those
-    of the plain trainer.
+    of the data reach the step. Evaluation is always the host's plain loss.
+    Rules whose factors follow from each sample alone run in one pass; others score the step without gradient, then
+    train on the rows of positive weight, re-dealt into as few micro-batches as possible. The host still counts every
+    micro-batch: `global_step` and the learning rate are those of the plain trainer.
     Errors: SamplewiseError on options that weights cannot go together with, by name.
     """
 

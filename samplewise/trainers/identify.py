@@ -1,4 +1,4 @@
-"""What belongs to a sample, from the dataset to the micro-batch: it survives column removal, collation and any sampler."""
+"""What belongs to a sample, from the dataset on: ids where there are none, and columns as the numbers they must be."""
 
 from __future__ import annotations
 

@@ -87,8 +87,9 @@ class LoadingMixin(_Host):
 def _column_names(dataset: Any) -> list[str] | None:
     """The columns of a dataset of the `datasets` library; of others those of the first row; None if unknown."""
     names = getattr(dataset, "column_names", None)
-    if names is None and hasattr(dataset, "__getitem__") and len(dataset) and isinstance(dataset[0], Mapping):
-        names = list(dataset[0])
+    if names is None and hasattr(dataset, "__len__") and len(dataset):
+        first = dataset[0]
+        names = list(first) if isinstance(first, Mapping) else None
     return names
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
+from samplewise.distributed import total
 from samplewise.modes import Mode
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
@@ -19,7 +20,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
     (`bfd`, `bfd_split`: there a fragment is one) or padding-free. `wrapped` packing keeps no boundaries: there a row is
     one. Its loss is over the tokens that TRL predicts (completion_only_loss, assistant_only_loss).
     The columns sample_id, sample_weight, group, reference_loss and token_weights survive preparation and packing.
-    Evaluation, metrics and logs are TRL's own; with two passes entropy and token accuracy are those of the scoring pass.
+    Evaluation, metrics and logs are TRL's own.
     Errors: SamplewiseError on `loss_type="dft"`, image data, and what `WeightedMixin` refuses.
 
     ```python
@@ -65,9 +66,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
     def _close(self, mode: Mode) -> Any:
         """The host's own metrics of the step; what it counts after each micro-batch is counted here once."""
         report = super()._close(mode)
-        seen = self.accelerator.reduce(report.new_tensor(float(self._seen_tokens)).to(self.args.device), "sum")
+        self._total_train_tokens += total(self._seen_tokens, self.args.device)
         self._seen_tokens = 0
-        self._total_train_tokens += int(seen)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return report
 
