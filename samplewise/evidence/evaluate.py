@@ -16,7 +16,6 @@ from samplewise.losses import sample_losses
 from samplewise.score import scoring
 from samplewise.types import SamplewiseError
 
-
 HeldOut = Window | Example
 """A row that is evaluated: a window of a document, or a conversation."""
 
