@@ -249,8 +249,8 @@ class Micro(Mode):
         setting = self.setting
         losses, tokens = setting.forward.losses(model, batch, differentiable=True)
         fields = _fields(losses.detach(), tokens, batch)
+        coefficients = fields["given"] = torch.zeros_like(fields["loss"])
         self.parts.append(fields)
-        coefficients = torch.zeros_like(fields["loss"])
         if bool(((fields["tokens"] > 0) & ~torch.isfinite(fields["loss"])).any()):
             ids = fields["id"][~torch.isfinite(fields["loss"])].tolist()
             raise SamplewiseError(
@@ -260,7 +260,7 @@ class Micro(Mode):
         if bool((tokens > 0).any()):
             samples = _samples(fields)
             self.plans.append(plan_step(setting.rule, samples, setting.state, mass=fields["mass"], max_nonfinite=0.0))
-            coefficients = self.plans[-1].coefficients
+            coefficients, fields["given"] = self.plans[-1].coefficients, self.plans[-1].weights
         if LAST in batch:
             with self.setting.clock.timed("rule"):
                 self._settle()
@@ -272,11 +272,12 @@ class Micro(Mode):
             raise no_token_in_step()
         step, _ = gather_fields(_joined(self.parts), self.setting.device)
         order = torch.argsort(step["id"], stable=True)
-        samples = self.samples = _samples(step).select(order[step["tokens"][order] > 0])
+        present = order[step["tokens"][order] > 0]
+        samples = self.samples = _samples(step).select(present)
         state = self.setting.rule.update(samples, torch.ones_like(samples.loss), self.setting.state)
         names, n = self.plans[0].figures, len(self.plans)
         figures = {name: sum(plan.figures[name] for plan in self.plans) / n for name in names}
-        self.plan = replace(self.plans[-1], state=state, figures=figures)
+        self.plan = replace(self.plans[-1], state=state, figures=figures, weights=step["given"][present])
 
 
 def choose(setting: Setting, *, normalize: str = "step", one_pass: bool = True, own_term: bool = False) -> Mode:

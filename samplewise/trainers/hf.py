@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from samplewise.fields import LAST, Batch
 from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
 from samplewise.microbatch import is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
+from samplewise.samplelog import SampleLog
 from samplewise.step import Per
 from samplewise.trainers.checks import (
     as_rule,
@@ -30,6 +32,7 @@ from samplewise.trainers.checks import (
 from samplewise.trainers.figures import Figures
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
+from samplewise.trainers.recording import RecordingMixin
 from samplewise.trainers.resume import ResumableMixin
 from samplewise.types import Rule, SamplewiseError, State
 
@@ -40,7 +43,7 @@ BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the host, never run."""
 
 
-class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
+class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     rule: how the samples of a step are weighed: a Rule or its text. Required.
@@ -54,6 +57,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
     logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
+    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.samplelog`).
     The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
     of the data reach the step. Evaluation is always the host's plain loss.
     Rules whose factors follow from each sample alone run in one pass; others score the step without gradient, then
@@ -75,6 +79,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         max_nonfinite: float = 0.01,
         logits: str = "refuse",
         turns: bool = False,
+        log_samples: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         self.rule = as_rule(rule)
@@ -93,6 +98,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
         self.per, self.normalize, self.pool, self.logits = per, normalize, pool, logits
         self.max_nonfinite, self.turns = max_nonfinite, turns
         self.rule_state: State = self.rule.init()
+        self._sample_log = None if log_samples is None else SampleLog(log_samples)
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()
         self._batch: Batch | None = None  # set while a micro-batch is being trained on
@@ -181,6 +187,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ResumableMixin):
             self._last_mode = mode.name
         self.rule_state = plan.state
         self._figures.add(plan.figures, mode.name)
+        self._record(mode)
         return torch.tensor(mode.loss)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

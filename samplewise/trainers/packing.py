@@ -10,6 +10,7 @@ from typing import Any
 from samplewise.fields import COLUMNS, ID, TOKEN_WEIGHTS
 from samplewise.segments import nested_ids
 from samplewise.trainers.collate import LENGTHS
+from samplewise.trainers.messages import encoded_messages, has_message_weights
 from samplewise.types import SamplewiseError
 
 logger = logging.getLogger("samplewise")
@@ -20,14 +21,17 @@ Host = Callable[[Any, Any, bool], Any]
 AT = "samplewise_at"  # a token's place in its sample: which fragment of it a segment is
 
 
-def prepare_training(dataset: Any, args: Any, packing: bool, host: Host) -> Any:
+def prepare_training(dataset: Any, args: Any, packing: bool, host: Host, tokenizer: Any = None) -> Any:
     """What `host` makes of the dataset, with sample ids, weights, groups, reference losses and token weights kept.
 
+    tokenizer: for conversations with weights inside their messages, which become token weights first.
     Packed rows then hold a list of each, one value a segment (token weights: one a token). The rows, their order and
     their packing are the host's own: it would drop these columns before packing, so it prepares and shuffles without
     packing, and its own packer then packs the columns along.
     Cost: while packing, each column takes 8 bytes a token in the cache of `datasets`.
     """
+    if has_message_weights(next(iter(dataset))):
+        dataset = encoded_messages(dataset, tokenizer)
     names = _column_names(dataset)
     if packing and args.packing_strategy == "wrapped":
         return _wrapped(dataset, args, names, host)

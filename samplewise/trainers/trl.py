@@ -7,6 +7,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from samplewise.distributed import total
+from samplewise.fields import Batch
 from samplewise.modes import Mode
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
@@ -38,7 +39,6 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
             _refuse(config)
-        self._seen_tokens = 0  # of this step, on this rank
         super().__init__(*args, **kwargs)
         if self._is_vision_dataset:
             raise SamplewiseError(
@@ -54,22 +54,22 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 dataset, processing_class, args, packing, formatting_func, dataset_name
             )
 
-        return (
-            prepare_training(dataset, args, packing, host) if dataset_name == "train" else host(dataset, args, packing)
-        )
-
-    def _run(self, host_step: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        mask = inputs.get("attention_mask")
-        self._seen_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
-        super()._run(host_step, model, inputs, *args, **kwargs)
+        if dataset_name != "train":
+            return host(dataset, args, packing)
+        tokenizer = getattr(processing_class, "tokenizer", processing_class)
+        return prepare_training(dataset, args, packing, host, tokenizer)
 
     def _close(self, mode: Mode) -> Any:
-        """The host's own metrics of the step; what it counts after each micro-batch is counted here once."""
+        """The host's own metrics of the step: tokens read, those of dropped samples too."""
         report = super()._close(mode)
-        self._total_train_tokens += total(self._seen_tokens, self.args.device)
-        self._seen_tokens = 0
+        self._total_train_tokens += total(sum(map(_tokens, self._batches)), self.args.device)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return report
+
+
+def _tokens(batch: Batch) -> int:
+    mask = batch.get("attention_mask")
+    return batch["input_ids"].numel() if mask is None else int(mask.sum())
 
 
 def _refuse(config: SFTConfig) -> None:

@@ -1,0 +1,52 @@
+"""A loss for every sample in a file, if asked for: added at each step, written with each checkpoint and at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+from samplewise.distributed import rank
+from samplewise.modes import Mode
+from samplewise.samplelog import SampleLog
+
+_Host = Trainer if TYPE_CHECKING else object
+
+
+class RecordingMixin(_Host):
+    """Keeps a `SampleLog` on the first rank, in step with the checkpoints that a run resumes from."""
+
+    _sample_log: SampleLog | None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The host's `train`; what is held back of the log is written however it ends."""
+        log = self._own_log()
+        if log is not None and not resume_from_checkpoint:
+            log.start()
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            if log is not None:
+                log.flush()
+
+    def _restore(self, checkpoint: Path) -> None:
+        super()._restore(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
+        log = self._own_log()
+        if log is not None:
+            log.resume(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step)
+
+    def _record(self, mode: Mode) -> None:
+        log = self._own_log()
+        if log is not None:
+            log.add(self.state.global_step + 1, mode.samples, mode.plan.weights)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        log = self._own_log()
+        if log is not None:
+            log.flush()  # before the checkpoint counts: what it resumes from is recorded
+        super()._save_checkpoint(model, trial)
+
+    def _own_log(self) -> SampleLog | None:
+        return self._sample_log if rank() == 0 else None
