@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from samplewise.kernels import Backend, Factor, objective, sample_losses, score
+from samplewise.kernels import Backend, Factor, Select, objective, sample_losses, score
+from samplewise.losses import token_counts
+from samplewise.microbatch import OURS
 from samplewise.types import SamplewiseError
 
 CHECKED_ROWS, CHECKED_LENGTH = 2, 32
@@ -46,13 +48,16 @@ class Request:
     """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `samplewise.kernels`.
 
     factors: [n] or a function of complete samples; None: score only.
-    differentiable: when scoring, allow a gradient of any function of the losses.
+    select, reference: only with factors. token_losses, differentiable: only when scoring.
     """
 
     labels: Tensor
     factors: Tensor | Factor | None = None
     segments: Tensor | None = None
     token_weights: Tensor | None = None
+    select: Select | None = None
+    reference: Tensor | None = None
+    token_losses: bool = False
     shifted: bool = False
     backend: Backend = "chunked"
     chunk_bytes: int | None = None
@@ -65,6 +70,7 @@ class Result(NamedTuple):
     value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
     aux: [] the model's own loss term times its coefficient (a router's load balancing), where it has one; not in value.
     mass: [n] Σ m_t of the token weights; tokens without them.
+    token_loss: [B, T] aligned with labels, where asked for.
     """
 
     value: Tensor | None
@@ -73,6 +79,7 @@ class Result(NamedTuple):
     factors: Tensor | None
     aux: Tensor | None
     mass: Tensor
+    token_loss: Tensor | None = None
 
 
 def find_head(model: nn.Module) -> Head:
@@ -124,6 +131,35 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
             got=f"{worst:.2g} for {type(_unwrapped(model)).__name__}: it does more than its head, scale and cap",
             remedy=REMEDY,
         )  # fmt: skip
+
+
+def reference_token_losses(
+    model: nn.Module, batch: Mapping[str, Any], *, segments: Tensor | None = None, chunk_bytes: int | None = None
+) -> Tensor:
+    """[B, T] −log p of every label under a second model, nats, aligned with labels, 0 where nothing is predicted.
+
+    model: any that `find_head` knows, on the batch's device; it is called in eval mode without gradient and keeps no
+        logits. In a DDP or FSDP run it stands outside the wrapper, whole on each rank.
+    batch: labels [B, T], not shifted, and the model's own inputs; this library's keys are left out. segments: [B, T].
+    Errors: SamplewiseError for heads without a logits-free path, and labels outside this model's vocabulary.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    >>> ids = torch.tensor([[1, 2, 3]])
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))
+    >>> reference_token_losses(model, {"input_ids": ids, "labels": ids}).shape
+    torch.Size([1, 3])
+    """
+    head, labels = find_head(model), batch["labels"]
+    if not bool(token_counts(labels, None, segments).any()):
+        return torch.zeros_like(labels, dtype=torch.float32)
+    inputs = {key: value for key, value in batch.items() if key != "labels" and key not in OURS}
+    with _evaluating(model):
+        hidden = head.body(**inputs).last_hidden_state
+        scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
+                       segments=segments, chunk_bytes=chunk_bytes, token_losses=True)  # fmt: skip
+    assert scores.token_loss is not None
+    return scores.token_loss
 
 
 def attach_objective(model: nn.Module) -> Callable[[], None]:
@@ -194,10 +230,12 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
     }  # fmt: skip
     aux = _auxiliary(_unwrapped(model), outputs, inputs)
     if request.factors is not None:
-        out = objective(hidden, head.weight, request.labels, request.factors, **options)
+        chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
+        out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
         return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass)
-    scores = score(hidden, head.weight, request.labels, differentiable=request.differentiable, **options)
-    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass)
+    wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
+    scores = score(hidden, head.weight, request.labels, **wanted, **options)
+    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss)
 
 
 def _auxiliary(inner: Any, outputs: Any, inputs: dict[str, Any]) -> Tensor | None:
@@ -308,17 +346,24 @@ def _restarts(position: Tensor) -> list[int]:
 @contextmanager
 def _quiet(model: nn.Module, device: torch.device) -> Generator[None]:
     """Eval mode, no gradient, no autocast; afterwards every module's mode and the random state are as before."""
-    modes = [(m, m.training) for m in model.modules()]
     with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(_evaluating(model))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        model.eval()
-        try:
+        yield
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Generator[None]:
+    """Eval mode, no gradient; afterwards every module's mode is as before."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
             yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _losses_from_logits(logits: Tensor, labels: Tensor) -> Tensor:

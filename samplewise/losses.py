@@ -5,6 +5,8 @@ Shapes: B rows, T positions, V vocabulary, n samples: the rows, or the segments 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,12 +88,54 @@ def sample_losses(
         return per_token.sum(1) / tokens.clamp(min=1), tokens
     predicted = _predicted(labels, token_weights, segments)
     known = torch.cat([labels[:, :1], labels[:, 1:].masked_fill(~predicted, IGNORED)], dim=1)
-    loss, tokens = token_losses(logits, known), _by_sample(predicted, segments)
-    if token_weights is None:
-        return _by_sample(loss, segments) / tokens.clamp(min=1), tokens
-    mass = token_mass(labels, token_weights, segments)
-    total = _by_sample(loss * token_weights[:, 1:].to(mass), segments)
-    return (total / torch.where(mass > 0, mass, 1)).to(loss.dtype), tokens
+    aligned = F.pad(token_losses(logits, known), (1, 0))
+    return sample_means(aligned, labels, segments=segments, token_weights=token_weights)
+
+
+def sample_means(
+    token_loss: Tensor, labels: Tensor, *, segments: Tensor | None = None, token_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`sample_losses` from token losses that are there already: another weighting of them needs no second forward.
+
+    token_loss: [B, T] nats, aligned with labels, as `kernels.score` returns them; differentiable.
+
+    >>> weights = torch.tensor([[0.0, 3.0, 1.0]])
+    >>> sample_means(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5, 6, 7]]), token_weights=weights)
+    (tensor([1.2500]), tensor([2]))
+    """
+    _check_shape("token_loss", token_loss, labels)
+    predicted = _predicted(labels, token_weights, segments)
+    loss = torch.where(predicted, token_loss[:, 1:], 0).to(exact_dtype(labels.device))
+    tokens, mass = _by_sample(predicted, segments), token_mass(labels, token_weights, segments)
+    total = _by_sample(loss if token_weights is None else loss * token_weights[:, 1:].to(loss), segments)
+    return (total / torch.where(mass > 0, mass, 1)).to(token_loss.dtype), tokens
+
+
+def select_tokens(
+    select: Callable[[Tensor, Tensor | None, Tensor], Tensor], token_loss: Tensor, labels: Tensor,
+    reference: Tensor | None = None, *, segments: Tensor | None = None, token_weights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """[B, T] the token weights that `select` gives, aligned with labels: 0 where nothing is predicted.
+
+    select: (loss [P], reference [P] or None, sample [P]) -> [P] weights, such as a `rules.TokenRule`.
+    token_loss, reference: [B, T] nats, aligned with labels. token_weights: what the tokens weigh already, a factor.
+
+    >>> select = lambda loss, reference, sample: loss > 1.5
+    >>> select_tokens(select, torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5, 6, 7]])).tolist()
+    [[0.0, 0.0, 1.0]]
+    """
+    for name, values in (("token_loss", token_loss), ("reference", reference)):
+        if values is not None:
+            _check_shape(name, values, labels)
+    predicted = _predicted(labels, token_weights, segments)
+    rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
+    sample = (rows if segments is None else segments)[:, 1:][predicted]
+    theirs = None if reference is None else reference[:, 1:][predicted]
+    chosen = torch.as_tensor(select(token_loss.detach()[:, 1:][predicted], theirs, sample))
+    check_token_weights(chosen, tuple(sample.shape))
+    out = torch.zeros_like(labels, dtype=exact_dtype(labels.device))
+    out[:, 1:][predicted] = chosen.to(out)
+    return out if token_weights is None else out * token_weights.to(out)
 
 
 def check_token_weights(weights: Tensor, shape: tuple[int, ...]) -> None:
@@ -122,13 +166,17 @@ def _predicted(labels: Tensor, token_weights: Tensor | None, segments: Tensor | 
         check_token_weights(token_weights, tuple(labels.shape))
         predicted = predicted & (token_weights[:, 1:] > 0)
     if segments is not None:
-        if segments.shape != labels.shape:
-            raise SamplewiseError(
-                "segments", expected=f"labels' shape [B, T] = {tuple(labels.shape)}", got=tuple(segments.shape),
-                remedy="Give every position's sample, -1 where there is none.",
-            )  # fmt: skip
+        _check_shape("segments", segments, labels)
         predicted = predicted & (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] >= 0)
     return predicted
+
+
+def _check_shape(name: str, values: Tensor, labels: Tensor) -> None:
+    if values.shape != labels.shape:
+        raise SamplewiseError(
+            name, expected=f"labels' shape [B, T] = {tuple(labels.shape)}", got=tuple(values.shape),
+            remedy="Give one value for every label, whether it is predicted or not.",
+        )  # fmt: skip
 
 
 def _by_sample(values: Tensor, segments: Tensor | None) -> Tensor:

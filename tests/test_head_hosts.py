@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_head import FACTORS, build, from_logits, gradients, make_batch
 
-from samplewise.head import Request, attach_objective, check_head, find_head, with_objective
+from samplewise.head import Request, attach_objective, check_head, find_head, reference_token_losses, with_objective
 from samplewise.types import SamplewiseError
 
 peft = pytest.importorskip("peft")
@@ -117,6 +117,16 @@ def test_a_frozen_head_holds_no_gradient():
 def test_an_adapted_head_is_refused_by_name(options):
     with pytest.raises(SamplewiseError, match=r'adapted by PEFT.*logits="allow"'):
         find_head(lora(build("Llama"), **{"target_modules": ["q_proj"], **options}))
+
+
+def test_the_model_without_its_adapters_as_reference():
+    inputs, labels = make_batch()
+    batch, base = {**inputs, "labels": labels}, build("Llama")
+    want = reference_token_losses(base, batch)
+    model = lora(base, target_modules=["q_proj"])
+    assert not torch.equal(reference_token_losses(model, batch), want)
+    with model.disable_adapter():
+        assert torch.equal(reference_token_losses(model, batch), want)
 
 
 def test_prompt_learning_is_refused_by_name():

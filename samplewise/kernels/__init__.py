@@ -7,12 +7,13 @@ torch_backend  torch core's linear_cross_entropy
 autograd       the chunked backend as autograd sees it
 inputs         the arguments and their checks
 targets        predicted positions, their labels and samples
+selection      token weights that follow from token losses
 plan           which positions form a chunk
 residual       a chunk's logits to losses and p − one-hot
 gradients      the head's gradient, in fp32
 """
 
 from samplewise.kernels.api import Backend, Objective, Scores, objective, sample_losses, score
-from samplewise.kernels.inputs import Factor
+from samplewise.kernels.inputs import Factor, Select
 
-__all__ = ["Backend", "Factor", "Objective", "Scores", "objective", "sample_losses", "score"]
+__all__ = ["Backend", "Factor", "Objective", "Scores", "Select", "objective", "sample_losses", "score"]

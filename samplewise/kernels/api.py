@@ -7,8 +7,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from samplewise.kernels import autograd, reference, torch_backend
-from samplewise.kernels.inputs import Factor, Inputs, check_factors
+from samplewise.kernels import autograd, torch_backend
+from samplewise.kernels import reference as oracle
+from samplewise.kernels.inputs import Factor, Inputs, Select, check_factors
+from samplewise.kernels.selection import choose, chosen_inputs
 from samplewise.kernels.targets import Targets, find_targets
 from samplewise.types import SamplewiseError
 
@@ -31,11 +33,16 @@ class Objective(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What `score` returns: loss [n] nats/token, tokens [n] int64, mass [n] Σ m_t (tokens without token weights)."""
+    """What `score` returns.
+
+    loss: [n] nats/token. tokens: [n] int64. mass: [n] Σ m_t, fp64; without token weights it is tokens.
+    token_loss: [B, T] nats, a constant, aligned with labels, 0 where nothing is predicted; None where not asked for.
+    """
 
     loss: Tensor
     tokens: Tensor
     mass: Tensor
+    token_loss: Tensor | None
 
 
 def sample_losses(
@@ -66,7 +73,7 @@ def sample_losses(
     (tensor([2.0794]), tensor([1]))
     """
     inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
-    scores = _score(inputs, backend, differentiable)
+    scores = _score(inputs, backend, differentiable, False)
     return scores.loss, scores.tokens
 
 
@@ -74,32 +81,42 @@ def score(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
     backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
+    token_losses: bool = False,
 ) -> Scores:  # fmt: skip
-    """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass); the arguments are those.
+    """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass, token_loss); the arguments are those.
+
+    token_losses: return them too, [B, T]; they cost nothing more.
 
     >>> weights = torch.tensor([[1.0, 0.5, 0.25]])
     >>> score(torch.zeros(1, 3, 4), torch.zeros(8, 4), torch.tensor([[0, 1, 2]]), token_weights=weights).mass
     tensor([0.7500], dtype=torch.float64)
     """
     inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
-    return _score(inputs, backend, differentiable)
+    return _score(inputs, backend, differentiable, token_losses)
 
 
 def objective(
     hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
     segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
     scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked", chunk_bytes: int | None = None,
+    select: Select | None = None, reference: Tensor | None = None,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
     factors: the u_i, [n] of 0 or more; or a function `factor(loss [k], tokens [k], index [k]) -> [k]`, called with
         complete samples that have at least one predicted token, possibly several times a micro-batch; index numbers
-        them within it. u is a constant to autograd. The other arguments are those of `sample_losses`.
+        them within it. u is a constant to autograd.
+    select: `select(loss [c], reference [c], sample [c]) -> [c]` token weights, called with the losses of all predicted
+        tokens of complete samples, before the sample losses and factors that follow from them (`rules.TokenRule`);
+        they multiply `token_weights`. reference: [B, T] token losses of another model, aligned with labels; select
+        gets those of its tokens, or None. The other arguments are those of `sample_losses`.
 
     Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
     head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. With a
     function for factors, a sample longer than the chunk beside others takes a second such buffer, or a larger chunk
-    where that is less and `chunk_bytes` is not given.
+    where that is less and `chunk_bytes` is not given. With `select`, tokens of weight 0 cost one product instead of
+    three; a sample longer than the chunk is scored first, so its kept tokens cost one more, and no second buffer.
+    Backends other than "chunked" score everything first.
     Under autocast a copy of the head in its dtype, as F.linear makes.
     Returns Objective(value, loss, tokens, factors, mass). A backward that reaches `loss` raises: take loss.detach().
     Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
@@ -111,17 +128,21 @@ def objective(
     >>> out.factors
     tensor([2.8284, 2.8284])
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
+    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes,
+                    select, reference)  # fmt: skip
     targets = _enter(inputs, backend)
     if not callable(factors):
         factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
     if backend == "chunked":
-        value, loss, used = autograd.objective(inputs, targets, factors)
-    else:
-        graph = _differentiable(inputs, targets, backend)
-        loss = graph.detach()
-        used = _factors(loss, targets.tokens, factors)
-        value = torch.where(used == 0, 0, used * graph).sum()
+        value, loss, used, tokens, mass = autograd.objective(inputs, targets, factors)
+        loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
+        return Objective(value, loss, tokens, used, mass)
+    if select is not None:
+        inputs, targets = _select(inputs, targets, backend)
+    graph, _ = _differentiable(inputs, targets, backend)
+    loss = graph.detach()
+    used = _factors(loss, targets.tokens, factors)
+    value = torch.where(used == 0, 0, used * graph).sum()
     loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
     return Objective(value, loss, targets.tokens, used, targets.mass)
 
@@ -136,19 +157,32 @@ def _enter(inputs: Inputs, backend: str) -> Targets:
     return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights)
 
 
-def _score(inputs: Inputs, backend: Backend, differentiable: bool) -> Scores:
+def _score(inputs: Inputs, backend: Backend, differentiable: bool, token_losses: bool) -> Scores:
     targets = _enter(inputs, backend)
     if differentiable:
-        return Scores(_differentiable(inputs, targets, backend), targets.tokens, targets.mass)
-    with torch.no_grad():
-        loss = autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
-    loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
-    return Scores(loss, targets.tokens, targets.mass)
+        loss, token = _differentiable(inputs, targets, backend)
+    else:
+        loss, token = _constant(inputs, targets, backend)
+        loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
+    placed = targets.placed(token, inputs.labels) if token_losses else None
+    return Scores(loss, targets.tokens, targets.mass, placed)
 
 
-def _differentiable(inputs: Inputs, targets: Targets, backend: Backend) -> Tensor:
+def _select(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Inputs, Targets]:
+    _, token = _constant(inputs, targets, backend)
+    targets = choose(inputs, targets, token, 0, len(targets))
+    return chosen_inputs(inputs, targets), targets.present()
+
+
+@torch.no_grad()
+def _constant(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Tensor, Tensor]:
+    return autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
+
+
+def _differentiable(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Tensor, Tensor]:
+    """([n] losses, [P] token losses, constants)."""
     if backend == "reference":
-        return reference.losses(inputs)
+        return oracle.losses(inputs, targets)
     return torch_backend.losses(inputs, targets) if backend == "torch" else autograd.sample_losses(inputs, targets)
 
 

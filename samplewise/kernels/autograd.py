@@ -13,27 +13,30 @@ from samplewise.kernels.inputs import Factor, Inputs
 from samplewise.kernels.targets import Targets
 from samplewise.types import SamplewiseError
 
-Outcome = tuple[Tensor, Tensor, Tensor]
-"""(value [], loss [n], factors [n])."""
+Outcome = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""(value [], loss [n], factors [n], tokens [n], mass [n])."""
 
 
 def objective(inputs: Inputs, targets: Targets, factors: Tensor | Factor) -> Outcome:
-    """Σ u_i L_i, differentiable with respect to hidden, head and bias; loss and factors are constants."""
+    """Σ u_i L_i, differentiable with respect to hidden, head and bias; the rest are constants."""
     return _Objective.apply(inputs.hidden, inputs.head, inputs.bias, inputs, targets, factors)  # pyright: ignore[reportReturnType]
 
 
-def sample_losses(inputs: Inputs, targets: Targets) -> Tensor:
-    """[n] losses that take any upstream gradient: each chunk is computed again in backward (one product more)."""
+def sample_losses(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """[n] losses that take any upstream gradient: each chunk is computed again in backward (one product more).
+
+    And the [P] token losses, constants.
+    """
     return _SampleLosses.apply(inputs.hidden, inputs.head, inputs.bias, inputs, targets)  # pyright: ignore[reportReturnType]
 
 
-def scored(inputs: Inputs, targets: Targets) -> Tensor:
-    """[n] losses without a gradient: one product."""
+def scored(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """[n] losses and [P] token losses, without a gradient: one product."""
     dtype = matmul_dtype(inputs)
     with torch.autocast(inputs.hidden.device.type, enabled=False):
         work = Work(inputs, targets, Wanted(False, False, False), dtype)
         known(work, None)
-        return targets.means(work.token_loss)
+        return targets.means(work.token_loss), work.token_loss
 
 
 def refuse_gradient(loss: Tensor) -> Tensor:
@@ -55,17 +58,24 @@ class _Objective(Function):
                 factors: Tensor | Factor) -> Outcome:  # fmt: skip
         dtype = matmul_dtype(inputs)
         with torch.autocast(hidden.device.type, enabled=False):
-            work = Work(inputs, targets, Wanted(*ctx.needs_input_grad[:3]), dtype, whole=callable(factors))
-            if callable(factors):
-                used = asked(work, factors)
+            work = Work(
+                inputs,
+                targets,
+                Wanted(*ctx.needs_input_grad[:3]),
+                dtype,
+                whole=callable(factors) or inputs.select is not None,
+            )
+            if callable(factors) or inputs.select is not None:
+                used = asked(work, factors if callable(factors) else lambda loss, tokens, index: factors[index])
             else:
                 used = torch.where(targets.tokens > 0, factors.to(work.head.wide), 0)
                 known(work, used if work.wanted else None)
             loss = work.targets.means(work.token_loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
-        ctx.mark_non_differentiable(loss, used)
-        return torch.where(used == 0, 0, used * loss).sum(), loss, used
+        tokens, mass = work.targets.tokens, work.targets.mass.clone()  # two outputs, not one twice
+        ctx.mark_non_differentiable(loss, used, tokens, mass)
+        return torch.where(used == 0, 0, used * loss).sum(), loss, used, tokens, mass
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
@@ -86,10 +96,12 @@ class _SampleLosses(Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, inputs: Inputs, targets: Targets
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(hidden, head, bias)
         ctx.inputs, ctx.targets, ctx.dtype = inputs, targets, matmul_dtype(inputs)
-        return scored(inputs, targets)
+        loss, token_loss = scored(inputs, targets)
+        ctx.mark_non_differentiable(token_loss)
+        return loss, token_loss
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:

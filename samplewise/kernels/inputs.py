@@ -14,12 +14,15 @@ from samplewise.types import SamplewiseError
 Factor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`factor(loss [k], tokens [k], index [k]) -> [k]` of complete samples; index is their number in the micro-batch."""
 
+Select = Callable[[Tensor, "Tensor | None", Tensor], Tensor]
+"""`select(loss [c], reference [c] or None, sample [c]) -> [c]`: the weights of all predicted tokens of some samples."""
+
 
 @dataclass(frozen=True)
 class Inputs:
     """One micro-batch at the door of the head.
 
-    hidden [B, T, D], head [V, D], labels, segments, token_weights [B, T], bias [V]; logits are
+    hidden [B, T, D], head [V, D], labels, segments, token_weights, reference [B, T], bias [V]; logits are
     softcap·tanh((hidden·headᵀ + bias)·scale / softcap), without the cap where softcap is None.
     """
 
@@ -33,6 +36,8 @@ class Inputs:
     scale: float = 1.0
     shifted: bool = False
     chunk_bytes: int | None = None
+    select: Select | None = None
+    reference: Tensor | None = None
 
     @property
     def loss_dtype(self) -> torch.dtype:
@@ -59,6 +64,12 @@ class Inputs:
             _check_integers("segments", self.segments, rows)
         if self.token_weights is not None:
             check_token_weights(self.token_weights, rows)
+        if self.reference is not None and (self.select is None or tuple(self.reference.shape) != rows):
+            raise SamplewiseError(
+                "reference", expected=f"token losses in labels' shape {rows}, for `select`",
+                got=f"{tuple(self.reference.shape)}{'' if self.select else ', and no select'}",
+                remedy="Give the loss of every label under the reference model, 0 where nothing is predicted.",
+            )  # fmt: skip
         if self.bias is not None and tuple(self.bias.shape) != (vocabulary,):
             raise SamplewiseError(
                 "bias", expected=f"shape ({vocabulary},), one a row of the head", got=tuple(self.bias.shape),

@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 
 from samplewise.kernels.inputs import Inputs
+from samplewise.kernels.targets import Targets
 
 
-def losses(inputs: Inputs) -> Tensor:
-    """[n] losses, nats/token, in fp32 or wider whatever the inputs' dtype, autocast or not.
+def losses(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """[n] losses, nats/token, and the [P] token losses without history.
 
+    In fp32 or wider whatever the inputs' dtype, autocast or not.
+
+    >>> from samplewise.kernels.targets import find_targets
     >>> x = Inputs(torch.zeros(1, 3, 2), torch.zeros(5, 2), torch.tensor([[0, 1, 2]]))
-    >>> losses(x)
-    tensor([1.6094])
+    >>> losses(x, find_targets(x.labels, None, False, 5))
+    (tensor([1.6094]), tensor([1.6094, 1.6094]))
     """
     log_p = torch.log_softmax(logits(inputs), dim=-1)
     rows, length = inputs.labels.shape
@@ -24,7 +28,9 @@ def losses(inputs: Inputs) -> Tensor:
             if label >= 0:
                 kept.setdefault(sample, []).append((-log_p[row, t, label], weight))
     count = rows if inputs.segments is None else int(inputs.segments.max()) + 1
-    return torch.stack([_mean(kept.get(i, []), log_p.new_zeros(())) for i in range(count)])
+    token = -log_p.detach().flatten(0, 1)[targets.position, targets.label]
+    nothing = log_p[:0].sum()  # 0, within the graph
+    return torch.stack([_mean(kept.get(i, []), nothing) for i in range(count)]), token
 
 
 def _mean(terms: list[tuple[Tensor, float]], zero: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ class Targets:
     label: [P] the token that the position predicts.
     sample: [P] ascending, the sample it belongs to.
     tokens: [n] int64, predicted tokens of every sample; the P are theirs, in order.
-    weight: [P] fp64, above 0: what the token counts within its sample; None: 1 each.
+    weight: [P] fp64: what the token counts within its sample; None: 1 each.
     mass: [n] a sample's Σ weight, what its loss is divided by; its tokens where weight is None.
+    ahead: how far its label stands after a position: 1, or 0 where labels are shifted.
     """
 
     position: Tensor
@@ -32,6 +33,7 @@ class Targets:
     tokens: Tensor
     weight: Tensor | None
     mass: Tensor
+    ahead: int
 
     def __len__(self) -> int:
         return self.position.numel()
@@ -49,16 +51,42 @@ class Targets:
         Summed in fp64: a plain fp32 sum of 4,096 tokens is off by more than the softmax.
         """
         exact = exact_dtype(token_loss.device)
-        part = token_loss[start:end].to(exact)
-        if self.weight is not None:
-            part = part * self.weight[start:end]
+        part = self.weighed(token_loss[start:end].to(exact), start, end)
         total = torch.zeros(len(self.tokens), dtype=exact, device=token_loss.device)
         return (total.index_add_(0, self.sample[start:end], part) / self.divisor).to(token_loss.dtype)
+
+    def weighed(self, token_loss: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """[c] m·loss of positions start..end-1, 0 where m is, whatever the loss."""
+        if self.weight is None:
+            return token_loss
+        weight = self.weight[start:end]
+        return torch.where(weight > 0, token_loss * weight, 0)
 
     def shares(self, values: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] what each of positions start..end-1 has of its sample's value [n]: value·m / Σ m."""
         each = (values / self.divisor)[self.sample[start:end]]
         return each if self.weight is None else (each * self.weight[start:end]).to(values.dtype)
+
+    def times(self, weight: Tensor, start: int, end: int) -> Targets:
+        """The same targets, positions start..end-1 of which count `weight` [c] times what they did."""
+        new = self.position.new_ones(len(self), dtype=weight.dtype) if self.weight is None else self.weight.clone()
+        new[start:end] *= weight
+        tokens = torch.bincount(self.sample[new > 0], minlength=len(self.tokens))
+        return replace(self, weight=new, tokens=tokens, mass=_mass(new, self.sample, tokens))
+
+    def present(self) -> Targets:
+        """Without the positions of weight 0."""
+        return self if self.weight is None else self.reorder((self.weight > 0).nonzero().squeeze(1))
+
+    def given(self, values: Tensor) -> Tensor:
+        """[P] what `values` [B, T], aligned with the labels, hold for the targets."""
+        return values.reshape(-1)[self.position + self.ahead]
+
+    def placed(self, values: Tensor, like: Tensor) -> Tensor:
+        """[B, T] the values [P] where the labels of the targets stand, 0 elsewhere."""
+        out = torch.zeros_like(like, dtype=values.dtype)
+        out.view(-1)[self.position + self.ahead] = values
+        return out
 
     @property
     def divisor(self) -> Tensor:
@@ -96,10 +124,14 @@ def find_targets(
     _check_labels(label, labels, vocabulary)
     tokens = torch.bincount(owner, minlength=count)
     if token_weights is None:
-        return Targets(position, label, owner, tokens, None, tokens)
+        return Targets(position, label, owner, tokens, None, tokens, 0 if shifted else 1)
     weight = token_weights.reshape(-1)[position].to(exact_dtype(labels.device))
-    mass = torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, owner, weight)
-    return Targets(position, label, owner, tokens, weight, mass)
+    return Targets(position, label, owner, tokens, weight, _mass(weight, owner, tokens), 0 if shifted else 1)
+
+
+def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
+    """[n] Σ weight."""
+    return torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, sample, weight)
 
 
 def _shift(values: Tensor, last: int) -> Tensor:

@@ -12,8 +12,8 @@ from samplewise.kernels.targets import Targets
 from samplewise.types import SamplewiseError
 
 
-def losses(inputs: Inputs, targets: Targets) -> Tensor:
-    """[n] losses, nats/token, in fp32 or wider.
+def losses(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """[n] losses, nats/token, and the [P] token losses without history, in fp32 or wider.
 
     Products are in fp32 even under autocast: torch returns losses in the dtype of its inputs, and a loss of 10 nats in
     bf16 is right to 0.03. Its automatic chunk size is several times slower than ours on a CPU, so it is set.
@@ -32,6 +32,6 @@ def losses(inputs: Inputs, targets: Targets) -> Tensor:
         token = F.linear_cross_entropy(
             hidden, inputs.head.to(wide), targets.label, linear_bias=bias, reduction="none", options=options
         )
-    part = token if targets.weight is None else (token * targets.weight).to(wide)
+    part = targets.weighed(token).to(wide)
     total = token.new_zeros(len(targets.tokens), dtype=wide).index_add(0, targets.sample, part)
-    return (total / targets.divisor).to(wide)
+    return (total / targets.divisor).to(wide), token.detach()

@@ -11,7 +11,7 @@ from typing import TypeVar
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.robust import chi2_dro, cvar
-from samplewise.rules.schedules import SCHEDULES, Schedule
+from samplewise.rules.schedules import SCHEDULES
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
@@ -39,7 +39,7 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 """Every rule that text may name; a new rule needs a row here, one in the table of laws, one in the docs."""
 
-Called = TypeVar("Called", Rule, Rule | Schedule)
+Called = TypeVar("Called")
 
 LONGEST = 10_000  # characters; a rule is a line, and deep nesting would exhaust the parser's stack
 
@@ -53,30 +53,35 @@ def parse_rule(text: str) -> Rule:
     >>> parse_rule("chain(band(drop_top=0.1), ir_dro(r=1))")
     chain(band(drop_top=0.1, drop_bottom=0.0), ir_dro(r=1.0))
     """
+    return read_call(text, RULES)
+
+
+def read_call(text: str, names: Mapping[str, Callable[..., Called]]) -> Called:
+    """What the call that `text` spells returns, of one of `names`; errors as those of `parse_rule`."""
     if not isinstance(text, str) or len(text) > LONGEST:
         got = repr(type(text).__name__) if not isinstance(text, str) else f"{len(text)} characters"
-        raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=_EXAMPLE)
+        raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=EXAMPLE)
     text = text.strip()
     try:
-        return _call(ast.parse(text, mode="eval").body, text, RULES)
+        return _call(ast.parse(text, mode="eval").body, text, names)
     except SamplewiseError:
         raise
     except SyntaxError as error:
-        raise _error(text, None, "a rule expression", error.msg, _EXAMPLE, *_place(error, text)) from None
+        raise _error(text, None, "a rule expression", error.msg, EXAMPLE, *_place(error, text)) from None
     except (RecursionError, MemoryError, ValueError, OverflowError) as error:
-        raise _error(text, None, "a rule expression", str(error) or "too deep a nesting", _EXAMPLE) from None
+        raise _error(text, None, "a rule expression", str(error) or "too deep a nesting", EXAMPLE) from None
 
 
-_EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
+EXAMPLE = 'For example "chain(band(drop_top=0.1), ir_dro(r=1.0))".'
 
 
 def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., Called]]) -> Called:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        hint = f"Write {node.id}()." if isinstance(node, ast.Name) and node.id in RULES else _EXAMPLE
+        hint = f"Write {node.id}()." if isinstance(node, ast.Name) and node.id in RULES else EXAMPLE
         raise _error(text, node, "a call of a rule", ast.unparse(node), hint)
     name = node.func.id
     if name not in callable_here:
-        wanted = "the name of a rule" if callable_here is RULES else "the name of a rule or a schedule"
+        wanted = "the name of a rule or a schedule" if "linear" in callable_here else "the name of a rule"
         raise _error(text, node, wanted, name, nearest(name, callable_here))
     make = callable_here[name]
     known = inspect.signature(make).parameters
@@ -92,7 +97,7 @@ def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., C
         return make(*arguments, **options)
     except TypeError as error:
         usage = f"{name}{inspect.signature(make)}".replace("'", "")
-        raise _error(text, node, f"arguments of {usage}", str(error), _EXAMPLE) from None
+        raise _error(text, node, f"arguments of {usage}", str(error), EXAMPLE) from None
     except SamplewiseError as error:
         raise _error(text, node, f"{error.argument} as {error.expected}", error.got, error.remedy) from None
 
@@ -107,7 +112,7 @@ def _argument(node: ast.expr, text: str) -> object:
         return sign * node.value
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
         return node.value
-    raise _error(text, node, "a number, a schedule, a text or a rule", ast.unparse(node), _EXAMPLE)
+    raise _error(text, node, "a number, a schedule, a text or a rule", ast.unparse(node), EXAMPLE)
 
 
 def nearest(name: str, known: object) -> str:

@@ -1,0 +1,118 @@
+"""Rules over tokens: which of a sample's tokens count towards its loss, before any rule weighs samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from samplewise.rules.base import check_share, share_of
+from samplewise.rules.parse import EXAMPLE, read_call
+from samplewise.types import SamplewiseError
+
+Scope = Literal["sample", "step"]
+
+
+@dataclass(frozen=True)
+class TokenRule:
+    """`weights = rule(loss, reference, sample)`: a value made of a pure function, over the P tokens of its scope.
+
+    apply: (token losses [P], token losses under the reference model [P] or None, the sample each token belongs to [P])
+        -> [P] token weights of 0 or more, of which only ratios within a sample count. The order of the tokens and the
+        numbers of the samples do not matter.
+    scope: "sample": a token's weight follows from its own sample, so any complete samples may be given (one pass);
+        "step": all the step's tokens over micro-batches and ranks must be (two passes).
+    needs_reference: whether it needs a reference model's token losses.
+    expression: the text that `parse_token_rule` reads back.
+    """
+
+    expression: str
+    apply: Callable[[Tensor, Tensor | None, Tensor], Tensor]
+    scope: Scope
+    needs_reference: bool = True
+
+    def __call__(self, loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
+        """[P] token weights; SamplewiseError where shapes differ or the reference is missing."""
+        for name, values in (("reference", reference), ("sample", sample)):
+            if values is not None and (loss.dim() != 1 or values.shape != loss.shape):
+                raise SamplewiseError(
+                    name, expected=f"one value a token, {tuple(loss.shape)}", got=tuple(values.shape),
+                    remedy="Give the predicted tokens only, in the same order.",
+                )  # fmt: skip
+        if reference is None and self.needs_reference:
+            raise SamplewiseError(
+                "reference", expected=f"token losses of a reference model for {self}", got=None,
+                remedy="Give a second model; a column holds sample losses, not those of tokens.",
+            )  # fmt: skip
+        with torch.no_grad():
+            return self.apply(loss, reference, sample)
+
+    def __repr__(self) -> str:
+        return self.expression
+
+
+def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
+    """Train on the `keep` share of tokens with the highest excess loss ℓ − ℓ_reference (Rho-1, arXiv 2404.07965).
+
+    keep: in (0, 1]. Of n tokens ⌊keep·n⌋ are kept and at least one, as every share in this library is rounded: the
+        share is a ceiling on what is trained. Tokens as high as the last of them are kept too, so that neither their
+        order nor a split of the step decides.
+    scope: "sample": n is the sample's own; each keeps at least one token. "step": n is the step's, as the paper ranks
+        within a batch; a sample may lose all its tokens: it is then no sample, as one whose labels are all −100.
+    A token whose loss is NaN ranks highest, so that its sample's loss shows it. Errors: SamplewiseError on shares
+    outside (0, 1], unknown scopes, and a reference that is not finite.
+
+    >>> loss, reference = torch.tensor([3.0, 2.0, 1.0, 5.0]), torch.tensor([0.5, 1.8, 0.5, 4.9])
+    >>> rho1(keep=0.5)(loss, reference, torch.tensor([0, 0, 0, 0])).tolist()
+    [1.0, 0.0, 1.0, 0.0]
+    """
+    keep = check_share("keep", keep, one=True)
+    if scope not in get_args(Scope):
+        raise SamplewiseError(
+            "scope", expected='"sample" or "step"', got=repr(scope), remedy='"sample" runs in one pass.'
+        )
+
+    def apply(loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
+        assert reference is not None
+        if not bool(reference.isfinite().all()):
+            raise SamplewiseError(
+                "reference", expected="finite token losses", got=f"{int((~reference.isfinite()).sum())} that are not",
+                remedy="Compute the reference model in a wider dtype.",
+            )  # fmt: skip
+        wide = torch.promote_types(loss.dtype, torch.float32)
+        excess = (loss.to(wide) - reference.to(wide)).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+        owner = sample if scope == "sample" else torch.zeros_like(sample)
+        return (excess >= _last_kept(excess, owner, keep)).to(wide)
+
+    return TokenRule(f'rho1(keep={keep}, scope="{scope}")', apply, scope)
+
+
+def _last_kept(values: Tensor, owner: Tensor, keep: float) -> Tensor:
+    """[P] for each token the lowest value that its owner keeps, of ⌊keep·n⌋ and at least one."""
+    order = values.argsort(descending=True, stable=True)
+    order = order[owner[order].argsort(stable=True)]  # by owner, and within one by value
+    _, inverse, count = torch.unique(owner, return_inverse=True, return_counts=True)
+    kept = torch.tensor([max(1, share_of(keep, n)) for n in count.tolist()], device=values.device)
+    return values[order[count.cumsum(0) - count + kept - 1]][inverse]
+
+
+TOKEN_RULES: dict[str, Callable[..., TokenRule]] = {"rho1": rho1}
+"""Every token rule that text may name."""
+
+
+def parse_token_rule(text: str) -> TokenRule:
+    """The token rule that `text` spells, as `parse_rule` reads rules of samples.
+
+    >>> parse_token_rule("rho1(keep=0.6)")
+    rho1(keep=0.6, scope="sample")
+    """
+    try:
+        return read_call(text, TOKEN_RULES)
+    except SamplewiseError as error:
+        remedy = error.remedy.replace(EXAMPLE, 'For example "rho1(keep=0.6)".')
+        where = f"token {error.argument}"
+        raise SamplewiseError(where, expected=error.expected, got=error.got, remedy=remedy) from None

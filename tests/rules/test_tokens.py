@@ -1,0 +1,127 @@
+"""rho1 against a loop over plain floats, and the laws of every token rule."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from samplewise.rules.tokens import TOKEN_RULES, parse_token_rule, rho1
+from samplewise.types import SamplewiseError
+
+EXPRESSIONS = ['rho1(keep=0.6, scope="sample")', 'rho1(keep=0.3, scope="step")', 'rho1(keep=1.0, scope="sample")']
+
+
+def loop(loss, reference, sample, keep, scope):
+    """The weights, one scope after the other, by sorting."""
+    excess = [a - b for a, b in zip(loss, reference, strict=True)]
+    weights = [0.0] * len(loss)
+    for owner in set(sample) if scope == "sample" else [None]:
+        mine = [i for i in range(len(loss)) if owner is None or sample[i] == owner]
+        ranked = sorted((excess[i] for i in mine), reverse=True)
+        last = ranked[max(1, math.floor(keep * len(mine) + 1e-9)) - 1]
+        for i in mine:
+            weights[i] = 1.0 if excess[i] >= last else 0.0
+    return weights
+
+
+def tokens(n: int, samples: int, seed: int, *, ties: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    loss = torch.rand(n, generator=g, dtype=torch.float64) * 9
+    reference = torch.rand(n, generator=g, dtype=torch.float64) * 9
+    sample = torch.randint(samples, (n,), generator=g) * 3 + 1  # numbers with gaps, in no order
+    return (loss.round(), reference.round(), sample) if ties else (loss, reference, sample)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 999), st.floats(0.01, 1.0), st.booleans(), st.booleans())
+def test_equal_to_the_loop(n, samples, seed, keep, within, ties):
+    scope = "sample" if within else "step"
+    loss, reference, sample = tokens(n, samples, seed, ties=ties)
+    got = rho1(keep, scope)(loss, reference, sample)
+    assert got.tolist() == loop(loss.tolist(), reference.tolist(), sample.tolist(), keep, scope)
+
+
+@pytest.mark.parametrize("n", range(1, 30))
+@pytest.mark.parametrize("keep", [0.01, 0.29, 0.6, 1.0])
+def test_how_many_are_kept(n, keep):
+    loss, reference, _ = tokens(n, 1, n)
+    for scope in ("sample", "step"):
+        kept = rho1(keep, scope)(loss, reference, torch.zeros(n, dtype=torch.int64))
+        assert int(kept.sum()) == max(1, math.floor(round(keep * n, 6)))
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_the_order_of_tokens_and_the_numbers_of_samples_do_not_matter(expression):
+    rule = parse_token_rule(expression)
+    loss, reference, sample = tokens(60, 4, 7, ties=True)
+    want = rule(loss, reference, sample)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(rule(loss[order], reference[order], 100 - sample[order]), want[order])
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_scope_sample_is_the_same_on_any_samples(expression):
+    rule = parse_token_rule(expression)
+    loss, reference, sample = tokens(60, 4, 8)
+    some = sample != sample[0]
+    alone, together = rule(loss[some], reference[some], sample[some]), rule(loss, reference, sample)[some]
+    assert torch.equal(alone, together) == (rule.scope == "sample")
+
+
+def test_nothing_is_cut_between_equals():
+    """Where the model is its own reference, rounding must not choose."""
+    loss = torch.rand(10)
+    assert rho1(0.3)(loss, loss, torch.zeros(10, dtype=torch.int64)).tolist() == [1.0] * 10
+
+
+def test_a_loss_that_is_not_finite_stays_in_sight():
+    loss, sample = torch.tensor([1.0, math.nan, 3.0, math.inf, 2.0]), torch.tensor([0, 0, 0, 1, 1])
+    kept = rho1(0.5)(loss, torch.zeros(5), sample)
+    assert kept[1] == kept[3] == 1
+    assert kept[0] == kept[4] == 0
+
+
+def test_the_gradient_does_not_pass():
+    loss, reference, sample = tokens(9, 2, 0)
+    assert not rho1()(loss.requires_grad_(), reference, sample).requires_grad
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_what_is_printed_reads_back(expression):
+    rule = parse_token_rule(expression)
+    assert repr(rule) == expression
+    assert parse_token_rule(f" {rule} ").scope == rule.scope
+    assert set(TOKEN_RULES) == {"rho1"}
+
+
+BAD_TEXT = {
+    "rho2()": r"token rule, column 1: expected the name of a rule, got rho2\. Did you mean rho1\?",
+    "rho1(kept=0.5)": "column 6.*Did you mean keep",
+    "rho1(keep=0)": r"keep as a share in \(0, 1\]",
+    "rho1(keep=linear(1.0, 0.3, steps=10))": r"keep as a share in \(0, 1\]",
+    'rho1(scope="batch")': '"sample" or "step"',
+    "ir_dro(r=1)": "Known: rho1",
+    "rho1": r'For example "rho1\(keep=0\.6\)"',
+    "": r'For example "rho1\(keep=0\.6\)"',
+}
+
+
+@pytest.mark.parametrize("text", BAD_TEXT)
+def test_bad_text(text):
+    with pytest.raises(SamplewiseError, match=f"(?s){BAD_TEXT[text]}"):
+        parse_token_rule(text)
+
+
+def test_bad_tokens():
+    loss, reference, sample = tokens(6, 2, 0)
+    with pytest.raises(SamplewiseError, match="second model"):
+        rho1()(loss, None, sample)
+    with pytest.raises(SamplewiseError, match=r"reference: .*\(6,\).*\(5,\)"):
+        rho1()(loss, reference[:5], sample)
+    with pytest.raises(SamplewiseError, match="finite"):
+        rho1()(loss, reference.fill_(math.inf), sample)
