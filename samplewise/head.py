@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from samplewise.fields import OURS, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.kernels import Backend, Factor, Select, objective, sample_losses, score
 from samplewise.losses import token_counts
-from samplewise.microbatch import OURS
 from samplewise.types import SamplewiseError
 
 CHECKED_ROWS, CHECKED_LENGTH = 2, 32
@@ -133,14 +133,13 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def reference_token_losses(
-    model: nn.Module, batch: Mapping[str, Any], *, segments: Tensor | None = None, chunk_bytes: int | None = None
-) -> Tensor:
+def reference_token_losses(model: nn.Module, batch: Mapping[str, Any], *, chunk_bytes: int | None = None) -> Tensor:
     """[B, T] −log p of every label under a second model, nats, aligned with labels, 0 where nothing is predicted.
 
     model: any that `find_head` knows, on the batch's device; it is called in eval mode without gradient and keeps no
         logits. In a DDP or FSDP run it stands outside the wrapper, whole on each rank.
-    batch: labels [B, T], not shifted, and the model's own inputs; this library's keys are left out. segments: [B, T].
+    batch: labels [B, T], not shifted, the model's own inputs, and this library's keys (`samplewise.fields`): segments
+        say what is predicted, tokens of weight 0 are not.
     Errors: SamplewiseError for heads without a logits-free path, and labels outside this model's vocabulary.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -151,13 +150,15 @@ def reference_token_losses(
     torch.Size([1, 3])
     """
     head, labels = find_head(model), batch["labels"]
-    if not bool(token_counts(labels, None, segments).any()):
+    segments, token_weights = batch.get(SEGMENTS), batch.get(TOKEN_WEIGHTS)
+    if not bool(token_counts(labels, token_weights, segments).any()):
         return torch.zeros_like(labels, dtype=torch.float32)
     inputs = {key: value for key, value in batch.items() if key != "labels" and key not in OURS}
     with _evaluating(model):
         hidden = head.body(**inputs).last_hidden_state
         scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
-                       segments=segments, chunk_bytes=chunk_bytes, token_losses=True)  # fmt: skip
+                       segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
+                       token_losses=True)  # fmt: skip
     assert scores.token_loss is not None
     return scores.token_loss
 

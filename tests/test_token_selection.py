@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_head import build, gradients, make_batch
 
+from samplewise.fields import SEGMENTS, TOKEN_WEIGHTS
 from samplewise.head import Request, reference_token_losses, with_objective
 from samplewise.losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
 from samplewise.rules.tokens import rho1
@@ -135,8 +136,11 @@ def test_the_reference_is_left_as_it_was(pair):
 
 def test_a_batch_that_predicts_nothing(pair):
     inputs, labels = make_batch()
-    nothing = reference_token_losses(pair[1], batch_of(inputs, torch.full_like(labels, -100)))
-    assert torch.equal(nothing, torch.zeros(4, 12))
+    for batch in (
+        batch_of(inputs, torch.full_like(labels, -100)),
+        {**batch_of(inputs, labels), TOKEN_WEIGHTS: torch.zeros(4, 12)},
+    ):
+        assert torch.equal(reference_token_losses(pair[1], batch), torch.zeros(4, 12))
 
 
 def test_a_packed_row(pair):
@@ -147,8 +151,8 @@ def test_a_packed_row(pair):
     segments = torch.arange(4)[:, None].expand(4, 12)[real][None]
     position = torch.cat([torch.arange(int(n)) for n in real.sum(1)])[None]
     apart = reference_token_losses(reference, batch_of(inputs, labels))
-    packed = {"input_ids": ids, "labels": flat, "position_ids": position}
-    together = reference_token_losses(reference, packed, segments=segments)
+    packed = {"input_ids": ids, "labels": flat, "position_ids": position, SEGMENTS: segments}
+    together = reference_token_losses(reference, packed)
     torch.testing.assert_close(together[0], apart[real])
     with with_objective(model):
         one = model(**inputs, samplewise=Request(labels, FACTORS, select=rho1(KEEP), reference=apart))

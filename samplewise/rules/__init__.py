@@ -8,10 +8,13 @@ from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import cosine, linear, piecewise
 from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
+from samplewise.rules.tokens import TOKEN_RULES, TokenRule, parse_token_rule, rho1
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
 
 __all__ = [
     "RULES",
+    "TOKEN_RULES",
+    "TokenRule",
     "band",
     "by",
     "by_length",
@@ -28,10 +31,12 @@ __all__ = [
     "mid_ranking",
     "mix_uniform",
     "parse_rule",
+    "parse_token_rule",
     "piecewise",
     "quadratic",
     "random_keep",
     "resolve",
+    "rho1",
     "top_k",
     "uniform",
     "warmup",

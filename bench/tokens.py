@@ -1,0 +1,65 @@
+"""CPU time of one micro-batch through the head, tokens selected or not: `python bench/tokens.py`.
+
+SmolLM2-135M's dimensions, random values; median of --rounds, in turns. "in one pass" is `select` within the objective,
+"known" the second pass of scope="step", "scored" its first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from functools import partial
+
+import variants  # noqa: F401 - before torch: it says how threads wait
+
+import torch  # isort: skip
+
+from samplewise.kernels import objective, score  # isort: skip
+from samplewise.losses import select_tokens  # isort: skip
+from samplewise.rules import rho1  # isort: skip
+
+VOCABULARY, SIZE = 49152, 576
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--length", type=int, default=128)
+    options = parser.parse_args()
+    for dtype in (torch.bfloat16, torch.float32):
+        report(dtype, options.rows, options.length, options.rounds)
+
+
+def report(dtype: torch.dtype, rows: int, length: int, rounds: int) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(rows, length, SIZE).to(dtype).requires_grad_()
+    head = torch.randn(VOCABULARY, SIZE).mul_(0.04).to(dtype).requires_grad_()
+    labels, reference = torch.randint(VOCABULARY, (rows, length)), torch.rand(rows, length) * 12
+    train = partial(objective, hidden, head, labels, lambda loss, tokens, index: torch.ones_like(loss))
+    token_loss = score(hidden.detach(), head.detach(), labels, token_losses=True).token_loss
+    assert token_loss is not None
+    ways = {"every token": train, "scored": None}
+    for keep in (0.6, 0.3):
+        weights = select_tokens(rho1(keep), token_loss, labels, reference)
+        ways[f"{keep} in one pass"] = partial(train, select=rho1(keep), reference=reference)
+        ways[f"{keep} known"] = partial(train, token_weights=weights)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.process_time()
+            if way is None:
+                score(hidden.detach(), head.detach(), labels, token_losses=True)
+            else:
+                way().value.backward()
+            taken[name].append(time.process_time() - start)
+            hidden.grad = head.grad = None
+    plain = statistics.median(taken["every token"][1:])
+    print(f"{dtype}, {rows}x{length}: every token {plain:.2f} s CPU")
+    for name, seconds in taken.items():
+        print(f"  {name}: {statistics.median(seconds[1:]) / plain:.2f}")
+
+
+if __name__ == "__main__":
+    main()
