@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def save_state(checkpoint: Path, state: State, facts: dict[str, Any]) -> None:
     folder = checkpoint / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).unlink(missing_ok=True)
+    for left in (path for path in (*checkpoint.iterdir(), *folder.iterdir()) if is_temporary(path)):
+        left.unlink()  # a writer was killed here
     tensors = {
         key: value.detach().cpu().clone().contiguous() for key, value in state.items() if isinstance(value, Tensor)
     }
@@ -38,15 +41,17 @@ def save_state(checkpoint: Path, state: State, facts: dict[str, Any]) -> None:
     )
 
 
-def load_state(checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
+def load_state(checkpoint: Path, *, check: bool = True) -> tuple[State, dict[str, Any]] | None:
     """The state and facts that `save_state` wrote; None where the checkpoint has none.
 
+    check: read every file of the checkpoint and compare its checksum; False where another rank does.
     Errors: SamplewiseError if the files are not those the marker was written for.
     """
     folder = checkpoint / FOLDER
     if not (folder / STATE).exists():
         return None
-    check_complete(checkpoint)
+    if check:
+        check_complete(checkpoint)
     facts = json.loads((folder / STATE).read_text())
     state: State = {key: _decoded(value) for key, value in facts.pop("numbers").items()}
     if facts.pop("tensors"):
@@ -103,6 +108,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `write_bytes` made this file and was killed before it could rename it."""
+    return re.fullmatch(r"\..+\.\d+", path.name) is not None and path.is_file()
 
 
 def _digest(path: Path) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from itertools import accumulate
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from samplewise.types import SamplewiseError
 
 
 def world_size() -> int:
@@ -64,3 +68,37 @@ def total(value: int, device: torch.device | str = "cpu") -> int:
     tensor = torch.tensor([value], dtype=torch.int64, device=device)
     dist.all_reduce(tensor, dist.ReduceOp.SUM)
     return int(tensor)
+
+
+def check_same(facts: Mapping[str, str], device: torch.device | str = "cpu") -> None:
+    """Compare what all ranks must have in common, such as the rule, the seed and the version; once, before a step.
+
+    facts: values by name, the names being the same on every rank. Cost: two collectives, of a number and of the text.
+    Errors: the same SamplewiseError on all ranks, naming what differs and on which ranks.
+    """
+    if world_size() == 1:
+        return
+    text = json.dumps(dict(facts)).encode()
+    padded = bytearray(text.ljust(-(-len(text) // 8) * 8))  # blanks after JSON mean nothing
+    words, spans = gather_fields({"words": torch.frombuffer(padded, dtype=torch.int64)}, device)
+    every = [json.loads(words["words"][span].numpy().tobytes()) for span in spans]
+    values = {name: [each[name] for each in every] for name in facts}
+    different = {name: found for name, found in values.items() if len(set(found)) > 1}
+    if different:
+        raise SamplewiseError(
+            ", ".join(different), expected="the same on all ranks", got="; ".join(map(_by_rank, different.values())),
+            remedy="Launch all ranks from one script, with the same arguments and the same versions.",
+        )  # fmt: skip
+
+
+def _by_rank(values: list[str]) -> str:
+    """Which value on which ranks.
+
+    >>> _by_rank(["a", "b", "a"])
+    'a on rank 0 2, b on rank 1'
+    """
+    ranks: dict[str, list[str]] = {}
+    for number, value in enumerate(values):
+        ranks.setdefault(value, []).append(str(number))
+    few = {value: " ".join(on[:8]) + (" …" if len(on) > 8 else "") for value, on in ranks.items()}
+    return ", ".join(f"{value} on rank {on}" for value, on in few.items())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.checkpoint import write_bytes
+from samplewise.checkpoint import is_temporary, write_bytes
 from samplewise.config import RunConfig, load_config, to_yaml
 from samplewise.types import SamplewiseError
 
@@ -38,6 +38,8 @@ def locked(folder: Path) -> Iterator[None]:
                 "output", expected="a folder that no other run uses now", got=f"{folder}, which is in use",
                 remedy="Wait for that run, or name another folder.",
             ) from None  # fmt: skip
+        for left in filter(is_temporary, folder.iterdir()):
+            left.unlink()  # a run was killed while it wrote
         try:
             yield
         finally:

@@ -7,10 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 
-from samplewise.checkpoint import check_complete
 from samplewise.modes import Micro, Mode
 from samplewise.run.history import History
 from samplewise.trainers import WeightedTrainer
@@ -32,21 +29,9 @@ class RunTrainer(WeightedTrainer):
             resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
         self.history = History.load(Path(resume_from_checkpoint)) if resume_from_checkpoint else History()
         self._logged = self.history.steps
-        if resume_from_checkpoint and self._was_last(Path(resume_from_checkpoint)):
-            return None
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         self._take_seconds(self._figures.flush())
         return result
-
-    def _was_last(self, checkpoint: Path) -> bool:
-        """Whether training had ended there; then its model is loaded. The host would take one step more."""
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        if state.global_step < state.max_steps:
-            return False
-        check_complete(checkpoint)
-        self._load_from_checkpoint(str(checkpoint))
-        self.state = state
-        return True
 
     def _close(self, mode: Mode) -> Tensor:
         report = super()._close(mode)

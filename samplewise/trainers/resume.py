@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+import transformers
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from samplewise import __version__
 from samplewise.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
+from samplewise.distributed import check_same, largest, world_size
 from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
@@ -22,35 +27,131 @@ class ResumableMixin(_Host):
 
     rule: Rule
     rule_state: State
+    per: str
+    normalize: str
+    pool: int
+    max_nonfinite: float
+    _position: tuple[int, int] | None = None  # in a stream: passes before, steps of this one
+    _streams = False
+    _limit: int | None = None  # save_total_limit, while a checkpoint is written
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """The host's `train`, from the rule's first state or from the checkpoint's."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
-        self.rule_state = self.rule.init()
+        check_same(self._common(resume_from_checkpoint), self.args.device)
+        self.rule_state, self._position = self.rule.init(), None
         if resume_from_checkpoint:
             self._restore(Path(str(resume_from_checkpoint)))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _common(self, checkpoint: str | bool | None) -> dict[str, str]:
+        """What must be the same on all ranks, or they would weigh other samples, or wait for ever."""
+        args = self.args
+        values = {
+            "rule": self.rule.expression, "per": self.per, "normalize": self.normalize, "pool": self.pool,
+            "max_nonfinite": self.max_nonfinite, "seed": args.seed, "data_seed": args.data_seed,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps, "max_steps": args.max_steps,
+            "resume_from_checkpoint": Path(checkpoint).name if isinstance(checkpoint, str) else None,
+            "samplewise.__version__": __version__, "torch.__version__": torch.__version__,
+            "transformers.__version__": transformers.__version__,
+        }  # fmt: skip
+        return {name: str(value) for name, value in values.items()}
+
     def _restore(self, checkpoint: Path) -> None:
-        saved = load_state(checkpoint)
+        saved = self._load(checkpoint)
         if saved is None:
             logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.rule)
             return
         state, facts = saved
+        self._position = facts["position"]
+        self._compare_steps(facts)
         if facts["rule"] == self.rule.expression:
             self.rule_state = state
         else:
             logger.warning("the checkpoint's rule is %s: %s starts from its first state", facts["rule"], self.rule)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+    def _load(self, checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
+        """What `save_state` wrote, every checksum compared by one rank, or one of each machine; all refuse together."""
+        saved, refusal = None, None
         if self.args.should_save:
-            save_state(folder, self.rule_state, {"rule": self.rule.expression, "step": self.state.global_step})
-        super()._save_checkpoint(model, trial)
+            try:
+                saved = load_state(checkpoint)
+            except SamplewiseError as error:
+                refusal = error
+        if largest(refusal is not None, self.args.device):
+            raise refusal or SamplewiseError(
+                "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
+                remedy="Its error says why.",
+            )  # fmt: skip
+        return saved if self.args.should_save else load_state(checkpoint, check=False)
+
+    def _compare_steps(self, facts: dict[str, Any]) -> None:
+        """Say what another number of ranks, or of rows in a step, means for the order of the data."""
+        rows, ranks = self._rows(), world_size()
+        if facts["rows"] != rows:
+            logger.warning(
+                "a step of the checkpoint had %d rows, and has %d now: %d steps of these count as seen, so that rows "
+                "of this epoch are left out or come again", facts["rows"], rows, facts["step"]
+            )  # fmt: skip
+        elif facts["ranks"] != ranks:
+            logger.warning(
+                "%d ranks wrote the checkpoint, %d go on: steps have the same rows in the same order, but dropout and "
+                "other draws differ, and sums are rounded otherwise", facts["ranks"], ranks
+            )  # fmt: skip
+
+    def _rows(self) -> int:
+        """Rows that the host's loader draws for a step."""
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.pool * world_size()
+
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
+    ) -> tuple[int, int]:
+        """Where the host goes on: its (epochs, micro-batches of this one), but for two cases that it gets wrong.
+
+        A stream has no length, so that the host takes every step for one of its first pass; and after the last step
+        it would take one more.
+        """
+        place = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args, **kwargs)
+        self._streams = num_train_epochs > 1 and num_update_steps_per_epoch == max_steps
+        if self.state.global_step >= max_steps:
+            return num_train_epochs, 0
+        if self._streams and self._position and not self.args.ignore_data_skip:
+            return self._position[0], self._position[1] * self.args.gradient_accumulation_steps
+        return place
+
+    def _stream_position(self) -> tuple[int, int] | None:
+        """Of a stream: passes before this one, and steps taken in it."""
+        if not self._streams or self.state.epoch is None:
+            return None
+        passes = int(self.state.epoch)  # the host adds to it the share of max_steps taken in this pass
+        return passes, round((self.state.epoch - passes) * self.state.max_steps)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """The host's; within a checkpoint, which is not complete yet, nothing older is deleted after it."""
+        super().save_model(*args, **kwargs)
+        if self._limit is not None:  # only now: the host has written its arguments down
+            self.args.save_total_limit = None
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        output = Path(self._get_output_dir(trial=trial))
+        folder = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            facts = {
+                "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
+                "rows": self._rows(), "position": self._stream_position(),
+            }  # fmt: skip
+            save_state(folder, self.rule_state, facts)
+        self._limit = limit = self.args.save_total_limit
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._limit, self.args.save_total_limit = None, limit
         self.accelerator.wait_for_everyone()
-        if self.args.should_save and folder.exists():  # the host may have rotated it away
+        if self.args.should_save:
             mark_complete(folder)
+            os.utime(folder)  # overwritten or not, it is the newest
+            rotate_checkpoints(str(output), limit, self.state.best_model_checkpoint, use_mtime=True)
 
 
 def newest_complete(output: Path) -> Path:

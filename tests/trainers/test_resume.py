@@ -7,7 +7,8 @@ import tiny
 import torch
 
 import samplewise as sw
-from samplewise.trainers import WeightedTrainer
+from samplewise.checkpoint import mark_complete
+from samplewise.trainers import WeightedTrainer, resume
 
 RULE = "warmup(1, chain(random_keep(0.75, seed=5), ir_dro(r=0.5)))"
 
@@ -63,3 +64,47 @@ def test_another_rule_starts_from_its_first_state_and_says_so(tmp_path, caplog):
     other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert "the checkpoint's rule is warmup(1" in caplog.text
     assert other.rule_state["step"] == 2
+
+
+def test_resumed_from_the_last_step_it_takes_no_step_more(tmp_path):
+    whole = trainer(tmp_path)
+    whole.train()
+    again = trainer(tmp_path)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 6
+    assert all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(again), strict=True))
+    assert history(again) == history(whole)
+
+
+def test_the_old_checkpoint_goes_only_when_the_new_one_is_complete(tmp_path, monkeypatch):
+    """And the host's own record of its arguments is what was asked for."""
+    seen = []
+
+    def marked(folder):
+        seen.append(sorted(path.name for path in tmp_path.glob("checkpoint-*")))
+        mark_complete(folder)
+
+    monkeypatch.setattr(resume, "mark_complete", marked)
+    run = trainer(tmp_path, save_total_limit=1)
+    run.train()
+    assert seen == [["checkpoint-2"], ["checkpoint-2", "checkpoint-4"], ["checkpoint-4", "checkpoint-6"]]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
+    assert run.args.save_total_limit == 1
+    written = torch.load(tmp_path / "checkpoint-6" / "training_args.bin", weights_only=False)
+    assert written.save_total_limit == 1
+
+
+def test_an_overwritten_checkpoint_counts_as_the_newest(tmp_path):
+    """A run that goes on from an old checkpoint deletes others, not what it has just written."""
+    trainer(tmp_path).train()
+    again = trainer(tmp_path, save_total_limit=2)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_what_a_killed_writer_left_is_taken_away(tmp_path):
+    trainer(tmp_path).train()
+    folder = tmp_path / "checkpoint-4" / "samplewise"
+    (folder / ".state.json.4711").write_text("half")
+    trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert sorted(path.name for path in folder.iterdir()) == ["complete.json", "state.json"]
