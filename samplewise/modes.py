@@ -23,7 +23,7 @@ from samplewise.forward import Forward, Outcome
 from samplewise.losses import token_counts
 from samplewise.microbatch import deal, rows, without_empty_rows
 from samplewise.score import score
-from samplewise.step import Plan, no_token_in_step, plan_step
+from samplewise.step import Plan, no_token_in_step, normaliser, plan_step
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 FACTORS = (math.exp(-40), math.exp(40))
@@ -121,7 +121,7 @@ class Mode(ABC):
             shares = fair_shares(sizes)
             mine = move_rows(mine, shares, given[0], device)
             sizes = [[sizes[owner][number] for owner, number in share] for share in shares]
-        count = min(most_needed(sizes, capacity), len(batches))
+        count = min(max(1, most_needed(sizes, capacity)), len(batches))  # chance may have dropped them all
         if not moving and len(mine) == len(given) and count == len(batches):
             return self._marked(marked)
         return self._marked(deal(mine, given[0], max(1, math.ceil(len(mine) / count)), count))
@@ -231,7 +231,8 @@ class OnePass(Mode):
         if not FACTORS[0] <= largest_factor <= FACTORS[1]:
             raise Redo(f"the largest factor is {largest_factor:.3g}")
         self.plan = self._planned(step)
-        return world_size() * self.setting.scale / float(factor.sum())
+        divisor = normaliser(self.setting.rule, factor, step["mass"][present] / self.setting.unit)
+        return world_size() * self.setting.scale / divisor
 
 
 class Micro(Mode):

@@ -22,6 +22,7 @@ RULES = [
     sw.chain(sw.ir_dro(r=0.3), sw.clip_weights(2.0), sw.mix_uniform(0.1)),
     sw.random_keep(share=0.5, seed=3),
     sw.mid_ranking(frac=0.25, portion=1),
+    sw.sample_proportional(share=0.5, seed=3),
 ]
 rules = pytest.mark.parametrize("rule", RULES, ids=repr)
 
@@ -72,6 +73,39 @@ def test_uniform_per_token_is_the_mean_over_all_tokens():
         np.average(samples.loss.numpy(), weights=samples.tokens.numpy())
     )
     assert out.figures["loss"] == pytest.approx(out.figures["weighted_loss"])
+
+
+def test_norm_count_divides_by_the_samples_and_not_by_the_weights():
+    rule = replace(make_rule("thirds()", lambda w, samples, state: w * (samples.id % 3).to(w)), norm="count")
+    samples = as_samples([1.0, 2.0, 3.0, 4.0], [1, 2, 3, 0], ids=[1, 2, 3, 4])  # the last has no token: not there
+    out = plan(rule, samples)
+    assert out.weights.tolist() == [1.0, 2.0, 0.0, 0.0]
+    assert out.coefficients.tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0])
+    assert plan(rule, samples, mass=samples.tokens).coefficients.tolist() == pytest.approx([1 / 6, 4 / 6, 0, 0])
+    assert plan(replace(rule, norm="sum"), samples, mass=samples.tokens).coefficients.tolist() == pytest.approx(
+        [1 / 5, 4 / 5, 0, 0]
+    )
+
+
+def test_a_chain_counts_if_all_of_it_does():
+    count, total = sw.infobatch(0.5, anneal=0.0), sw.ir_dro()
+    assert sw.chain(count, sw.uniform()).norm == sw.chain(sw.uniform(), sw.chain(count)).norm == "count"
+    assert sw.by("excess", count).norm == sw.warmup(3, count).norm == sw.by_length(2, count).norm == "count"
+    assert sw.chain(count, total).norm == sw.chain(total, sw.uniform()).norm == "sum"
+
+
+@pytest.mark.parametrize("dropped", [0.0, 1e-300])
+def test_a_counted_step_may_lose_every_sample_and_another_may_not(dropped):
+    """Chance has dropped them all: a gradient of 0 is part of an unbiased mean."""
+    rule = make_rule("none()", lambda weights, samples, state: weights * dropped)
+    if dropped:
+        assert plan(rule, made(4)).weights.tolist() == [1.0] * 4
+        return
+    out = plan(replace(rule, norm="count"), made(4))
+    assert out.coefficients.tolist() == [0.0] * 4
+    assert (out.figures["kept"], out.figures["ess"], out.figures["kl"]) == (0.0, 0.0, 0.0)
+    with pytest.raises(SamplewiseError, match="at least one sample"):
+        plan(rule, made(4))
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e300])

@@ -29,6 +29,9 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
     "mid_ranking": [("mid_ranking(frac=0.25, portion=1)", 0)],
     "band": [("band(drop_top=0.1, drop_bottom=0.2)", 0)],
     "top_k": [("top_k(share=0.25)", 0)],
+    "threshold": [("threshold(low=2.0, high=3.6)", 0)],
+    "sample_proportional": [("sample_proportional(share=0.5)", 0)],
+    "infobatch": [("infobatch(share=0.5, anneal=0.0)", 1)],
     "random_keep": [("random_keep(share=0.5)", 0)],
     "clip_weights": [("chain(ir_dro(r=0.5), clip_weights(2))", 0)],
     "mix_uniform": [("chain(ir_dro(r=0.5), mix_uniform(0.5))", 0)],
@@ -40,7 +43,7 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
 }
 """Of each picture the curves: an expression, and the step at which it is drawn."""
 
-SCATTERED = ("random_keep", "column_weights", "by")
+SCATTERED = ("random_keep", "column_weights", "by", "sample_proportional", "infobatch")
 """Rules whose weight is no function of the loss: drawn as dots."""
 
 

@@ -4,9 +4,10 @@ from samplewise.rules.budget import resolve
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.parse import RULES, parse_rule
+from samplewise.rules.pruning import infobatch
 from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import cosine, linear, piecewise
-from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
+from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.tokens import TOKEN_RULES, TokenRule, parse_token_rule, rho1
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
@@ -25,6 +26,7 @@ __all__ = [
     "cosine",
     "cvar",
     "extremes",
+    "infobatch",
     "ir_dro",
     "lin_upper",
     "linear",
@@ -37,6 +39,8 @@ __all__ = [
     "random_keep",
     "resolve",
     "rho1",
+    "sample_proportional",
+    "threshold",
     "top_k",
     "uniform",
     "warmup",

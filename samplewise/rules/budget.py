@@ -10,6 +10,10 @@ Steps = int | float
 """A whole number of optimizer steps, or a share of the run in (0, 1)."""
 
 
+Share = float
+"""A share of the run, which no schedule can change."""
+
+
 def resolve(rule: Rule, total_steps: int) -> Rule:
     """The rule for a run of `total_steps` optimizer steps: every share of the run in it as a whole number of steps.
 

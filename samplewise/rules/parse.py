@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.pruning import infobatch
 from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import SCHEDULES
-from samplewise.rules.selection import band, mid_ranking, random_keep, top_k
+from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
 from samplewise.types import Rule, SamplewiseError
@@ -29,7 +30,10 @@ RULES: dict[str, Callable[..., Rule]] = {
     "mid_ranking": mid_ranking,
     "band": band,
     "top_k": top_k,
+    "threshold": threshold,
     "random_keep": random_keep,
+    "sample_proportional": sample_proportional,
+    "infobatch": infobatch,
     "by": by,
     "by_length": by_length,
     "clip_weights": clip_weights,

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_share, counting, descending, keep, least_n, make_rule, share_of, uniforms
+from samplewise.rules.base import (
+    check_number,
+    check_seed,
+    check_share,
+    counting,
+    keep,
+    least_n,
+    make_rule,
+    share_of,
+    uniforms,
+)
 from samplewise.rules.schedules import Number, schedulable
+from samplewise.rules.windows import sliced
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
 @schedulable
-def mid_ranking(frac: Number, portion: int) -> Rule:
+def mid_ranking(frac: Number, portion: int, window: int | None = None) -> Rule:
     """Keep one slice of the step's samples, ranked from the highest loss down.
 
     frac: the share of the samples in a slice, in (0, 1]; cap = ⌊frac·N⌋.
     portion: which slice: ranks [portion·cap, (portion + 1)·cap). 0 is the hardest, 1 "moderately high".
+    window: as in `band`.
     Source: MidRanking of arXiv 2402.14270.
     Errors: SamplewiseError if no slice can have that number, or if N is too small for a slice of one sample.
 
@@ -29,18 +44,23 @@ def mid_ranking(frac: Number, portion: int) -> Rule:
             remedy="Every later slice is empty.",
         )  # fmt: skip
 
-    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        cap = _at_least_one("frac", frac, len(samples))
-        return keep(weights, descending(samples)[portion * cap : (portion + 1) * cap])
+    def ranks(n: int) -> tuple[int, int]:
+        cap = share_of(frac, n)
+        return portion * cap, min((portion + 1) * cap, n)
 
-    return make_rule(f"mid_ranking(frac={frac}, portion={portion})", body)
+    return sliced(
+        f"mid_ranking(frac={frac}, portion={portion})", ranks, lambda n: _at_least_one("frac", frac, n), window
+    )
 
 
 @schedulable
-def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0) -> Rule:
+def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None = None) -> Rule:
     """Drop the highest and the lowest losses of the step.
 
     drop_top, drop_bottom: shares in [0, 1), together below 1; ⌊share·N⌋ samples are dropped at each end.
+    window: a number of steps: drop those beyond the thresholds that would have dropped these shares of all samples of
+        the last `window` steps, so that shares may be finer than 1/N. Two passes until that many steps were seen,
+        pointwise from then on; a step that has no sample between the thresholds keeps the nearest.
     Errors: SamplewiseError if a share above 0 drops nothing at the first step, naming the least N that it needs.
     Source: the "moderately high" losses of arXiv 2402.14270, as a band.
 
@@ -56,40 +76,100 @@ def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0) -> Rule:
             remedy="Something has to be left to train on.",
         )  # fmt: skip
 
-    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        n = len(samples)
-        check(n, state)
-        order = descending(samples)
-        return keep(weights, order[share_of(top, n) : n - share_of(bottom, n)])
-
-    def check(n: int, state: State) -> None:
+    def check(n: int) -> None:
         for name, share in (("drop_top", top), ("drop_bottom", bottom)):
-            if share > 0 and state["step"] == 0:
+            if share > 0:
                 _at_least_one(name, share, n)
 
-    def update(samples: Samples, weights: Tensor, state: State) -> State:
-        check(len(samples), state)  # a warm-up does not apply the rule at its first step
-        return counting(state)
+    def ranks(n: int) -> tuple[int, int]:
+        return share_of(top, n), n - share_of(bottom, n)
 
-    return make_rule(f"band(drop_top={top}, drop_bottom={bottom})", body, init=lambda: {"step": 0}, update=update)
+    return sliced(f"band(drop_top={top}, drop_bottom={bottom})", ranks, check, window, once=True)
 
 
 @schedulable
-def top_k(share: Number) -> Rule:
+def top_k(share: Number, window: int | None = None) -> Rule:
     """Keep the `share` of the step's samples with the highest losses (top-k of OHEM, arXiv 1604.03540).
 
     share: in (0, 1]; ⌊share·N⌋ samples are kept. Errors: SamplewiseError if that is none.
+    window: as in `band`.
 
     >>> import samplewise as sw
     >>> sw.weights(sw.top_k(share=0.5), [1.0, 4.0, 3.0, 2.0]).tolist()
     [0.0, 2.0, 2.0, 0.0]
     """
     share = check_share("share", share, one=True)
+    return sliced(
+        f"top_k(share={share})", lambda n: (0, share_of(share, n)), lambda n: _at_least_one("share", share, n), window
+    )
+
+
+@schedulable
+def threshold(low: Number | None = None, high: Number | None = None) -> Rule:
+    """Keep the samples whose loss lies within fixed limits, in nats per token.
+
+    low, high: keep low ≤ loss ≤ high; one of them may be left out. For limits by shares: `band(…, window=64)`.
+    Pointwise. Errors: SamplewiseError without a limit, or with low above high; in training, at a step without a
+    sample within them.
+
+    >>> import samplewise as sw
+    >>> sw.weights(sw.threshold(low=1.5, high=3.0), [1.0, 2.0, 3.0, 4.0]).tolist()
+    [0.0, 2.0, 2.0, 0.0]
+    """
+    given = {name: value for name, value in (("low", low), ("high", high)) if value is not None}
+    if not given:
+        raise SamplewiseError("low, high", expected="one of them at least", got="none", remedy="threshold(high=4.0).")
+    ends = {
+        name: check_number(name, value, -math.inf, "a finite loss, in nats per token", "For example 4.0.", above=True)
+        for name, value in given.items()
+    }
+    lowest, highest = ends.get("low", -math.inf), ends.get("high", math.inf)
+    if lowest > highest:
+        raise SamplewiseError(
+            "low, high", expected="low up to high", got=f"{lowest} and {highest}", remedy="Exchange them."
+        )
+
+    def inside(samples: Samples) -> Tensor:
+        return ((samples.loss >= lowest) & (samples.loss <= highest)).to(samples.loss)
+
+    return make_rule(
+        f"threshold({', '.join(f'{name}={value}' for name, value in ends.items())})",
+        lambda weights, samples, state: weights * inside(samples),
+        factor=lambda samples, state: inside(samples),
+    )
+
+
+@schedulable
+def sample_proportional(share: Number, seed: int = 0) -> Rule:
+    """Keep a random `share` of the step's samples, drawn one after the other in proportion to their losses.
+
+    share: in (0, 1]; exactly ⌊share·N⌋ samples are kept, without replacement; none of a loss of 0 or less while
+        there are others. Those kept weigh what they weighed: hard samples count more by being there more often.
+    seed: the choice is a pure function of (seed, step, id), so that no split of the step changes it.
+    Source: the largest of log(loss) + Gumbel noise, which is successive drawing in proportion to the loss (Efraimidis
+    and Spirakis, 2006; Kool et al., arXiv 1903.06059); a softer `top_k`. Not pointwise.
+    Errors: SamplewiseError if share keeps none.
+
+    >>> import samplewise as sw
+    >>> (sw.weights(sw.sample_proportional(share=0.5), [1.0, 4.0, 3.0, 2.0]) > 0).sum().item()
+    2
+    """
+    share, seed = check_share("share", share, one=True), check_seed(seed)
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        return keep(weights, descending(samples)[: _at_least_one("share", share, len(samples))])
+        kept = _at_least_one("share", share, len(samples))
+        by_id = samples.id.argsort(stable=True)
+        u = uniforms(samples.id[by_id], int(state["step"]), seed)
+        gumbel = -torch.log(-torch.log(u + 2.0**-54))
+        order = (samples.loss[by_id].double().clamp(min=1e-30).log() + gumbel).argsort(descending=True, stable=True)
+        return keep(weights, by_id[order[:kept]])
 
-    return make_rule(f"top_k(share={share})", body)
+    return make_rule(
+        f"sample_proportional(share={share}, seed={seed})",
+        body,
+        init=lambda: {"step": 0},
+        update=lambda samples, weights, state: counting(state),
+    )
 
 
 @schedulable
@@ -103,9 +183,7 @@ def random_keep(share: Number, seed: int = 0) -> Rule:
     >>> (sw.weights(sw.random_keep(share=0.5), [1.0, 4.0, 3.0, 2.0]) > 0).sum().item()
     2
     """
-    share = check_share("share", share, one=True)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise SamplewiseError("seed", expected="a whole number", got=repr(seed), remedy="For example seed=0.")
+    share, seed = check_share("share", share, one=True), check_seed(seed)
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         kept = _at_least_one("share", share, len(samples))

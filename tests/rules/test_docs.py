@@ -39,9 +39,17 @@ def test_the_numbers_of_the_page():
 
 def test_what_runs_in_one_pass():
     """Where the page writes a rule out in full. What needs no loss is one pass, pointwise or not."""
-    marks = {row[0].strip("`"): row[3] for row in ROWS if len(row) == 7}
+    marks = {row[0].strip("`"): row[3] for row in ROWS if len(row) == 8}
     written = [text for text in marks if "=" in text and "share" not in text and "portion" not in text]
     assert len(written) == 8
     for text in written:
         assert marks[text].startswith("yes") == sw.parse_rule(text).pointwise, text
     assert marks["random_keep(share, seed=0)"] == "yes, and needs no losses"
+
+
+def test_what_a_step_divides_by():
+    """The column norm, for the rules that have no rule inside."""
+    marks = {row[0].strip("`"): row[4] for row in ROWS if len(row) == 8}
+    counted = {text.split("(")[0] for text, mark in marks.items() if mark == "count"}
+    assert counted == {"infobatch"}
+    assert sw.infobatch().norm == "count"

@@ -67,7 +67,7 @@ def test_valid(text, rule):
         ("ir_dro(r=one)", "one)", "a number, a schedule, a text or a rule"),
         ("ir_dro(r=1+1)", "1+1)", "a number, a schedule, a text or a rule"),
         ("chain(uniform(), ir_dro(r=0))", "ir_dro(r=0))", "r as a finite temperature other than 0"),
-        ("chain(uniform(), top_k(1, 2))", "top_k(1, 2))", "arguments of top_k(share: Number)"),
+        ("chain(uniform(), clip_weights(1, 2))", "clip_weights(1, 2))", "arguments of clip_weights(max: Number)"),
         ("mid_ranking(0.5)", "mid_ranking(0.5)", "portion"),
         ("ir_dro(1, r=2)", "ir_dro(1, r=2)", "arguments of ir_dro"),
         ("chain(ir_dro)", "ir_dro)", ""),

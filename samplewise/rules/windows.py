@@ -1,0 +1,108 @@
+"""Slices of ranks: of the step's samples, or between thresholds learned from the losses of past steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from samplewise.rules.base import counting, descending, keep, make_rule, stateless
+from samplewise.types import Rule, Samples, SamplewiseError, State
+
+Slice = Callable[[int], tuple[int, int]]
+"""The number of samples -> the ranks [start, stop) that are kept, from the highest loss down."""
+
+
+def sliced(
+    expression: str, ranks: Slice, check: Callable[[int], object], window: int | None, *, once: bool = False
+) -> Rule:
+    """A rule that keeps a slice of ranks.
+
+    check: raises where so many samples are too few to be cut; `once`: asked at the first step only.
+    window: None for the ranks of each step. A number of steps for thresholds that cut the losses of the last `window`
+        steps, taken together, to that slice: until so many were seen by the step's own ranks, pointwise from then on.
+    """
+    if window is not None:
+        return _windowed(f"{expression[:-1]}, window={window})", ranks, check, _whole_window(window))
+
+    def asked(n: int, state: State) -> None:
+        if not once or state["step"] == 0:
+            check(n)
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        asked(len(samples), state)
+        start, stop = ranks(len(samples))
+        return keep(weights, descending(samples)[start:stop])
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        asked(len(samples), state)  # a warm-up does not apply the rule at its first step
+        return counting(state) if once else state
+
+    return make_rule(expression, body, init=(lambda: {"step": 0}) if once else stateless, update=update)
+
+
+def _windowed(expression: str, ranks: Slice, check: Callable[[int], object], window: int) -> Rule:
+    """State: the losses of the window's steps, oldest first, how many each had, and the thresholds once it is full."""
+
+    def init() -> State:
+        empty = torch.zeros(0, dtype=torch.float64)
+        return {"losses": empty, "sizes": empty.long(), "low": math.nan, "high": math.nan}
+
+    def ready(state: State) -> bool:
+        return not math.isnan(float(state["low"]))
+
+    def inside(loss: Tensor, state: State) -> Tensor:
+        return (loss >= float(state["low"])) & (loss <= float(state["high"]))
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        loss = samples.loss
+        if not ready(state):
+            start, stop = ranks(len(loss))
+            return keep(weights, descending(samples)[start : max(stop, start + 1)])
+        within = inside(loss, state)
+        if not bool(within.any()):  # the nearest alone: a step needs one
+            off = torch.maximum(float(state["low"]) - loss, loss - float(state["high"]))
+            within = off == off.min()
+        return weights * within.to(weights)
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        sizes = torch.cat([_tensor(state, "sizes"), torch.tensor([len(samples)])])
+        losses = torch.cat([_tensor(state, "losses"), samples.loss.double().cpu()])
+        losses = losses[int(sizes[:-window].sum()) :]
+        low = high = math.nan
+        if len(sizes) >= window:
+            if not ready(state):  # a short step at the end of an epoch is no misconfiguration
+                check(len(losses))
+            low, high = _thresholds(losses, ranks)
+        return {"losses": losses, "sizes": sizes[-window:], "low": low, "high": high}
+
+    return make_rule(
+        expression, body, init=init, update=update, ready=ready,
+        factor=lambda samples, state: inside(samples.loss, state).to(samples.loss),
+    )  # fmt: skip
+
+
+def _thresholds(losses: Tensor, ranks: Slice) -> tuple[float, float]:
+    """The lowest and the highest loss of the slice; an end that cuts nothing off is infinite."""
+    ordered, n = losses.sort(descending=True).values, len(losses)
+    start, stop = ranks(n)
+    stop = max(stop, start + 1)
+    low = float(ordered[stop - 1]) if stop < n else -math.inf
+    return low, float(ordered[start]) if start > 0 else math.inf
+
+
+def _tensor(state: State, key: str) -> Tensor:
+    value = state[key]
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _whole_window(window: object) -> int:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise SamplewiseError(
+            "window", expected="a whole number of steps, at least 1", got=repr(window)[:50],
+            remedy="Leave it out for the ranks of each step.",
+        )  # fmt: skip
+    return window
