@@ -63,6 +63,18 @@ class Request:
     chunk_bytes: int | None = None
     differentiable: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        scoring = self.factors is None
+        for name in ("select", "reference") if scoring else ("token_losses", "differentiable"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                raise SamplewiseError(
+                    name, expected=f"{'factors' if scoring else 'no factors'} beside it",
+                    got="none" if scoring else "some",
+                    remedy="Score for token losses, choose with losses.select_tokens, or choose while training.",
+                )  # fmt: skip
+
 
 class Result(NamedTuple):
     """A tuple, so that DDP and FSDP find its tensors.

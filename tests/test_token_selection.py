@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from samplewise.fields import SEGMENTS, TOKEN_WEIGHTS
 from samplewise.head import Request, reference_token_losses, with_objective
 from samplewise.losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
 from samplewise.rules.tokens import rho1
+from samplewise.types import SamplewiseError
 
 KEEP = 0.4
 FACTORS = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
@@ -141,6 +144,27 @@ def test_a_batch_that_predicts_nothing(pair):
         {**batch_of(inputs, labels), TOKEN_WEIGHTS: torch.zeros(4, 12)},
     ):
         assert torch.equal(reference_token_losses(pair[1], batch), torch.zeros(4, 12))
+
+
+def test_a_request_ignores_nothing():
+    labels = make_batch()[1]
+    for options in ({"select": rho1()}, {"reference": torch.zeros(4, 12)}):
+        with pytest.raises(SamplewiseError, match="factors beside it"):
+            Request(labels, **options)
+    for options in ({"token_losses": True}, {"differentiable": True}):
+        with pytest.raises(SamplewiseError, match="no factors beside it"):
+            Request(labels, FACTORS, **options)
+
+
+def test_the_page_runs(pair):
+    page = (Path(__file__).parents[1] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (model, reference), (inputs, labels) = pair, make_batch()
+    names = {"torch": torch, "model": model, "reference": reference, "batches": [batch_of(inputs, labels)]}
+    del names["batches"][0]["sample_id"]
+    exec(block, names)
+    assert names["result"].tokens.tolist() == [6, 3, 3, 5]  # ⌊0.6·n⌋ of 11, 6, 6 and 9
+    assert model.lm_head.weight.grad is not None
 
 
 def test_a_packed_row(pair):

@@ -54,6 +54,15 @@ def test_small_gemma_shape(frozen):
     assert found == ([] if frozen else [16384 * 160 * 4])
 
 
+@pytest.mark.parametrize("rows", [8, 1], ids=["short samples", "a sample of several chunks"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained head", "frozen head"])
+def test_selected_tokens(rows, frozen):
+    """They are moved together within the chunk, and scored a second time in it: nothing of its size is made anew."""
+    half = lambda loss, theirs, sample: torch.arange(len(loss)) % 2  # noqa: E731
+    found = large(rows, 512 // rows, 16384, 160, torch.float32, frozen, 9.0, chunk_bytes=64 * 16384 * 4, select=half)
+    assert found == ([] if frozen else [16384 * 160 * 4])
+
+
 def test_a_larger_chunk_instead_of_a_second_buffer():
     """439 positions a sample, 384 rows a chunk: 55 rows more are less than a head of 64 columns."""
     hidden = torch.randn(2, 440, 64)

@@ -10,16 +10,17 @@ from kernel_cases import error, make_micro, run
 from samplewise.kernels import objective, sample_losses
 
 
-def plain(hidden, head, labels, factors, *, bias=None, scale_loss=1.0):
+def plain(hidden, head, labels, factors, *, bias=None, weights=None):
     """Losses from logits as a model computes them, in the ambient autocast."""
     logits = F.linear(hidden, head, bias).float()
     token = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none")
-    loss = token.sum(1) / (labels[:, 1:] != -100).sum(1).clamp(min=1)
+    mass = (labels[:, 1:] != -100) * (1 if weights is None else weights[:, 1:].float())
+    loss = (token * mass).sum(1) / torch.where(mass.sum(1) > 0, mass.sum(1), 1)
     return loss, (factors.float() * loss).sum()
 
 
-def grads_of_plain(micro, upstream=1.0):
-    loss, value = plain(micro.hidden, micro.head, micro.labels, micro.factors, bias=micro.bias)
+def grads_of_plain(micro, upstream=1.0, weights=None):
+    loss, value = plain(micro.hidden, micro.head, micro.labels, micro.factors, bias=micro.bias, weights=weights)
     (value * upstream).backward()
     grads = {"hidden": micro.hidden.grad, "head": micro.head.grad, "bias": micro.bias.grad}
     return {"value": value.detach(), "loss": loss.detach(), "factors": micro.factors, **grads}
@@ -40,6 +41,23 @@ def test_bf16_autocast_no_worse_than_logits(rows, asks):
     assert all(e[k] <= 1.5 * p[k] for k in e if k != "factors"), (e, p)
     assert got["head"].dtype == torch.float32
     assert e["head"] > 1e-4  # autocast was in force: these products were not in fp32
+
+
+@pytest.mark.parametrize("rows", [17, 64, None])
+@pytest.mark.parametrize("chosen", [False, True], ids=["known", "chosen in the pass"])
+def test_token_weights_in_bf16_no_worse_than_logits(rows, chosen):
+    micro = make_micro(rows=6, length=33, size=64, vocabulary=499, spread=0.3)
+    weights = (torch.rand(6, 33, generator=torch.Generator().manual_seed(1)) * 2 - 0.6).clamp(min=0)
+    exact = micro.to(torch.float64)
+    want = run(exact, objective, backend="reference", bias=exact.bias, token_weights=weights)
+    ours, theirs = micro.to(torch.float32), micro.to(torch.float32)
+    how = {"select": lambda loss, weights, sample: weights, "reference": weights} if chosen else {}
+    how = how or {"token_weights": weights}
+    with torch.autocast("cpu", torch.bfloat16):
+        got = run(ours, objective, bias=ours.bias, chunk_bytes=rows and rows * 499 * 2, **how)
+        base = grads_of_plain(theirs, weights=weights)
+    e, p = error(got, want), error(base, want)
+    assert all(e[k] <= 1.5 * p[k] for k in e if k != "factors"), (e, p)
 
 
 def test_bf16_parameters_no_worse_than_logits():
