@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from samplewise.commands.compare import compare, tokenizer
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
 from samplewise.types import SamplewiseError
 
@@ -85,6 +86,10 @@ def rules() -> None:
         usage = f"{name}{inspect.signature(make)}".split(" ->")[0].replace("'", "")
         first = (inspect.getdoc(make) or "").splitlines()[0]
         print(f"{usage}\n    {first}")
+
+
+app.command()(compare)
+app.command()(tokenizer)
 
 
 def _numbers(text: str) -> list[float]:

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from samplewise.rules import parse_rule
 from samplewise.rules.parse import nearest
 from samplewise.types import SamplewiseError
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     >>> load_config(file, ["data.max_length=64"]).data.max_length
     64
     """
+    config = load_settings(RunConfig, path, overrides)
+    parse_rule(config.rule)
+    return config
+
+
+def load_settings(kind: type[Settings], path: str | Path, overrides: Iterable[str] = ()) -> Settings:
+    """A dataclass of settings from a YAML file; overrides and errors as in `load_config`."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,19 +96,18 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         raise SamplewiseError(str(path), expected="a readable YAML file", got=got, remedy="Check the path.") from None
     values = _parse(text, str(path))
     if not isinstance(values, dict):
+        needed = [each.name for each in fields(kind) if _required(each)]  # pyright: ignore[reportArgumentType]
         raise SamplewiseError(
-            str(path), expected="a mapping with the keys model, data, rule and output", got=type(values).__name__,
-            remedy="examples/pretrain.yaml shows one.",
+            str(path), expected=f"a mapping with the keys {', '.join(needed[:-1])} and {needed[-1]}",
+            got=type(values).__name__, remedy="The directory examples shows some.",
         )  # fmt: skip
     for override in overrides:
         _override(values, override)
-    config = _build(RunConfig, values, "")
-    parse_rule(config.rule)
-    return config
+    return _build(kind, values, "")
 
 
-def to_yaml(config: RunConfig) -> str:
-    """The whole configuration, defaults included; `load_config` reads it back."""
+def to_yaml(config: Any) -> str:
+    """The whole configuration, defaults included; what read it reads it back."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
@@ -171,8 +179,14 @@ def _required(each: Any) -> bool:
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
-    if is_dataclass(hint):
-        return _build(hint, value, f"{place}.")  # pyright: ignore[reportArgumentType]
+    inner = [hint, *get_args(hint)] if get_origin(hint) not in (dict, list) else []
+    nested = next((each for each in inner if is_dataclass(each)), None)
+    if nested is not None and (hint is nested or isinstance(value, Mapping)):
+        return _build(nested, value, f"{place}.")  # pyright: ignore[reportArgumentType]
+    if get_origin(hint) is dict and isinstance(value, dict):
+        return {key: _value(get_args(hint)[1], each, f"{place}.{key}") for key, each in value.items()}
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_value(get_args(hint)[0], each, f"{place}.{i}") for i, each in enumerate(value)]
     if not fits(value, hint):
         raise SamplewiseError(place, expected=described(hint), got=repr(value), remedy="Check the value.")
     return float(value) if hint is float else value

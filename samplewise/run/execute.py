@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -110,9 +110,14 @@ def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
     return _finish(config, folder, description, data, before, after, trainer.history)
 
 
-def make_trainer(model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path) -> RunTrainer:
+Trainer = TypeVar("Trainer", bound=RunTrainer)
+
+
+def make_trainer(
+    model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path, kind: type[Trainer] = RunTrainer
+) -> Trainer:
     """The trainer of a run, with this library's progress in place of the host's. folder: of its checkpoints."""
-    trainer = RunTrainer(
+    trainer = kind(
         model=model,
         args=training_arguments(config.training, folder),
         train_dataset=data.train,

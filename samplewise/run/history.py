@@ -23,6 +23,7 @@ class History:
     """curves: one value a step of each of `CURVES`. bins: samples by weight; left_out: those of weight 0.
 
     samples: of all steps, those left out included. tokens: predicted tokens trained on. seconds: wall time by phase.
+    units: what the steps cost: 1 for each token of a forward, 2 for each of a backward; scoring included.
     """
 
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
@@ -30,6 +31,7 @@ class History:
     left_out: int = 0
     samples: int = 0
     tokens: int = 0
+    units: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -37,10 +39,11 @@ class History:
         """How many steps were taken in."""
         return len(self.curves["loss"])
 
-    def add(self, figures: Mapping[str, float], weights: Tensor, samples: int, tokens: int) -> None:
+    def add(self, figures: Mapping[str, float], weights: Tensor, samples: int, tokens: int, units: int = 0) -> None:
         """Take in a step.
 
         weights: mean 1 over its samples, 0 for what is left out. tokens: predicted ones of the samples trained on.
+        units: the step's cost.
         """
         for name, values in self.curves.items():
             values.append(float(figures[name]))
@@ -51,6 +54,7 @@ class History:
         self.left_out += samples - len(positive)
         self.samples += samples
         self.tokens += tokens
+        self.units += units
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add wall time to a phase."""
@@ -68,4 +72,4 @@ class History:
         if not path.exists():
             return History()
         values = json.loads(path.read_text())
-        return History(**{each.name: values[each.name] for each in fields(History)})
+        return History(**{each.name: values[each.name] for each in fields(History) if each.name in values})

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samplewise.modes import Micro, Mode
+from samplewise.losses import token_counts
+from samplewise.modes import LossFree, Micro, Mode, TwoPass
 from samplewise.run.history import History
 from samplewise.trainers import WeightedTrainer
 from samplewise.trainers.figures import PREFIX
@@ -21,6 +22,7 @@ class RunTrainer(WeightedTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.history = History()
         self._logged = 0  # the step of the last log, since seconds are logged as means
+        self._wasted = 0  # units of a pass that was discarded
         super().__init__(*args, **kwargs)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -38,8 +40,15 @@ class RunTrainer(WeightedTrainer):
         plans = getattr(mode, "plans", [mode.plan])  # normalize="micro" has one for each micro-batch
         samples = sum(int(plan.figures["samples"]) for plan in plans)
         weights = torch.cat([plan.weights.cpu() for plan in plans])
-        self.history.add(mode.plan.figures, weights, samples, _tokens_trained(mode))
+        tokens = _tokens_trained(mode)
+        units = _units(mode, tokens) + self._wasted
+        self.history.add(mode.plan.figures, weights, samples, tokens, units)
+        self._wasted = 0
         return report
+
+    def _redo(self, *args: Any, **kwargs: Any) -> None:
+        self._wasted = 3 * sum(int(token_counts(batch["labels"]).sum()) for batch in self._batches)
+        super()._redo(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
@@ -65,3 +74,14 @@ def _tokens_trained(mode: Mode) -> int:
     if isinstance(mode, Micro):
         return sum(int(part["tokens"].sum()) for part in mode.parts)
     return int(mode.samples.tokens[mode.plan.weights.cpu() > 0].sum())
+
+
+def _units(mode: Mode, trained: int) -> int:
+    """A step's cost in forwards of one token; a forward and backward are 3.
+
+    A packed row of which one document is kept runs whole, and is counted by its kept documents.
+    """
+    given = int(mode.samples.tokens.sum())
+    if isinstance(mode, TwoPass):
+        return given + 3 * trained
+    return 3 * (trained if isinstance(mode, LossFree) else given)

@@ -1,0 +1,185 @@
+"""One arm under one seed: trained under the budget, measured before, during and after, resumed where it was killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplewise.checkpoint import write_bytes
+from samplewise.config import RunConfig
+from samplewise.evidence.battery import Battery
+from samplewise.evidence.budget import AtFractions, Budget, BudgetTrainer, StopWhenSpent
+from samplewise.evidence.controls import Arm, samples_of_step
+from samplewise.evidence.plan import PlanConfig
+from samplewise.evidence.starts import Start
+from samplewise.rules import parse_rule
+from samplewise.rules.budget import resolve
+from samplewise.run.arguments import training_arguments, with_precision
+from samplewise.run.callbacks import Progress, StopOnSignal
+from samplewise.run.execute import Stopped, make_trainer
+from samplewise.run.prepare import Prepared, prepare
+from samplewise.types import Rule, SamplewiseError
+
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the runs of a plan share. data: the training text of a path, None for the plan's own."""
+
+    plan: PlanConfig
+    start: Start
+    battery: Battery
+    data: dict[str | None, Prepared]
+    folder: Path
+
+    def training_text(self, path: str | None) -> Prepared:
+        """Of an arm: read once."""
+        if path not in self.data:
+            own = replace(self.plan.data, path=str(path))
+            self.data[path] = prepare(own, self.start.tokenizer, self.start.context)
+        return self.data[path]
+
+
+def file_of(folder: Path, arm: str, seed: int) -> Path:
+    """Where the finished run of an arm is."""
+    return folder / RUNS / f"{slug(arm)}-{seed}.json"
+
+
+def before_of(folder: Path, seed: int, seeded: bool) -> Path:
+    """Where the measurements before training are: one for all seeds unless the start is random."""
+    return folder / RUNS / (f".before-{seed}.json" if seeded else ".before.json")
+
+
+def slug(name: str) -> str:
+    """A file's name for an arm's.
+
+    >>> slug("band + IR-DRO, r=0.5")
+    'band-+-IR-DRO,-r=0.5'
+    """
+    return "".join("-" if each.isspace() or each in '/\\:*?"<>|' else each for each in name)
+
+
+def run_arm(session: Session, arm: Arm, seed: int, say: Callable[[str], object]) -> None:
+    """Train and measure, and write the run's file; its checkpoints are taken away.
+
+    Errors: SamplewiseError as in training; `Stopped` after Ctrl-C, with a checkpoint saved.
+    """
+    folder = session.folder / RUNS / slug(f"{arm.name}-{seed}")
+    trainer, data = _trainer(session, arm, seed, folder)
+    _before(session, trainer, data, seed)
+    _add_callbacks(session, trainer, data, folder)
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    resumable = bool(list(folder.glob("checkpoint-*/samplewise/complete.json")))
+    say(f"{arm.name}, seed {seed}" + (": going on" if resumable else ""))
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=True if resumable else None)
+    if trainer.spent < trainer.budget.amount:
+        if stop.asked:
+            raise Stopped("stopped, and saved; the same command goes on")
+        raise SamplewiseError(
+            "budget", expected="training text for it", got=f"{trainer.spent:,} of {trainer.budget.amount:,} spent",
+            remedy="A stream that ends cannot be trained on longer: lower the budget.",
+        )  # fmt: skip
+    _save(session, trainer, data, arm, seed, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_failure(session: Session, arm: Arm, seed: int, error: str) -> None:
+    """The file of a run that diverged: it is not tried again, and the results name it."""
+    shutil.rmtree(session.folder / RUNS / slug(f"{arm.name}-{seed}"), ignore_errors=True)
+    _write(file_of(session.folder, arm.name, seed), {"arm": arm.name, "seed": seed, "failed": error})
+
+
+def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[BudgetTrainer, Prepared]:
+    plan, config = session.plan, arm.config
+    budget = Budget.of(plan.budget)
+    training: dict[str, Any] = {
+        "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
+        **plan.training, **config.training, "seed": seed, "max_steps": budget.max_steps,
+    }  # fmt: skip
+    if arm.rate != 1:
+        training["learning_rate"] = arm.rate * training_arguments(training, folder).learning_rate
+    data = session.training_text(config.data)
+    run = RunConfig(
+        model="", data=plan.data, rule=_rule(session, arm, seed, data).expression, output=str(folder),
+        per=config.per or plan.per, normalize=config.normalize or plan.normalize,
+        pool=plan.pool if config.pool is None else config.pool, max_nonfinite=plan.max_nonfinite, logits=plan.logits,
+        training=with_precision(training, session.start.autocast),
+    )  # fmt: skip
+    model = session.start.fresh(seed)
+    trainer = make_trainer(model, session.start.tokenizer, data, run, folder, BudgetTrainer)
+    trainer.budget, trainer.prior = budget, config.prior.units
+    if budget.kind == "compute" and trainer.prior >= budget.amount:
+        raise SamplewiseError(
+            f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
+            remedy="Nothing is left to train with.",
+        )  # fmt: skip
+    trainer.check_rule()
+    return trainer, data
+
+
+def _rule(session: Session, arm: Arm, seed: int, data: Prepared) -> Rule:
+    """With its shares of the run as whole steps, since max_steps does not say how long that is."""
+    rule = parse_rule(arm.config.rule.replace("{seed}", str(seed)))
+    windows = getattr(data.train, "windows", None)
+    each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else session.plan.data.max_length - 1
+    tokens = float(each) * samples_of_step(session.plan, arm.config)
+    scored = rule.needs_loss and not rule.pointwise
+    budget = Budget.of(session.plan.budget)
+    return resolve(rule, budget.nominal_steps(tokens, arm.kept, scored, arm.config.prior.units))
+
+
+def _before(session: Session, trainer: BudgetTrainer, data: Prepared, seed: int) -> None:
+    path = before_of(session.folder, seed, session.start.seeded)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, {"sets": _measured(session.battery, trainer, data, "before")})
+
+
+def _add_callbacks(session: Session, trainer: BudgetTrainer, data: Prepared, folder: Path) -> None:
+    def measure(k: int) -> None:
+        values = {"step": trainer.history.steps, "spent": trainer.spent}
+        _write(_during(folder, k), {**values, "sets": _measured(session.battery, trainer, data, "during")})
+
+    if trainer.budget.kind != "steps":
+        trainer.remove_callback(Progress)  # it counts steps
+    trainer.add_callback(StopWhenSpent(trainer))
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer.add_callback(AtFractions(trainer, session.plan.evaluations, measure))
+
+
+def _during(folder: Path, k: int) -> Path:
+    return folder / f"during-{k}.json"
+
+
+def _save(session: Session, trainer: BudgetTrainer, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
+    count = session.plan.evaluations
+    result = {
+        "arm": arm.name,
+        "seed": seed,
+        "rule": trainer.rule.expression,
+        "learning_rate": trainer.args.learning_rate,
+        "spent": trainer.spent,
+        "prior": trainer.prior,
+        "history": asdict(trainer.history),
+        "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
+        "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
+        "after": _measured(session.battery, trainer, data, "after"),
+    }
+    _write(file_of(session.folder, arm.name, seed), result)
+
+
+def _measured(battery: Battery, trainer: BudgetTrainer, data: Prepared, title: str) -> dict[str, Any]:
+    return {name: found.to_json() for name, found in battery.measure(trainer, data, title).items()}
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    write_bytes(path, json.dumps(values, allow_nan=False).encode())

@@ -1,0 +1,86 @@
+"""What every arm is measured on: the plan's held-out documents and other domains, disjoint from the training text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from samplewise.config import DataConfig
+from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
+from samplewise.evidence.evaluate import Evaluation
+from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
+from samplewise.evidence.starts import Start
+from samplewise.run.execute import evaluate_in
+from samplewise.run.prepare import Prepared, prepare
+from samplewise.run.trainer import RunTrainer
+from samplewise.types import SamplewiseError
+
+
+@dataclass(frozen=True)
+class Battery:
+    """sets: windows by the name of their set, the held-out ones first. lines: what was read, in words."""
+
+    sets: dict[str, list[Window]]
+    lines: list[str]
+
+    def measure(self, trainer: RunTrainer, data: Prepared, title: str) -> dict[str, Evaluation]:
+        """The trainer's model on every set."""
+        return {
+            name: evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}")
+            for name, windows in self.sets.items()
+        }
+
+
+def open_data(plan: PlanConfig, start: Start) -> tuple[Prepared, Battery]:
+    """The plan's own training text, and what all arms are measured on."""
+    data = prepare(plan.data, start.tokenizer, start.context)
+    sets, lines = {HELD_OUT: data.held_out}, list(data.lines)
+    known = _texts(plan.data) if plan.domains else []
+    for name, domain in plan.domains.items():
+        sets[name], line = _domain(name, domain, plan.data, start, known)
+        lines.append(line)
+    return data, Battery(sets, lines)
+
+
+def _texts(data: DataConfig) -> list[Document]:
+    """The training corpus for the search of duplicates; nothing of a stream, whose copies are not looked for."""
+    if data.streaming:
+        return []
+    return list(
+        read_documents(
+            data.path, text_field=data.text_field, on_error=data.on_error, config=data.name, split=data.split
+        )
+    )
+
+
+def _domain(
+    name: str, domain: DomainConfig, data: DataConfig, start: Start, known: list[Document]
+) -> tuple[list[Window], str]:
+    read = read_documents(
+        domain.path, text_field=domain.text_field, config=domain.name, split=domain.split, on_error=data.on_error
+    )
+    kept, copies = _new(read, known, domain.documents)
+    cut = cut_windows(
+        kept, start.tokenizer, max_length=data.max_length, min_tokens=data.min_tokens, context=start.context
+    )
+    windows = [window for window in cut if domain.windows is None or window.index < domain.windows]
+    if not windows:
+        raise SamplewiseError(
+            f"domains.{name}", expected="documents of at least data.min_tokens that are not in the training text",
+            got=f"none among {len(kept)} of {domain.path}", remedy="Name other text.",
+        )  # fmt: skip
+    documents = len({window.doc_id for window in windows})
+    tokens = sum(window.tokens for window in windows)
+    return (
+        windows,
+        f"{name:<10} {documents:,} documents, {len(windows):,} windows, {tokens:,} tokens ({copies} copies out)",
+    )
+
+
+def _new(documents: Iterable[Document], known: list[Document], most: int) -> tuple[list[Document], int]:
+    """The first `most` documents that repeat neither each other nor a known one, and how many did among those read."""
+    some = list(islice(documents, 2 * most))
+    own = {id(document) for document in some}
+    kept = [document for document in deduplicate([*known, *some]).kept if id(document) in own]
+    return kept[:most], len(some) - len(kept)

@@ -1,0 +1,149 @@
+"""A trainer that ends when its budget is spent, with a learning rate that follows the fraction spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from samplewise.evidence.plan import BudgetConfig
+from samplewise.run.history import History
+from samplewise.run.trainer import RunTrainer
+from samplewise.types import SamplewiseError
+
+NOMINAL = 10_000
+"""Steps that a schedule over tokens or compute is asked for at, whole or not: its resolution does not matter."""
+ENDLESS = 10**9
+"""max_steps where the budget ends training."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an arm may spend, in steps, trained tokens or units of compute."""
+
+    kind: Literal["steps", "tokens", "compute"]
+    amount: int
+
+    @staticmethod
+    def of(config: BudgetConfig) -> Budget:
+        """The one that is given."""
+        if config.steps is not None:
+            return Budget("steps", config.steps)
+        if config.tokens is not None:
+            return Budget("tokens", config.tokens)
+        return Budget("compute", config.compute or 0)
+
+    @property
+    def max_steps(self) -> int:
+        """What to tell the host."""
+        return self.amount if self.kind == "steps" else ENDLESS
+
+    def nominal_steps(self, tokens: float, kept: float, scored: bool, prior: int) -> int:
+        """About how many steps it pays for, exactly for a budget of steps: what shares of the run are shares of.
+
+        tokens: of a step's samples before any is dropped; kept: the share of them trained on; scored: in a pass of
+        their own.
+        """
+        if self.kind == "steps":
+            return self.amount
+        price = kept * tokens if self.kind == "tokens" else (scored + 3 * kept) * tokens
+        left = self.amount - (prior if self.kind == "compute" else 0)
+        return max(1, round(left / price))
+
+    def spent(self, history: History, prior: int) -> int:
+        """So far. prior: units spent before training."""
+        if self.kind == "steps":
+            return history.steps
+        return history.tokens if self.kind == "tokens" else history.units + prior
+
+
+class BudgetTrainer(RunTrainer):
+    """`RunTrainer` under a budget, overspent by less than one step.
+
+    Set `budget`, and `prior` units of what was spent before, then train. The schedule of the learning rate runs over
+    what is left after `prior`.
+    """
+
+    budget: Budget
+    prior: int = 0
+
+    @property
+    def spent(self) -> int:
+        """Of the budget, so far."""
+        return self.budget.spent(self.history, self.prior)
+
+    @property
+    def own_fraction(self) -> float:
+        """How much of its own training an arm has behind it, 0 to 1."""
+        prior = self.prior if self.budget.kind == "compute" else 0
+        return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The host's schedule, over the fraction of the budget instead of steps."""
+        if self.budget.kind == "steps":
+            return super().create_scheduler(num_training_steps, optimizer)
+        self._check_warmup()
+        scheduler = super().create_scheduler(NOMINAL, optimizer)
+        if type(scheduler) is not LambdaLR:
+            raise SamplewiseError(
+                "training.lr_scheduler_type", expected="a function of progress with a budget of tokens or compute",
+                got=type(scheduler).__name__, remedy="linear, cosine and constant are some.",
+            )  # fmt: skip
+        scheduler.lr_lambdas = [self._followed(shape) for shape in scheduler.lr_lambdas]
+        return scheduler
+
+    def _followed(self, shape: Callable[..., float]) -> Callable[[int], float]:
+        return lambda step: shape(self.own_fraction * NOMINAL)
+
+    def _check_warmup(self) -> None:
+        if self.args.warmup_steps >= 1:
+            raise SamplewiseError(
+                "training.warmup_steps", expected="a share below 1 with a budget of tokens or compute",
+                got=self.args.warmup_steps, remedy="0.05 warms up over a twentieth of the budget.",
+            )  # fmt: skip
+
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
+    ) -> tuple[int, int]:
+        """As in `ResumableMixin`, and past the end where the checkpoint was written when the budget was spent."""
+        place = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args, **kwargs)
+        return (num_train_epochs, 0) if self.spent >= self.budget.amount else place
+
+
+class StopWhenSpent(TrainerCallback):
+    """Ends training after the step that reaches the budget."""
+
+    def __init__(self, trainer: BudgetTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop if nothing is left."""
+        if self.trainer.spent >= self.trainer.budget.amount:
+            control.should_training_stop = True
+
+
+class AtFractions(TrainerCallback):
+    """Calls `measure(k)` after the step with which k/(count + 1) of the budget is reached, for k = 1 … count."""
+
+    def __init__(self, trainer: BudgetTrainer, count: int, measure: Callable[[int], object]) -> None:
+        self.trainer, self.count, self.measure = trainer, count, measure
+        self.reached = 0
+
+    def _now(self) -> int:
+        return min(self.count, self.trainer.spent * (self.count + 1) // self.trainer.budget.amount)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Go on from the checkpoint's fraction."""
+        self.reached = self._now() if state.global_step else 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measure once for every fraction that this step reached."""
+        now = self._now()
+        for k in range(self.reached + 1, now + 1):
+            self.measure(k)
+        self.reached = now

@@ -1,0 +1,115 @@
+"""Every difference that a plan asks for, from the values by document alone: what `--check` computes once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from samplewise.evidence.crossed import SEEDS, crossed, family_p, seeds_needed
+from samplewise.evidence.holm import holm
+from samplewise.evidence.metrics import METRICS, worst_group
+from samplewise.evidence.plan import HELD_OUT
+
+Values = Mapping[str, Any]
+"""values.json: {"before": {seed: sets}, "during": [{arm: {seed: sets}}, …], "after": {arm: {seed: sets}}}."""
+
+ROLES = ("uniform", "random", "rate")
+"""What an arm is compared with: the control, its random control, the control at another learning rate."""
+
+
+def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[str, str, str, bool]]:
+    """(arm, control, role, whether the arm is a control itself), in the order of the results."""
+    rates = [arm["name"] for arm in arms if arm["role"] == "rate"]
+    for arm in arms:
+        name, is_arm = arm["name"], arm["role"] == "arm"
+        if name != control:
+            yield name, control, "uniform", not is_arm
+        if is_arm and arm["of"] is not None:
+            yield name, arm["of"], "random", False
+        if is_arm:
+            yield from ((name, rate, "rate", False) for rate in rates)
+
+
+def differences(
+    arms: Sequence[Mapping[str, Any]], control: str, documents: Mapping[str, Any], values: Values, min_effect: float
+) -> list[dict[str, Any]]:
+    """All of them, with Holm's correction over the arms of each family (set, time, metric, role)."""
+    rows: list[dict[str, Any]] = []
+    family: dict[tuple[Any, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
+    stages = [*enumerate(values["during"], 1), (len(values["during"]) + 1, values["after"])]
+    for k, stage in stages:
+        at = k / len(stages)
+        for arm, other, role, of_controls in comparisons(arms, control):
+            for name, metric, x, more in _matrices(stage, arm, other, role, at, documents):
+                row = _row(x["values"], min_effect if metric != "bits_per_byte" else None)
+                row = {
+                    "arm": arm,
+                    "control": other,
+                    "role": role,
+                    "set": name,
+                    "at": at,
+                    "metric": metric,
+                    **row,
+                    **more,
+                }
+                if metric == "loss":
+                    row["share_of_gain"] = _share(row["mean"], x["seeds"], values, stage, other, name)
+                row["seeds"] = x["seeds"]
+                rows.append(row)
+                family.setdefault((name, at, metric, role, of_controls), []).append((row, x["values"]))
+    for members in family.values():
+        corrected = holm(family_p([x for _, x in members])) if _alike(members) else holm([r["p"] for r, _ in members])
+        for (row, _), p in zip(members, corrected, strict=True):
+            row["p_holm"] = p
+            row["family"] = len(members)
+    return rows
+
+
+def _alike(members: Sequence[tuple[dict[str, Any], np.ndarray]]) -> bool:
+    """Whether all have as many seeds: in a partial table they may not."""
+    return len({x.shape for _, x in members}) == 1
+
+
+def _matrices(
+    stage: Mapping[str, Any], arm: str, other: str, role: str, at: float, documents: Mapping[str, Any]
+) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    seeds = [seed for seed in stage.get(arm, {}) if seed in stage.get(other, {})]
+    if not seeds or (at < 1 and role != "uniform"):
+        return
+    for name, own in documents.items():
+        this, that = (np.array([stage[each][seed][name] for seed in seeds], float) for each in (arm, other))
+        if this.shape[1] < 2:
+            continue
+        whole = name == HELD_OUT and at == 1 and role != "rate"
+        for metric in METRICS if whole else ("loss",):
+            found = METRICS[metric](this, own) - METRICS[metric](that, own)
+            yield name, metric, {"values": found, "seeds": [int(seed) for seed in seeds]}, {}
+        worst = worst_group(that, own) if whole else None
+        if worst is not None:
+            found = (this - that)[:, worst[1]]
+            yield name, "worst_group", {"values": found, "seeds": [int(s) for s in seeds]}, {"group": worst[0]}
+
+
+def _row(x: np.ndarray, min_effect: float | None) -> dict[str, Any]:
+    found = crossed(x)
+    needed = None
+    if min_effect is not None and len(x) >= SEEDS:
+        needed = seeds_needed(found.components, found.documents, min_effect)
+    return {
+        "mean": found.mean, "low": found.low, "high": found.high, "p": found.p, "p_holm": 1.0,
+        "effect_size": found.effect, "documents": found.documents, "degrees": found.degrees,
+        "covers": "documents and seeds" if found.over_seeds else "documents",
+        "seeds_needed": needed,
+    }  # fmt: skip
+
+
+def _share(
+    mean: float, seeds: Sequence[int], values: Values, stage: Mapping[str, Any], control: str, name: str
+) -> float | None:
+    """The difference as a share of what the control gained by training; None where it gained nothing."""
+    before = values["before"]
+    start = [np.mean(before.get(str(seed), before.get("any", {})).get(name, [np.nan])) for seed in seeds]
+    gained = float(np.mean(start) - np.mean([stage[control][str(seed)][name] for seed in seeds]))
+    return -mean / gained if np.isfinite(gained) and gained > 0 else None

@@ -1,0 +1,82 @@
+"""A plan from its file to its results: every arm under every seed, one after another, finished runs never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from samplewise.checkpoint import write_bytes
+from samplewise.config import load_settings, to_yaml
+from samplewise.evidence.arm_run import RUNS, Session, file_of, run_arm, write_failure
+from samplewise.evidence.battery import open_data
+from samplewise.evidence.controls import Arm, all_arms
+from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
+from samplewise.evidence.plan import PlanConfig, ScratchConfig
+from samplewise.evidence.starts import open_start
+from samplewise.run.arguments import check_training
+from samplewise.run.folder import full_disk_explained, locked
+from samplewise.types import SamplewiseError
+
+PLAN = "plan.yaml"
+
+Say = Callable[[str], object]
+
+
+def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
+    """Run what is not finished yet of a plan, and return its results, which are written after every run.
+
+    The output folder gets plan.yaml (defaults included), results.json, values.json and runs/. Called again with the
+    same plan it goes on, within a run from its newest complete checkpoint.
+    Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
+    """
+    folder = Path(plan.output).expanduser()
+    check_training(plan.training)
+    arms = all_arms(plan)
+    with locked(folder), full_disk_explained(folder):
+        _check_folder(folder, plan)
+        left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
+        if left:
+            _run_all(plan, folder, arms, left, say)
+        return write_outcome(folder, plan, arms, isinstance(plan.model, ScratchConfig))
+
+
+def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[int, Arm]], say: Say) -> None:
+    start = open_start(plan.model)
+    say(f"model      {start.text}")
+    data, battery = open_data(plan, start)
+    for line in battery.lines:
+        say(line)
+    session = Session(plan, start, battery, {None: data}, folder)
+    write_bytes(folder / PLAN, to_yaml(plan).encode())
+    total = len(arms) * len(plan.seeds)
+    for seed, arm in left:
+        done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
+        try:
+            run_arm(session, arm, seed, lambda text, done=done: say(f"run {done + 1} of {total}: {text}"))
+        except SamplewiseError as error:
+            if error.argument not in ("held-out loss", "loss"):
+                raise
+            say(f"{arm.name}, seed {seed}: {error}")
+            write_failure(session, arm, seed, str(error))
+        write_outcome(folder, plan, arms, start.seeded)
+
+
+def _check_folder(folder: Path, plan: PlanConfig) -> None:
+    """Errors: SamplewiseError if something else is in it than this plan."""
+    if not (folder / PLAN).exists():
+        foreign = [name for name in (RESULTS, VALUES, RUNS) if (folder / name).exists()]
+        if foreign:
+            raise SamplewiseError(
+                "output", expected="an empty folder, or one of this plan", got=f"{folder} with {', '.join(foreign)}",
+                remedy="Name a folder of its own.",
+            )  # fmt: skip
+        return
+    saved, given = asdict(load_settings(PlanConfig, folder / PLAN)), asdict(plan)
+    for key in sorted(saved.keys() - {"output"}):
+        if saved[key] != given[key]:
+            raise SamplewiseError(
+                "output", expected="a folder of this plan", got=f"{folder}, of one with another {key}",
+                remedy="Name another folder, or give the same plan.",
+            )  # fmt: skip

@@ -1,0 +1,155 @@
+"""results.json and values.json from the runs that are finished: the same files for the same plan, seed and machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplewise.checkpoint import write_bytes
+from samplewise.evidence.arm_run import before_of, file_of
+from samplewise.evidence.budget import Budget
+from samplewise.evidence.controls import Arm
+from samplewise.evidence.differences import differences
+from samplewise.evidence.groups import group_of
+from samplewise.evidence.plan import PlanConfig
+from samplewise.evidence.sentences import verdicts
+from samplewise.evidence.stability import stability
+
+SCHEMA = "samplewise-results-1"
+RESULTS, VALUES = "results.json", "values.json"
+FIGURES = ("mean", "token_mean", "bits_per_byte", "p90", "worst_decile")
+
+Runs = dict[tuple[str, int], dict[str, Any]]
+
+
+def write_outcome(folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: bool) -> dict[str, Any]:
+    """Write both files from what is finished, and return results.json."""
+    runs = {(arm.name, seed): _read(file_of(folder, arm.name, seed)) for seed in plan.seeds for arm in arms}
+    finished = {key: run for key, run in runs.items() if run is not None and "failed" not in run}
+    values = _values(folder, plan, arms, finished, seeded)
+    documents = _documents(finished)
+    spent = {
+        arm.name: {str(s): finished[arm.name, s]["spent"] for s in plan.seeds if (arm.name, s) in finished}
+        for arm in arms
+    }
+    described = [_arm(arm, [finished[arm.name, s] for s in plan.seeds if (arm.name, s) in finished]) for arm in arms]
+    rows = differences(described, plan.control, documents, values, plan.min_effect)
+    missing = [{"arm": arm.name, "seed": seed} for seed in plan.seeds for arm in arms if runs[arm.name, seed] is None]
+    failed = [{"arm": a, "seed": s, "error": run["failed"]} for (a, s), run in runs.items() if run and "failed" in run]
+    budget = Budget.of(plan.budget)
+    results = {
+        "schema": SCHEMA,
+        "complete": not missing,
+        "missing": missing,
+        "failed": failed,
+        "budget": {"kind": budget.kind, "amount": budget.amount, "spent": spent},
+        "seeds": plan.seeds,
+        "control": plan.control,
+        "min_effect": plan.min_effect,
+        "arms": described,
+        "documents": documents,
+        "differences": rows,
+        "verdicts": verdicts(rows, plan.min_effect),
+    }
+    write_bytes(folder / VALUES, _json(values))
+    write_bytes(folder / RESULTS, _json(results))
+    return results
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _values(folder: Path, plan: PlanConfig, arms: Sequence[Arm], runs: Runs, seeded: bool) -> dict[str, Any]:
+    """Losses by document; rounded, since what is written is what the differences are computed from."""
+    before = {}
+    for seed in plan.seeds if seeded else ["any"]:
+        found = _read(before_of(folder, seed if isinstance(seed, int) else 0, seeded))
+        if found is not None:
+            before[str(seed)] = _losses(found["sets"])
+
+    def stage(pick: Any) -> dict[str, Any]:
+        chosen = {
+            arm.name: {str(s): _losses(pick(runs[arm.name, s])) for s in plan.seeds if (arm.name, s) in runs}
+            for arm in arms
+        }
+        return {name: by_seed for name, by_seed in chosen.items() if by_seed}
+
+    during = [stage(lambda run, k=k: run["during"][k]["sets"]) for k in range(plan.evaluations)]
+    return {"before": before, "during": during, "after": stage(lambda run: run["after"])}
+
+
+def _losses(sets: dict[str, Any]) -> dict[str, list[float]]:
+    return {name: [round(each["loss"], 7) for each in found["documents"]] for name, found in sets.items()}
+
+
+def _documents(runs: Runs) -> dict[str, list[dict[str, Any]]]:
+    if not runs:
+        return {}
+    sets = next(iter(runs.values()))["after"]
+    return {
+        name: [
+            {
+                **{key: each[key] for key in ("id", "source", "row", "tokens", "bytes")},
+                "group": group_of(each["source"]),
+            }
+            for each in found["documents"]
+        ]
+        for name, found in sets.items()
+    }
+
+
+def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An arm with what its runs came to; means over its seeds."""
+    described = {
+        "name": arm.name, "rule": arm.config.rule, "role": arm.role, "of": arm.of, "rate": arm.rate,
+        "own": {key: value for key, value in asdict(arm.config).items() if key != "rule"},
+    }  # fmt: skip
+    if not runs:
+        return described | {"ran": None}
+    histories = [run["history"] for run in runs]
+    ran = {
+        "rules": sorted({run["rule"] for run in runs}),
+        "learning_rate": runs[0]["learning_rate"],
+        "steps": _mean([len(h["curves"]["loss"]) for h in histories]),
+        "samples": _mean([h["samples"] for h in histories]),
+        "left_out": _mean([h["left_out"] for h in histories]),
+        "tokens": _mean([h["tokens"] for h in histories]),
+        "units": _mean([h["units"] + run["prior"] for h, run in zip(histories, runs, strict=True)]),
+        "ess": _mean([float(np.mean(h["curves"]["ess"])) for h in histories]),
+        "kl": _mean([float(np.mean(h["curves"]["kl"])) for h in histories]),
+        "max_weight": _mean([float(np.max(h["curves"]["max_weight"])) for h in histories]),
+        "weight_bins": [_mean(list(bins)) for bins in zip(*(h["bins"] for h in histories), strict=True)],
+        "figures": {
+            name: {figure: _mean([run["after"][name]["figures"][figure] for run in runs]) for figure in FIGURES}
+            for name in runs[0]["after"]
+        },
+        "curve": [_mean(list(losses)) for losses in _columns([h["curves"]["loss"] for h in histories])],
+        "during": [_during([run["during"][k] for run in runs]) for k in range(len(runs[0]["during"]))],
+        **stability([run["gradient_norm"] for run in runs], [h["curves"]["loss"] for h in histories]),
+    }  # fmt: skip
+    return described | {"ran": ran}
+
+
+def _during(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One evaluation on the way, of all seeds."""
+    means = {name: _mean([each["sets"][name]["figures"]["mean"] for each in found]) for name in found[0]["sets"]}
+    return {"spent": _mean([each["spent"] for each in found]), "mean": means}
+
+
+def _columns(curves: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """Step by step, as far as all runs went."""
+    return list(zip(*(curve[: min(map(len, curves))] for curve in curves), strict=True))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,205 @@
+"""The plan file: arms × seeds under one budget. Read like a run file, key by key. Needs pyyaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from samplewise.config import DataConfig, load_settings
+from samplewise.rules import parse_rule
+from samplewise.types import SamplewiseError
+
+HELD_OUT = "held_out"
+"""The name of the set of held-out documents of the plan's own data; the others are the plan's domains."""
+
+
+@dataclass(frozen=True)
+class ScratchConfig:
+    """A model with random weights: config as `transformers.AutoConfig.for_model` takes it (model_type and sizes).
+
+    tokenizer: a folder or a hub id; vocabulary and special tokens of the config follow it where they are not given.
+    """
+
+    config: dict[str, Any]
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What every arm may spend, one of three.
+
+    steps: optimizer steps. tokens: predicted tokens trained on. compute: units, 1 for a token's forward and 2 for its
+    backward, with scoring, rows that are dropped after it and what was spent before training.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    compute: int | None = None
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Tokens spent before an arm's first step: scored (1 unit each), trained on (3 each; a reference model)."""
+
+    scored: int = 0
+    trained: int = 0
+
+    @property
+    def units(self) -> int:
+        """What it cost."""
+        return self.scored + 3 * self.trained
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """What an arm has of its own; None and {} are the plan's.
+
+    rule: may hold {seed}, which becomes the seed's number. training: on top of the plan's. data: the path of a
+    training corpus of its own, such as a selection; evaluated on the plan's held-out documents all the same. prior:
+    what was spent for it before.
+    """
+
+    rule: str = "uniform()"
+    training: dict[str, Any] = field(default_factory=dict)
+    per: Literal["sample", "token"] | None = None
+    normalize: Literal["step", "micro"] | None = None
+    pool: int | None = None
+    data: str | None = None
+    prior: PriorConfig = field(default_factory=PriorConfig)
+
+
+@dataclass(frozen=True)
+class DomainConfig:
+    """Other text that the arms are evaluated on, never trained on. documents, windows: how many, and of each."""
+
+    path: str
+    text_field: str = "text"
+    documents: int = 200
+    windows: int | None = None
+    name: str | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """The default controls. rates: the control at these multiples of its learning rate; random: for every selecting
+    arm a random selection of the same share.
+    """
+
+    rates: list[float] = field(default_factory=lambda: [0.5, 2.0])
+    random: bool = True
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A grid over numbers of one rule: rule holds {name}s, values gives each name its numbers."""
+
+    rule: str
+    values: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """A comparison.
+
+    model: a hub id, a folder, a .gguf file, or a mapping for random weights (another start under every seed).
+    arms: a rule, or a mapping as `ArmConfig`, by name. control: the arm that the others are compared with, added as
+    uniform() where it is not among them. evaluations: how many during training, evenly over the budget. min_effect:
+    the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid. The
+    rest as in a run file, training.seed apart, which is each of seeds in turn.
+    """
+
+    model: str | ScratchConfig
+    data: DataConfig
+    budget: BudgetConfig
+    output: str
+    arms: dict[str, str | ArmConfig] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    control: str = "uniform"
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    domains: dict[str, DomainConfig] = field(default_factory=dict)
+    evaluations: int = 1
+    min_effect: float = 0.005
+    sweep: SweepConfig | None = None
+    per: Literal["sample", "token"] = "sample"
+    normalize: Literal["step", "micro"] = "step"
+    pool: int = 1
+    max_nonfinite: float = 0.01
+    logits: Literal["refuse", "allow"] = "refuse"
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
+    """The plan that a YAML file describes; overrides and errors as in `load_config`."""
+    plan = load_settings(PlanConfig, path, overrides)
+    _check(plan)
+    for name, arm in arms_of(plan).items():
+        _check_rule(name, arm.rule.replace("{seed}", "0"))
+    return plan
+
+
+def arms_of(plan: PlanConfig) -> dict[str, ArmConfig]:
+    """The arms that the plan itself names, the control first."""
+    given = {name: ArmConfig(arm) if isinstance(arm, str) else arm for name, arm in plan.arms.items()}
+    if plan.sweep is not None:
+        given |= {name: ArmConfig(rule) for name, (rule, _) in grid(plan.sweep).items()}
+    return {plan.control: given.pop(plan.control, ArmConfig())} | given
+
+
+def grid(sweep: SweepConfig) -> dict[str, tuple[str, dict[str, float]]]:
+    """By arm's name, the rule and the numbers of one point of the grid.
+
+    >>> grid(SweepConfig("ir_dro(r={r})", {"r": [0.5, 1]}))
+    {'r=0.5': ('ir_dro(r=0.5)', {'r': 0.5}), 'r=1': ('ir_dro(r=1)', {'r': 1})}
+    """
+    for name, values in sweep.values.items():
+        if f"{{{name}}}" not in sweep.rule or not values:
+            raise SamplewiseError(
+                f"sweep.values.{name}", expected=f"numbers, and {{{name}}} in the rule", got=repr(sweep.rule),
+                remedy="For example rule: ir_dro(r={r}), values: {r: [0.3, 1, 3]}.",
+            )  # fmt: skip
+    points = {}
+    for chosen in product(*sweep.values.values()):
+        numbers = dict(zip(sweep.values, chosen, strict=True))
+        rule = sweep.rule
+        for name, value in numbers.items():
+            rule = rule.replace(f"{{{name}}}", f"{value:g}")
+        points[", ".join(f"{name}={value:g}" for name, value in numbers.items())] = (rule, numbers)
+    return points
+
+
+def _check(plan: PlanConfig) -> None:
+    given = [value for value in (plan.budget.steps, plan.budget.tokens, plan.budget.compute) if value is not None]
+    if len(given) != 1 or given[0] <= 0:
+        raise SamplewiseError(
+            "budget", expected="one of steps, tokens and compute, above 0", got=f"{len(given)} of them: {given}",
+            remedy="For example budget: {steps: 100}.",
+        )  # fmt: skip
+    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
+        raise SamplewiseError("seeds", expected="different whole numbers", got=plan.seeds, remedy="[0, 1, 2] is three.")
+    if HELD_OUT in plan.domains:
+        raise SamplewiseError("domains", expected="other names", got=HELD_OUT, remedy="It is the plan's own set.")
+    if plan.evaluations < 0:
+        raise SamplewiseError("evaluations", expected="0 or more", got=plan.evaluations, remedy="1 is one halfway.")
+    if not (plan.arms or plan.sweep):
+        raise SamplewiseError(
+            "arms", expected="at least one", got="none", remedy='For example arms: {tilt: "ir_dro(r=1)"}.'
+        )
+    for key in ("seed", "max_steps", "num_train_epochs"):
+        if key in plan.training:
+            raise SamplewiseError(
+                f"training.{key}", expected="it not to be given", got=plan.training[key],
+                remedy="The plan's seeds and budget say it.",
+            )  # fmt: skip
+
+
+def _check_rule(arm: str, rule: str) -> None:
+    try:
+        parse_rule(rule)
+    except SamplewiseError as error:
+        raise SamplewiseError(
+            f"arms.{arm}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
+        ) from None

@@ -1,0 +1,112 @@
+"""Where every arm starts: the same trained model, or the same random weights under each seed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samplewise.evidence.plan import ScratchConfig
+from samplewise.models import load_model, native_bfloat16
+from samplewise.types import SamplewiseError
+
+
+@dataclass(frozen=True)
+class Start:
+    """fresh: seed -> a model of its own. seeded: whether seeds differ in it. autocast: as `ModelDescription`'s."""
+
+    tokenizer: Any
+    text: str
+    context: int | None
+    autocast: str | None
+    seeded: bool
+    fresh: Callable[[int], Any]
+
+
+def open_start(model: str | ScratchConfig) -> Start:
+    """Load a model, or get ready to make one. Errors: SamplewiseError as in `load_model`, and on an unknown config."""
+    if isinstance(model, ScratchConfig):
+        return _scratch(model)
+    loaded, tokenizer, description = load_model(model)
+    return Start(
+        tokenizer, str(description), description.context, description.autocast, False,
+        lambda seed: copy.deepcopy(loaded),
+    )  # fmt: skip
+
+
+def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
+    """A causal language model with random weights, a pure function of config and seed; float32, evaluation mode.
+
+    config: model_type and sizes, as `transformers.AutoConfig.for_model` takes them; vocab_size and special tokens are
+    the tokenizer's where they are not given.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    given = {
+        "vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id, **config,
+    }  # fmt: skip
+    try:
+        settings = AutoConfig.for_model(**given)
+    except Exception as error:  # an unknown model_type is a ValueError, a bad value of many kinds
+        raise SamplewiseError(
+            "model.config", expected="model_type and sizes of a transformers config", got=str(error)[:200],
+            remedy="For example {model_type: llama, hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4}.",
+        ) from None  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(settings).float().eval()
+
+
+def _scratch(model: ScratchConfig) -> Start:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer)
+    except Exception as error:  # OSError, ValueError and others
+        raise SamplewiseError(
+            "model.tokenizer", expected="a tokenizer's folder or hub id", got=f"{model.tokenizer}: {str(error)[:200]}",
+            remedy="samplewise tokenizer trains one on a corpus.",
+        ) from None  # fmt: skip
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    first = random_model(model.config, tokenizer, 0)
+    size = sum(parameter.numel() for parameter in first.parameters())
+    context = getattr(first.config, "max_position_embeddings", None)
+    text = f"{first.config.model_type} with random weights, {size / 1e6:,.2f} M parameters, {len(tokenizer):,} tokens"
+    autocast = "bfloat16" if native_bfloat16() else None
+    return Start(tokenizer, text, context, autocast, True, lambda seed: random_model(model.config, tokenizer, seed))
+
+
+def train_tokenizer(documents: Any, size: int, output: Path) -> Any:
+    """Train a byte-level BPE of `size` tokens on texts, and save it to `output` as a transformers tokenizer.
+
+    documents: an iterable of `Document`s. Its tokens are bytes, so that no text is unknown to it; <s> and </s> are BOS
+    and EOS, </s> pads too. The same texts give the same tokenizer.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if size < 258:
+        raise SamplewiseError("size", expected="at least 258 (bytes, BOS, EOS)", got=size, remedy="4096 is small.")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    backend.train_from_iterator((document.text for document in documents), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.save_pretrained(output)
+    return tokenizer

@@ -1,0 +1,79 @@
+"""A plan's results in text: a row for each arm, then what may be said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HELD_OUT = "held_out"
+
+
+def plan_table(results: Mapping[str, Any]) -> str:
+    """The table of results.json: figures are means over seeds, nats/token; differences are to the control.
+
+    A partial table says so in its first line.
+    """
+    wide = max([10, *(len(arm["name"]) for arm in results["arms"])])
+    budget = results["budget"]
+    lines = [
+        *_partial(results),
+        f"budget     {budget['amount']:,} {UNIT[budget['kind']]}; seeds {_listed(results)}",
+        "",
+    ]
+    lines.append(
+        f"{'':<{wide}}{'held-out':>10}{'worst':>9}{'kept':>7}{'ESS':>6}{'tokens':>12}{'units':>12}"
+        f"   difference to {results['control']}, 95% interval, p after Holm"
+    )
+    rows = {row["arm"]: row for row in results["differences"] if _is_main(row)}
+    lines += [_row(arm, rows.get(arm["name"]), wide) for arm in results["arms"]]
+    lines += _other_sets(results, wide)
+    lines += ["", *(found["sentence"] for found in results["verdicts"].values())]
+    return "\n".join(lines)
+
+
+UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (forward 1, backward 2 a token)"}
+
+
+def _partial(results: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if not results["complete"]:
+        total = len(results["arms"]) * len(results["seeds"])
+        lines.append(f"PARTIAL: {total - len(results['missing'])} of {total} runs are finished")
+    lines += [f"FAILED: {each['arm']}, seed {each['seed']}: {each['error']}" for each in results["failed"]]
+    return lines
+
+
+def _listed(results: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, results["seeds"]))
+
+
+def _is_main(row: Mapping[str, Any]) -> bool:
+    return (row["set"], row["at"], row["metric"], row["role"]) == (HELD_OUT, 1, "loss", "uniform")
+
+
+def _row(arm: Mapping[str, Any], row: Mapping[str, Any] | None, wide: int) -> str:
+    ran = arm["ran"]
+    if ran is None:
+        return f"{arm['name']:<{wide}}{'not run':>10}"
+    figures = ran["figures"][HELD_OUT]
+    kept = 1 - ran["left_out"] / max(1, ran["samples"])
+    line = (
+        f"{arm['name']:<{wide}}{figures['mean']:>10.4f}{figures['worst_decile']:>9.4f}{kept:>7.0%}{ran['ess']:>6.0%}"
+        f"{ran['tokens']:>12,.0f}{ran['units']:>12,.0f}"
+    )
+    return line if row is None else line + f"   {_difference(row)}"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:+.4f}  [{row['low']:+.4f}, {row['high']:+.4f}]  {row['p_holm']:.2g}"
+
+
+def _other_sets(results: Mapping[str, Any], wide: int) -> list[str]:
+    """Differences on other domains, and of other metrics, to the control."""
+    lines: list[str] = []
+    for row in results["differences"]:
+        if row["at"] == 1 and row["role"] == "uniform" and not _is_main(row):
+            what = row["metric"] if row["set"] == HELD_OUT else f"{row['metric']} on {row['set']}"
+            what += f" ({row['group']})" if "group" in row else ""
+            lines.append(f"{row['arm']:<{wide}}  {what:<34} {_difference(row)}")
+    return ["", *lines] if lines else []

@@ -1,0 +1,235 @@
+"""Plans that are run: budgets, the order of the data, resumption, results that a check accepts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import world
+from plans import write_plan
+
+from samplewise.evidence import arm_run
+from samplewise.evidence.budget import Budget, BudgetTrainer
+from samplewise.evidence.check import check_results
+from samplewise.evidence.experiment import run_plan
+from samplewise.evidence.plan import load_plan
+from samplewise.types import SamplewiseError
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    return tmp_path_factory.mktemp("plans")
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What passes the trainer: predicted tokens of forwards with and without gradient, ids and rates of every step."""
+    seen = {"scored": 0, "trained": 0, "ids": [], "rates": [], "unspent": []}
+    make, close = arm_run.make_trainer, BudgetTrainer._close
+
+    def watching(model, *args, **kwargs):
+        def count(module, given, inputs):
+            tokens = int(inputs["attention_mask"].sum()) - len(inputs["attention_mask"])
+            seen["trained" if torch.is_grad_enabled() else "scored"] += 0 if seen.get("evaluating") else tokens
+
+        model.model.register_forward_pre_hook(count, with_kwargs=True)
+        return make(model, *args, **kwargs)
+
+    def closing(self, mode):
+        seen["ids"].append(sorted(mode.samples.id.tolist()))
+        seen["rates"].append(self.optimizer.param_groups[0]["lr"])
+        seen["unspent"].append(self.budget.amount - self.spent)
+        return close(self, mode)
+
+    def unseen(function):
+        """Evaluations, and the look that a trainer takes at its model, are no part of training."""
+
+        def called(*args):
+            seen["evaluating"] = True
+            try:
+                return function(*args)
+            finally:
+                seen["evaluating"] = False
+
+        return called
+
+    monkeypatch.setattr(arm_run, "make_trainer", watching)
+    monkeypatch.setattr(arm_run, "_measured", unseen(arm_run._measured))
+    monkeypatch.setattr(BudgetTrainer, "_first_look", unseen(BudgetTrainer._first_look))
+    monkeypatch.setattr(BudgetTrainer, "_close", closing)
+    return seen
+
+
+def one_arm(here: Path, output: Path, rule: str, budget: dict, **training) -> dict:
+    plan = load_plan(write_plan(here), [
+        "arms={}", f"arms.uniform='{rule}'", f"budget={json.dumps(budget)}", "seeds=[0]", f"output={output}",
+        "evaluations=2", *(f"training.{key}={value}" for key, value in training.items()),
+    ])  # fmt: skip
+    run_plan(plan, say=str)
+    return json.loads((output / "runs" / "uniform-0.json").read_text())
+
+
+TILTED_BAND = "chain(band(drop_top=0.25), ir_dro(r=1))"
+
+
+@pytest.mark.parametrize(
+    ("rule", "budget"),
+    [
+        ("uniform()", {"compute": 4000}),
+        ("random_keep(share=0.5)", {"compute": 4000}),
+        ("ir_dro(r=1)", {"compute": 4000}),
+        (TILTED_BAND, {"compute": 4000}),
+        (TILTED_BAND, {"tokens": 900}),
+        (TILTED_BAND, {"steps": 3}),
+    ],
+)
+def test_budgets_are_kept_to_within_one_step(here, tmp_path, watched, rule, budget):
+    """Counted by the forwards that the model really runs, scoring included."""
+    run = one_arm(here, tmp_path / "out", rule, budget)
+    units = watched["scored"] + 3 * watched["trained"]
+    assert run["history"]["units"] == units
+    assert run["history"]["tokens"] == watched["trained"]
+    assert watched["scored"] > 0 or "random" in rule or rule in ("uniform()", "ir_dro(r=1)")
+    assert min(watched["unspent"]) > 0, "no step begins without something left"
+    kind = next(iter(budget))
+    spent = {"steps": len(watched["ids"]), "tokens": watched["trained"], "compute": units}[kind]
+    assert run["spent"] == spent >= budget[kind]
+    assert [each["spent"] >= budget[kind] * k / 3 for k, each in enumerate(run["during"], 1)] == [True, True]
+
+
+def test_what_was_spent_before_counts(here, tmp_path, watched):
+    plan = load_plan(write_plan(here), [
+        "budget={compute: 4000}", "seeds=[0]", f"output={tmp_path / 'out'}",
+        "arms={later: {rule: uniform(), prior: {scored: 700, trained: 500}}}",
+    ])  # fmt: skip
+    run_plan(plan, say=str)
+    run = json.loads((tmp_path / "out" / "runs" / "later-0.json").read_text())
+    assert run["prior"] == 700 + 3 * 500
+    assert run["spent"] == run["history"]["units"] + run["prior"]
+    assert 4000 <= run["spent"] < 4000 + 3 * 8 * 31
+    with pytest.raises(SamplewiseError, match="less than the budget"):
+        run_plan(load_plan(write_plan(here), [
+            "budget={compute: 2000}", f"output={tmp_path / 'none'}",
+            "arms={later: {rule: uniform(), prior: {trained: 700}}}",
+        ]), say=str)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_the_learning_rate_follows_the_fraction_spent(here, tmp_path, watched, kind):
+    one_arm(here, tmp_path / "a", "uniform()", {"steps": 8}, lr_scheduler_type=kind, warmup_steps=0.25)
+    by_steps = watched["rates"][:]
+    watched["rates"].clear()
+    watched["unspent"].clear()
+    one_arm(here, tmp_path / "b", "uniform()", {"tokens": 2000}, lr_scheduler_type=kind, warmup_steps=0.25)
+    fractions = [1 - left / 2000 for left in watched["unspent"]]
+    expected = [1e-2 * min(f / 0.25, (1 - f) / 0.75 if kind == "linear" else 1) for f in fractions]
+    if kind == "linear":
+        assert watched["rates"] == pytest.approx(expected, rel=1e-6)
+        assert by_steps == pytest.approx([1e-2 * min(k / 2, (8 - k) / 6) for k in range(8)])
+    assert watched["rates"][0] == 0
+    assert watched["rates"][-1] < 0.25 * max(watched["rates"])
+
+
+def test_shares_of_the_run_are_shares_of_the_budget(here, tmp_path, watched):
+    run = one_arm(here, tmp_path / "out", "warmup(0.5, band(drop_top=0.25))", {"tokens": 1500})
+    kept = run["history"]["curves"]["kept"]
+    assert len(kept) / 2 - 1.5 <= kept.index(0.75) <= len(kept) / 2 + 1.5
+    assert run["rule"].startswith("warmup(")
+
+
+def test_a_warm_up_in_steps_needs_a_budget_of_steps(here, tmp_path):
+    with pytest.raises(SamplewiseError, match="a share below 1"):
+        one_arm(here, tmp_path / "a", "uniform()", {"tokens": 900}, warmup_steps=2)
+
+
+def test_arms_of_a_seed_see_the_same_data_in_the_same_order(here, tmp_path, watched):
+    plan = load_plan(write_plan(here), [f"output={tmp_path / 'out'}", "budget.steps=16"])
+    run_plan(plan, say=str)
+    orders = [watched["ids"][16 * k : 16 * (k + 1)] for k in range(4)]
+    assert orders[0] == orders[1], "uniform and band under seed 0"
+    assert orders[2] == orders[3]
+    assert orders[0] != orders[2]
+    assert orders[0][:4] != orders[0][13:], "another order in the next epoch"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("results.json", "values.json")}
+
+
+def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, monkeypatch):
+    overrides = ["arms.tilt='ir_dro(r=1)'", "budget={compute: 6000}", "evaluations=2"]
+    whole = load_plan(write_plan(here), [*overrides, f"output={tmp_path / 'whole'}"])
+    run_plan(whole, say=str)
+    broken = load_plan(write_plan(here), [*overrides, f"output={tmp_path / 'broken'}"])
+    close, steps = BudgetTrainer._close, []
+
+    def killed(self, mode):
+        steps.append(self.state.global_step)
+        if len(steps) in (4, 24):  # within the first arm before its second checkpoint, and within another
+            raise SystemExit
+        return close(self, mode)
+
+    monkeypatch.setattr(BudgetTrainer, "_close", killed)
+    partial = None
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_plan(broken, say=str)
+        partial = tmp_path / "broken" / "results.json"
+    assert partial.exists()
+    found = check_results(tmp_path / "broken")
+    assert not found["complete"]
+    assert found["missing"]
+    table = world.samplewise("compare", "--check", tmp_path / "broken")
+    assert table.returncode == 0
+    said = []
+    run_plan(broken, say=said.append)
+    assert any("going on" in line for line in said)
+    assert files(tmp_path / "broken") == files(tmp_path / "whole")
+    assert not list((tmp_path / "broken" / "runs").glob("*/checkpoint-*"))
+    run_plan(broken, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))
+
+
+def test_a_folder_holds_one_plan(here, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{}")
+    with pytest.raises(SamplewiseError, match=r"with results\.json"):
+        run_plan(load_plan(write_plan(here), [f"output={tmp_path / 'out'}"]), say=str)
+
+
+def test_an_arm_that_diverges_is_named_and_the_others_go_on(here, tmp_path):
+    plan = load_plan(write_plan(here), [
+        f"output={tmp_path / 'out'}", "seeds=[0]", "arms.wild={rule: uniform(), training: {learning_rate: 1e+38}}",
+    ])  # fmt: skip
+    found = run_plan(plan, say=str)
+    assert [each["arm"] for each in found["failed"]] == ["wild"]
+    assert found["complete"]
+    assert {row["arm"] for row in found["differences"]} == {"band"}
+    check_results(tmp_path / "out")
+
+
+def test_the_command_prints_the_table_and_checks_itself(here, tmp_path):
+    path = write_plan(here, controls={"rates": [2.0], "random": True}, seeds=[0], budget={"steps": 2}, evaluations=0)
+    domain = json.dumps({"other": {"path": str(world.save_corpus(tmp_path / "other.jsonl", 12, 21, 70))}})
+    done = world.samplewise("compare", path, f"output={tmp_path / 'out'}", f"domains={domain}")
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "uniform at 2× the learning rate",
+        "random 0.75",
+        "band",
+        "worst_decile",
+        "loss on other",
+        "documents only",
+    ):
+        assert word in done.stdout
+    found = check_results(tmp_path / "out")
+    assert set(found["documents"]) == {"held_out", "other"}
+    roles = {(row["arm"], row["control"], row["role"]) for row in found["differences"]}
+    assert ("band", "random 0.75", "random") in roles
+    assert ("band", "uniform at 2× the learning rate", "rate") in roles
+    again = world.samplewise("compare", path, f"output={tmp_path / 'out'}", f"domains={domain}", "budget.steps=3")
+    assert "of one with another budget" in again.stderr
+
+
+def test_a_budget_is_one_of_three():
+    assert Budget("steps", 5).max_steps == 5
+    assert Budget("tokens", 5).max_steps > 10**8
