@@ -45,6 +45,9 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 "train_dataset", expected="text", got="images",
                 remedy="Image datasets are not supported: their losses have not been checked.",
             )  # fmt: skip
+        if self.aux_loss_enabled:  # TRL keeps the coefficient in the config and in itself; the model reads its own
+            inner: Any = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            inner.router_aux_loss_coef = self.router_aux_loss_coef
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
