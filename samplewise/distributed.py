@@ -61,13 +61,14 @@ def largest(value: int, device: torch.device | str = "cpu") -> int:
     return int(tensor)
 
 
-def total(value: int, device: torch.device | str = "cpu") -> int:
-    """The sum of every rank's `value`."""
+def totals(values: list[float], device: torch.device | str = "cpu") -> list[float]:
+    """The sums of every rank's `values`, in fp64 (fp32 where the device knows no other)."""
     if world_size() == 1:
-        return value
-    tensor = torch.tensor([value], dtype=torch.int64, device=device)
+        return values
+    dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
+    tensor = torch.tensor(values, dtype=dtype, device=device)
     dist.all_reduce(tensor, dist.ReduceOp.SUM)
-    return int(tensor)
+    return tensor.tolist()
 
 
 def check_same(facts: Mapping[str, str], device: torch.device | str = "cpu") -> None:

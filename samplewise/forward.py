@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from samplewise.fields import ID, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.head import Request
-from samplewise.kernels import Backend, Factor
+from samplewise.kernels import Backend, Factor, Tally
+from samplewise.kernels.tally import tallied
+from samplewise.kernels.targets import find_targets
 from samplewise.losses import sample_losses, token_counts
 from samplewise.types import SamplewiseError
 
@@ -25,14 +27,19 @@ class Outcome(NamedTuple):
 
 
 class Forward(Protocol):
-    """How losses are had; both ways give the same numbers, and call the wrapped model, so that DDP and FSDP see it."""
+    """How losses are had; both ways give the same numbers, and call the wrapped model, so that DDP and FSDP see it.
+
+    tally: is filled with the tokens' entropy and correctness where it is set.
+    """
+
+    tally: Tally | None
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """[n] losses and [n] predicted tokens."""
         ...
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
-        """Σ u_i L_i for known factors [n] or a function of complete samples."""
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
+        """Σ u_i L_i for known factors [n] or a function of complete samples. tally: False where a pass came before."""
         ...
 
 
@@ -47,6 +54,7 @@ class WithoutLogits:
     def __init__(self, backend: Backend = "chunked", chunk_bytes: int | None = None) -> None:
         self.backend: Backend = backend
         self.chunk_bytes = chunk_bytes
+        self.tally: Tally | None = None
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Scored without gradient unless `differentiable`: neither logits nor activations are kept."""
@@ -56,32 +64,37 @@ class WithoutLogits:
         result = model(**model_inputs(batch), samplewise=request)
         return result.loss, result.tokens
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
         """Gradients of hidden states and head are formed in this forward (`samplewise.kernels`)."""
         if not _predicts(batch):
             loss, tokens = _nothing(model, batch)
             return Outcome(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
-        result = model(**model_inputs(batch), samplewise=self._request(batch, factors))
+        result = model(**model_inputs(batch), samplewise=self._request(batch, factors, tally=tally))
         return Outcome(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
 
-    def _request(self, batch: Batch, factors: Tensor | Factor | None = None, differentiable: bool = False) -> Request:
+    def _request(
+        self, batch: Batch, factors: Tensor | Factor | None = None, differentiable: bool = False, tally: bool = True
+    ) -> Request:
         return Request(
             batch["labels"], factors, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS),
             backend=self.backend, chunk_bytes=self.chunk_bytes, differentiable=differentiable,
+            tally=self.tally if tally else None,
         )  # fmt: skip
 
 
 class FromLogits:
     """From the model's logits, for architectures whose head is more than a matrix product."""
 
+    tally: Tally | None = None
+
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
-        return _from_logits(model(**model_inputs(batch)), batch)
+        return _from_logits(model(**model_inputs(batch)), batch, self.tally)
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor) -> Outcome:
+    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
         """One forward; its logits live until the backward."""
         outputs: Any = model(**model_inputs(batch))
-        loss, tokens = _from_logits(outputs, batch)
+        loss, tokens = _from_logits(outputs, batch, self.tally if tally else None)
         used = torch.zeros_like(loss.detach())
         index = (tokens > 0).nonzero().squeeze(1)
         known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
@@ -118,10 +131,14 @@ def _logits(outputs: Any) -> Tensor:
     return logits
 
 
-def _from_logits(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    return sample_losses(
-        _logits(outputs), batch["labels"], segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS)
-    )
+def _from_logits(outputs: Any, batch: Batch, tally: Tally | None) -> tuple[Tensor, Tensor]:
+    logits, labels, owner = _logits(outputs), batch["labels"], batch.get(SEGMENTS)
+    if tally is not None:
+        with torch.no_grad():
+            labels_at = find_targets(labels, owner, False, logits.shape[-1], batch.get(TOKEN_WEIGHTS))
+            own = logits.flatten(0, 1)[labels_at.position].float()
+            tally.add(tallied(own, own.softmax(-1), labels_at.label))
+    return sample_losses(logits, labels, segments=owner, token_weights=batch.get(TOKEN_WEIGHTS))
 
 
 def _predicts(batch: Batch) -> bool:

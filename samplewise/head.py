@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.fields import OURS, SEGMENTS, TOKEN_WEIGHTS
-from samplewise.kernels import Backend, Factor, Select, objective, sample_losses, score
+from samplewise.kernels import Backend, Factor, Select, Tally, objective, sample_losses, score
 from samplewise.losses import token_counts
 from samplewise.types import SamplewiseError
 
@@ -62,6 +62,7 @@ class Request:
     backend: Backend = "chunked"
     chunk_bytes: int | None = None
     differentiable: bool = False
+    tally: Tally | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
@@ -239,7 +240,7 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
     options: dict[str, Any] = {
         "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
         "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
-        "chunk_bytes": request.chunk_bytes,
+        "chunk_bytes": request.chunk_bytes, "tally": request.tally,
     }  # fmt: skip
     aux = _auxiliary(_unwrapped(model), outputs, inputs)
     if request.factors is not None:

@@ -60,6 +60,7 @@ class Mode(ABC):
     name: str
     plan: Plan
     samples: Samples  # of every rank, in the plan's order
+    scored = False  # whether a pass without gradient comes before
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -129,7 +130,8 @@ class Mode(ABC):
     def _known(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Outcome]:
         """Σ coefficient × loss, for coefficients that sum to 1 over the step; and the model's own term, if any."""
         scale = world_size() * self.setting.scale
-        out = self.setting.forward.objective(model, batch, batch[COEFFICIENT].to(self.setting.device) * scale)
+        factors = batch[COEFFICIENT].to(self.setting.device) * scale
+        out = self.setting.forward.objective(model, batch, factors, tally=not self.scored)
         return (out.value if out.aux is None else out.value + out.aux / self.count), out
 
 
@@ -137,6 +139,7 @@ class TwoPass(Mode):
     """Score everything without gradient, weigh, then train on what is kept: exact for any rule."""
 
     name = "two_pass"
+    scored = True
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Scores all, plans, deals the kept rows."""

@@ -10,10 +10,12 @@ targets        predicted positions, their labels and samples
 selection      token weights that follow from token losses
 plan           which positions form a chunk
 residual       a chunk's logits to losses and p − one-hot
+tally          entropy and correctness of tokens, for logs
 gradients      the head's gradient, in fp32
 """
 
 from samplewise.kernels.api import Backend, Objective, Scores, objective, sample_losses, score
 from samplewise.kernels.inputs import Factor, Select
+from samplewise.kernels.tally import Tally
 
-__all__ = ["Backend", "Factor", "Objective", "Scores", "Select", "objective", "sample_losses", "score"]
+__all__ = ["Backend", "Factor", "Objective", "Scores", "Select", "Tally", "objective", "sample_losses", "score"]

@@ -11,6 +11,7 @@ from samplewise.kernels import autograd, torch_backend
 from samplewise.kernels import reference as oracle
 from samplewise.kernels.inputs import Factor, Inputs, Select, check_factors
 from samplewise.kernels.selection import choose, chosen_inputs
+from samplewise.kernels.tally import Tally
 from samplewise.kernels.targets import Targets, find_targets
 from samplewise.types import SamplewiseError
 
@@ -81,17 +82,19 @@ def score(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
     backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
-    token_losses: bool = False,
+    token_losses: bool = False, tally: Tally | None = None,
 ) -> Scores:  # fmt: skip
     """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass, token_loss); the arguments are those.
 
-    token_losses: return them too, [B, T]; they cost nothing more.
+    token_losses: return them too, [B, T]; they cost nothing more. tally: is filled.
 
     >>> weights = torch.tensor([[1.0, 0.5, 0.25]])
     >>> score(torch.zeros(1, 3, 4), torch.zeros(8, 4), torch.tensor([[0, 1, 2]]), token_weights=weights).mass
     tensor([0.7500], dtype=torch.float64)
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
+    inputs = Inputs(
+        hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes, tally=tally
+    )
     return _score(inputs, backend, differentiable, token_losses)
 
 
@@ -99,7 +102,7 @@ def objective(
     hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
     segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
     scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked", chunk_bytes: int | None = None,
-    select: Select | None = None, reference: Tensor | None = None,
+    select: Select | None = None, reference: Tensor | None = None, tally: Tally | None = None,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
@@ -109,7 +112,9 @@ def objective(
     select: `select(loss [c], reference [c], sample [c]) -> [c]` token weights, called with the losses of all predicted
         tokens of complete samples, before the sample losses and factors that follow from them (`rules.TokenRule`);
         they multiply `token_weights`. reference: [B, T] token losses of another model, aligned with labels; select
-        gets those of its tokens, or None. The other arguments are those of `sample_losses`.
+        gets those of its tokens, or None.
+    tally: is filled with the predicted tokens' entropy and correctness ("chunked" only). The other arguments are those
+        of `sample_losses`.
 
     Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
     head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. With a
@@ -129,7 +134,7 @@ def objective(
     tensor([2.8284, 2.8284])
     """
     inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes,
-                    select, reference)  # fmt: skip
+                    select, reference, tally)  # fmt: skip
     targets = _enter(inputs, backend)
     if not callable(factors):
         factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
@@ -153,6 +158,10 @@ def _enter(inputs: Inputs, backend: str) -> Targets:
             "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
             remedy='"chunked" handles every case.',
         )  # fmt: skip
+    if inputs.tally is not None and backend != "chunked":
+        raise SamplewiseError(
+            "tally", expected='backend="chunked"', got=repr(backend), remedy="The others do not see probabilities."
+        )
     inputs.check()
     return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights)
 

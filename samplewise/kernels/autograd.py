@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ def scored(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
     with torch.autocast(inputs.hidden.device.type, enabled=False):
         work = Work(inputs, targets, Wanted(False, False, False), dtype)
         known(work, None)
+        work.finish()
         return targets.means(work.token_loss), work.token_loss
 
 
@@ -70,6 +72,7 @@ class _Objective(Function):
             else:
                 used = torch.where(targets.tokens > 0, factors.to(work.head.wide), 0)
                 known(work, used if work.wanted else None)
+            work.finish()
             loss = work.targets.means(work.token_loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
@@ -108,7 +111,7 @@ class _SampleLosses(Function):
         _refuse_double()
         like = ctx.saved_tensors
         with torch.autocast(like[0].device.type, enabled=False):
-            work = Work(ctx.inputs, ctx.targets, Wanted(*ctx.needs_input_grad[:3]), ctx.dtype)
+            work = Work(replace(ctx.inputs, tally=None), ctx.targets, Wanted(*ctx.needs_input_grad[:3]), ctx.dtype)
             known(work, upstream[0])
             parts = (work.hidden, *work.gradient.finish())
         grads = [None if x is None else x.view(like[i].shape).to(like[i].dtype) for i, x in enumerate(parts)]

@@ -52,6 +52,7 @@ class Work:
         size = (min(self.rows, len(targets)), len(self.head.weight))
         self.logits = torch.empty(size, dtype=dtype, device=self.source.device)
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
+        self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
 
@@ -66,8 +67,16 @@ class Work:
             hidden = hidden.to(self.head.wide) * self.head.scale
         rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[where]
         logits = self.head.logits(rounded, out=self.logits[: len(hidden)])
-        self.token_loss[where] = residual_(self.head, rounded, logits, label, gradient)
+        own = None if self.tally is None else self.tally.new_empty(2, len(label))
+        self.token_loss[where] = residual_(self.head, rounded, logits, label, gradient, own)
+        if self.tally is not None and own is not None:
+            self.tally[:, where] = own
         return logits, hidden
+
+    def finish(self) -> None:
+        """Hand over what was tallied."""
+        if self.inputs.tally is not None and self.tally is not None:
+            self.inputs.tally.add(self.tally)
 
     def spread(self, where: Where, chunk: tuple[Tensor, Tensor], weight: Tensor, into: HeadGradient) -> None:
         """Add the gradients of positions `where`, of which each token weighs weight [c] in the objective.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplewise.kernels.tally import Tally
 from samplewise.losses import check_token_weights
 from samplewise.types import SamplewiseError
 
@@ -38,6 +39,7 @@ class Inputs:
     chunk_bytes: int | None = None
     select: Select | None = None
     reference: Tensor | None = None
+    tally: Tally | None = None
 
     @property
     def loss_dtype(self) -> torch.dtype:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplewise.kernels.tally import tallied
+
 # Rows are turned in blocks whose fp32 copy stays in the cache: 31 ms for 1,016 rows of 49,152 in bf16, against 41 for
 # whole chunks and 134 for two rows at a time. On accelerators a launch costs more than a miss; there not measured.
 CPU_BLOCK_BYTES = 4 * 2**20
@@ -57,8 +59,12 @@ class Head:
         return slope
 
 
-def residual_(head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradient: bool) -> Tensor:
+def residual_(
+    head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None
+) -> Tensor:
     """Token losses [c]; with `gradient`, `logits` [c, V] becomes (p − one-hot)·slope·gain, otherwise rubbish.
+
+    tally: [2, c] to be filled with each token's entropy and correctness.
 
     The loss is −log p(label), read from the softmax that the gradient needs anyway: no logsumexp, no second copy.
     """
@@ -68,7 +74,8 @@ def residual_(head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradien
     for i in range(0, len(label), step):
         block = logits[i : i + step]
         z = block if scratch is None else scratch[: len(block)].copy_(block)
-        loss[i : i + step] = _softmax_(head, z, label[i : i + step], gradient)
+        own = None if tally is None else tally[:, i : i + step]
+        loss[i : i + step] = _softmax_(head, z, label[i : i + step], gradient, own)
         if scratch is not None and gradient:
             torch.mul(z, head.gain, out=block) if head.gain != 1 else block.copy_(z)
     rare = loss > FAR
@@ -77,10 +84,13 @@ def residual_(head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradien
     return loss
 
 
-def _softmax_(head: Head, z: Tensor, label: Tensor, gradient: bool) -> Tensor:
+def _softmax_(head: Head, z: Tensor, label: Tensor, gradient: bool, tally: Tensor | None) -> Tensor:
     """Losses of the rows of `z`, which become their residual; p(label) − 1 = expm1(−loss) keeps its digits near 1."""
     slope = head.cap_(z)
+    raw = None if tally is None else z.clone()
     torch.softmax(z, -1, out=z)
+    if tally is not None and raw is not None:
+        tally.copy_(tallied(raw, z, label))
     row = torch.arange(len(label), device=z.device)
     loss = -z[row, label].log()
     if gradient:

@@ -6,8 +6,9 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from samplewise.distributed import total
+from samplewise.distributed import totals
 from samplewise.fields import Batch
+from samplewise.kernels import Tally
 from samplewise.modes import Mode
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
@@ -63,11 +64,22 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         return prepare_training(dataset, args, packing, host, tokenizer)
 
     def _close(self, mode: Mode) -> Any:
-        """The host's own metrics of the step: tokens read, those of dropped samples too."""
-        report = super()._close(mode)
-        self._total_train_tokens += total(sum(map(_tokens, self._batches)), self.args.device)
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        """The host's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
+        report, tally = super()._close(mode), self._forward.tally or Tally()
+        seen = [float(sum(map(_tokens, self._batches))), tally.entropy, tally.correct, tally.tokens]
+        read, entropy, correct, predicted = totals(seen, self.args.device)
+        self._forward.tally = Tally()
+        metrics = self._metrics["train"]
+        self._total_train_tokens += int(read) // self._tp_size
+        metrics["num_tokens"] = [self._total_train_tokens]
+        metrics["entropy"].append(entropy / max(predicted, 1))
+        metrics["mean_token_accuracy"].append(correct / max(predicted, 1))
         return report
+
+    def _attach(self) -> Any:
+        detach = super()._attach()
+        self._forward.tally = Tally()
+        return detach
 
 
 def _tokens(batch: Batch) -> int:

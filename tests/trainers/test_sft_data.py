@@ -97,7 +97,7 @@ def test_uniform_per_token_is_trl_on_every_form_of_data(tmp_path, data, options)
     host = run(tmp_path, datasets.Dataset.from_dict(data), SFTTrainer, **options)
     for a, b in zip(ours.model.parameters(), host.model.parameters(), strict=True):
         assert (a - b).abs().max() <= 2e-5
-    for key in ("loss", "grad_norm", "num_tokens"):
+    for key in ("loss", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy"):
         assert logged(ours, key) == pytest.approx(logged(host, key), rel=1e-4), key
 
 
