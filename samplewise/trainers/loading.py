@@ -9,6 +9,7 @@ from transformers import Trainer
 
 from samplewise.distributed import world_size
 from samplewise.fields import COLUMNS, TOKEN_WEIGHTS
+from samplewise.rules import resolve
 from samplewise.trainers.checks import check_collator, check_columns, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator
 from samplewise.trainers.identify import identified
@@ -41,7 +42,8 @@ class LoadingMixin(_Host):
             first = self._together(n if rows is None else min(n, rows))
             several = _samples_a_row(self.train_dataset)
             last = 0 if several > 1 else self._together(self._last_step(n, rows))  # of packed rows nothing is known
-            check_step_size(self.rule, int(first * several), last, self.pool)
+            rule = resolve(self.rule, self.args.max_steps if self.args.max_steps > 0 else 1000)
+            check_step_size(rule, int(first * several), last, self.pool)
         elif self.pool > 1:
             raise SamplewiseError(
                 "pool", expected="1 with a get_train_dataloader of your own", got=self.pool,

@@ -16,6 +16,7 @@ from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_counts, token_mass
 from samplewise.microbatch import is_packed, room, rows
 from samplewise.modes import Setting
+from samplewise.rules import resolve
 from samplewise.step import no_token_in_step
 from samplewise.trainers.checks import warn_if_eos_is_masked
 from samplewise.trainers.figures import Figures
@@ -104,6 +105,13 @@ class LossesMixin(_Host):
             else:  # the mean over all tokens, or the mean of the ranks' means
                 batch[MASS] = count if self.args.average_tokens_across_devices else count / rank
 
+    def _running_rule(self) -> Rule:
+        """The rule with shares of the run as steps; how long the run is, the host knows once it has begun."""
+        rule = resolve(self.rule, self.state.max_steps)
+        if rule is not self.rule and self.state.global_step == 0:
+            self.rule_state = rule.init()
+        return rule
+
     def _shared(self, batches: list[Batch], num_items: Any) -> Setting:
         configured = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
         unit, scale = float(configured), 1.0
@@ -117,7 +125,7 @@ class LossesMixin(_Host):
             scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
         size = max(room(batch) for batch in batches)
         return Setting(
-            self.rule, self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),
+            self._running_rule(), self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),
             self.max_nonfinite, unit, scale, self._figures.clock,
         )  # fmt: skip
 

@@ -47,7 +47,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 remedy="Image datasets are not supported: their losses have not been checked.",
             )  # fmt: skip
         if self.aux_loss_enabled:  # TRL keeps the coefficient in the config and in itself; the model reads its own
-            inner: Any = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            model: Any = self.model
+            inner = model.get_base_model() if hasattr(model, "get_base_model") else model
             inner.router_aux_loss_coef = self.router_aux_loss_coef
 
     def _prepare_dataset(
@@ -70,7 +71,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         read, entropy, correct, predicted = totals(seen, self.args.device)
         self._forward.tally = Tally()
         metrics = self._metrics["train"]
-        self._total_train_tokens += int(read) // self._tp_size
+        self._total_train_tokens += int(read) // (self._tp_size or 1)
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["entropy"].append(entropy / max(predicted, 1))
         metrics["mean_token_accuracy"].append(correct / max(predicted, 1))

@@ -194,3 +194,53 @@ def test_weighted_steps_leave_the_model_as_it_was(tmp_path):
     trainer, _ = run(tmp_path, model, "ir_dro(r=1.0)", [4, 4], tiny.Rows(8), 2)
     assert "forward" not in vars(model) or model.forward is forward
     assert isinstance(trainer, Trainer)
+
+
+def test_shares_of_the_run_become_steps(tmp_path):
+    """A schedule over half of the run is the one over as many steps, in weights and in what is logged."""
+
+    def logs(rule):
+        trainer = WeightedTrainer(
+            tiny.model(), tiny.arguments(tmp_path, max_steps=6), train_dataset=tiny.Rows(48),
+            data_collator=tiny.collate, rule=rule,
+        )  # fmt: skip
+        trainer.train()
+        return [entry["samplewise/ess"] for entry in trainer.state.log_history if "loss" in entry]
+
+    assert logs("ir_dro(r=linear(1.0, 0.01, 0.5))") == logs("ir_dro(r=linear(1.0, 0.01, 3))")
+    assert logs("ir_dro(r=linear(1.0, 0.01, 0.5))") != logs("ir_dro(r=linear(1.0, 0.01, 6))")
+
+
+@pytest.mark.parametrize("rule", ["infobatch(share=0.5)", "chain(infobatch(share=0.5), column_weights())"])
+def test_a_count_divides_in_one_pass_as_in_two(tmp_path, rule):
+    """InfoBatch: the survivors' gradient over the number of samples; beside a sum the chain divides by the sum."""
+
+    class Kept(WeightedTrainer):
+        def _close(self, mode):
+            self.__dict__.setdefault("plans", []).append((mode.name, mode.plan, mode.samples))
+            return super()._close(mode)
+
+    class Heavy(tiny.Rows):
+        def __getitem__(self, index):
+            return {**super().__getitem__(index), "sample_weight": 3.0}
+
+    seen, rows = Gradients(), Heavy(24)
+    trainer = Kept(
+        tiny.model(), tiny.arguments(tmp_path, max_steps=3, learning_rate=0.0, max_grad_norm=0.0),
+        train_dataset=rows, data_collator=weighted_collate, rule=rule, callbacks=[seen],
+    )  # fmt: skip
+    trainer.train()
+    for (_, plan, samples), gradient in zip(trainer.plans, seen.steps, strict=True):
+        model = tiny.model()
+        loss = torch.stack([model(r[None], labels=r[None]).loss for r in (rows.rows[i] for i in samples.id.tolist())])
+        (plan.weights * loss).mean().backward()
+        expected = torch.cat([p.grad.flatten() for p in model.parameters()])
+        assert (gradient - expected).norm() <= 2e-5 * expected.norm()
+    assert [name for name, *_ in trainer.plans][-1] == "one_pass"
+    assert any(plan.figures["kept"] < 1 for _, plan, _ in trainer.plans)
+    means = [float(plan.weights.mean()) for _, plan, _ in trainer.plans]
+    assert all(mean == pytest.approx(1) for mean in means) == ("column_weights" in rule)
+
+
+def weighted_collate(features):
+    return tiny.collate([{k: v for k, v in f.items() if k != "sample_weight"} for f in features])
