@@ -23,7 +23,7 @@ from samplewise.forward import Forward, Outcome
 from samplewise.losses import token_counts
 from samplewise.microbatch import deal, rows, without_empty_rows
 from samplewise.score import score
-from samplewise.step import Plan, no_token_in_step, normaliser, plan_step
+from samplewise.step import Plan, learned, no_token_in_step, normaliser, plan_step
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 FACTORS = (math.exp(-40), math.exp(40))
@@ -180,7 +180,8 @@ class LossFree(Mode):
             raise Redo("a loss is not finite")
         self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))
         means = {"loss": float((loss * mass).sum() / mass.sum()), "weighted_loss": float((loss * coefficient).sum())}
-        self.plan = replace(self.plan, figures=self.plan.figures | means)
+        state = learned(self.setting.rule, self.samples, self.setting.state)
+        self.plan = replace(self.plan, figures=self.plan.figures | means, state=state)
 
 
 class OnePass(Mode):

@@ -84,6 +84,16 @@ def plan_step(
     )
 
 
+def learned(rule: Rule, samples: Samples, state: State) -> State:
+    """The rule's state after a step whose losses came with the training: for rules that need none for their weights.
+
+    samples: all N of the step, as they were given to `plan_step`; NaN where a sample was left out and never run.
+    """
+    order = torch.argsort(samples.id, stable=True)
+    taken = samples.select(order[samples.tokens[order] > 0])
+    return rule.update(taken, torch.ones_like(taken.loss), state)
+
+
 def check_fields(rule: Rule, samples: Samples) -> None:
     """Errors: SamplewiseError naming a field that the rule reads and the samples do not have, and how to get it."""
     for name in sorted(rule.needs - samples.given().keys()):

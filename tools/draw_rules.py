@@ -35,6 +35,8 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
     "random_keep": [("random_keep(share=0.5)", 0)],
     "clip_weights": [("chain(ir_dro(r=0.5), clip_weights(2))", 0)],
     "mix_uniform": [("chain(ir_dro(r=0.5), mix_uniform(0.5))", 0)],
+    "group_dro": [("group_dro(step_size=0.1)", 20)],
+    "doremi": [("doremi(step_size=0.1)", 20)],
     "by": [('by("excess", ir_dro(r=1))', 0), ('by("excess", top_k(0.25))', 0)],
     "by_length": [("by_length(4, top_k(0.25))", 0)],
     "chain": [("chain(band(drop_top=0.1), ir_dro(r=1))", 0)],
@@ -43,7 +45,7 @@ PICTURES: dict[str, list[tuple[str, int]]] = {
 }
 """Of each picture the curves: an expression, and the step at which it is drawn."""
 
-SCATTERED = ("random_keep", "column_weights", "by", "sample_proportional", "infobatch")
+SCATTERED = ("random_keep", "column_weights", "by", "sample_proportional", "infobatch", "group_dro", "doremi")
 """Rules whose weight is no function of the loss: drawn as dots."""
 
 
@@ -53,12 +55,13 @@ def losses(n: int = 200) -> torch.Tensor:
 
 
 def with_fields(samples: Samples) -> Samples:
-    """The same samples with weights, references and lengths, as a data set might have them, whatever the loss."""
+    """The same samples with every field, as a data set might have it, whatever the loss."""
     u = [uniforms(samples.id, 0, seed) for seed in range(3)]
     return replace(
         samples,
         weight=(4 * u[0]).floor() / 2,
         reference=samples.loss.mean() - 0.5 + u[1],
+        group=(3 * u[1]).long() + (samples.loss > samples.loss.mean()),
         tokens=(8 * 2 ** (4 * u[2])).long(),
     )
 

@@ -3,6 +3,7 @@
 from samplewise.rules.budget import resolve
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.groups import doremi, group_dro, group_weights, mean_group_weights
 from samplewise.rules.parse import RULES, parse_rule
 from samplewise.rules.pruning import infobatch
 from samplewise.rules.robust import chi2_dro, cvar
@@ -25,11 +26,15 @@ __all__ = [
     "column_weights",
     "cosine",
     "cvar",
+    "doremi",
     "extremes",
+    "group_dro",
+    "group_weights",
     "infobatch",
     "ir_dro",
     "lin_upper",
     "linear",
+    "mean_group_weights",
     "mid_ranking",
     "mix_uniform",
     "parse_rule",

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.groups import doremi, group_dro
 from samplewise.rules.pruning import infobatch
 from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import SCHEDULES
@@ -34,6 +35,8 @@ RULES: dict[str, Callable[..., Rule]] = {
     "random_keep": random_keep,
     "sample_proportional": sample_proportional,
     "infobatch": infobatch,
+    "group_dro": group_dro,
+    "doremi": doremi,
     "by": by,
     "by_length": by_length,
     "clip_weights": clip_weights,

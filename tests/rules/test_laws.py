@@ -63,6 +63,10 @@ TABLE = [
     Row(sw.top_k(share=sw.piecewise(0.4, 3, 0.6), window=2), least=2),
     Row(sw.mid_ranking(frac=0.3, portion=1, window=2), least=2),
     Row(sw.by("excess", sw.chain(sw.top_k(share=0.5, window=1), sw.ir_dro())), least=2),
+    Row(sw.group_dro(step_size=0.5)),
+    Row(sw.chain(sw.group_dro(step_size=sw.linear(0.1, 0.5, 2)), sw.ir_dro(r=0.8))),
+    Row(sw.doremi(step_size=0.7, smoothing=0.05)),
+    Row(sw.chain(sw.ir_dro(r=2.0), sw.by("excess", sw.doremi()))),
     Row(sw.clip_weights(1.0)),
     Row(sw.clip_weights(1.5)),
     Row(sw.mix_uniform(0.25)),
@@ -314,7 +318,7 @@ def test_a_rule_that_needs_no_loss_does_not_look_at_it(row):
 
 def test_which_rules_need_losses():
     silent = {row.rule.expression.split("(")[0] for row in TABLE if not row.rule.needs_loss}
-    assert silent == {"uniform", "column_weights", "random_keep", "clip_weights", "mix_uniform"}
+    assert silent == {"uniform", "column_weights", "random_keep", "group_dro", "doremi", "clip_weights", "mix_uniform"}
     assert sw.chain(sw.random_keep(0.5), sw.ir_dro()).needs_loss
     assert not sw.chain(sw.random_keep(0.5), sw.uniform()).needs_loss
 

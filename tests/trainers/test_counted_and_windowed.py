@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from test_resume import history, parameters, trainer
-from test_step_in_trainer import SPLITS, gradient_in_trainer
+from test_step_in_trainer import SPLITS, Gradients, WeightedSplit, gradient_in_trainer
 
 import samplewise as sw
 from samplewise.rules.base import make_rule
@@ -49,6 +49,47 @@ def test_a_step_from_which_everything_was_dropped_has_no_gradient(tmp_path, spli
     rule = replace(make_rule("nothing()", lambda w, samples, state: 0 * w, factor=nothing), norm="count")
     got = gradient_in_trainer(tmp_path, tiny.model(), rule, SPLITS[split])
     assert got.abs().max() == 0
+
+
+class Grouped(tiny.Rows):
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), "group": index % 3}
+
+
+@pytest.mark.parametrize("split", ["8x1", "3+5"])
+@pytest.mark.parametrize("text", ["group_dro(step_size=0.5)", "chain(random_keep(0.5), doremi(step_size=2.0))"])
+def test_groups_are_learned_from_the_losses_of_the_training_pass(tmp_path, text, split):
+    """No sample is scored, the gradient is that of the first weights, and the state is that of the true losses."""
+    rule, dataset = sw.parse_rule(text), Grouped(8)
+    model = tiny.model("opt", dtype=torch.float64)
+    batch = tiny.collate([dataset[i] for i in range(8)])
+    losses, tokens = sw.sample_losses(
+        model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
+    )
+    samples = as_samples(losses.double(), tokens, group=[i % 3 for i in range(8)])
+    plan = sw.plan_step(rule, samples, rule.init())
+    (plan.coefficients.to(losses) * losses).sum().backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters()])
+    trainer = one_step(tmp_path, tiny.model("opt", dtype=torch.float64), rule, SPLITS[split], dataset)
+    assert (trainer.seen - expected).norm() <= 1e-10 * expected.norm()
+    assert trainer.state.log_history[0]["samplewise/mode"] == 1
+    assert trainer.rule_state == pytest.approx(plan.state, rel=1e-9)
+
+
+def one_step(tmp_path, model, rule, sizes, dataset):
+    """A trainer after one step of no size, with the gradient that the optimizer saw."""
+    seen = Gradients()
+    args = tiny.arguments(
+        tmp_path, gradient_accumulation_steps=len(sizes), max_steps=1, max_grad_norm=0.0,
+        per_device_train_batch_size=2, learning_rate=0.0,
+    )  # fmt: skip
+    trainer = WeightedSplit(
+        model, args, train_dataset=dataset, data_collator=tiny.collate, rule=rule, callbacks=[seen]
+    )  # fmt: skip
+    trainer.sizes = sizes
+    trainer.train()
+    trainer.seen = seen.steps[0]
+    return trainer
 
 
 @pytest.mark.parametrize(
