@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.temperature import Distance, solve_temperature
 from samplewise.types import Rule, Samples, SamplewiseError, State
+
+SAFE = 40.0
+"""Nats over r: a tilt whose largest exponent lies beyond starts anew."""
 
 
 def uniform() -> Rule:
@@ -55,7 +59,12 @@ def column_weights() -> Rule:
 
 @schedulable
 def ir_dro(
-    r: Number | None = None, *, kl: Number | None = None, ess: Number | None = None, lagged: bool = False
+    r: Number | None = None,
+    *,
+    kl: Number | None = None,
+    ess: Number | None = None,
+    lagged: bool = False,
+    ema: Number | None = None,
 ) -> Rule:
     """Instance-reweighted DRO: weights in proportion to exp(loss / r).
 
@@ -63,6 +72,9 @@ def ir_dro(
         0 the tilt is turned round: the easy weigh most, and small −r is the single easiest sample.
     kl: instead of r, the divergence KL(p ‖ uniform) to reach in every step, in nats, above 0 (log N is one sample).
     ess: instead of r, the effective sample size to reach in every step, as a share of N, in (0, 1).
+    ema: with r, divide by a running mean of exp(loss / r) instead of the step's own, of which it is the share in (0, 1)
+        that a step leaves as it was: for steps of few samples, whose own mean is noisy. Weights are then 1 on average
+        and not in every step (norm "count"), so that steps of high losses count more.
     lagged: with kl or ess, use the r that the step before would have needed: pointwise, so that one pass is enough.
 
     kl and ess are over the samples present, and measured from the weights on entry where those are not equal. Where
@@ -70,10 +82,12 @@ def ir_dro(
     state["unattained"] counts the step. state["r"] is what the last step needed, 0 for the maxima alone; a lagged r
     stays what it was there.
     Source: "Take the Bull by the Horns" (arXiv 2402.14270): argmax_p Σ p_i L_i − r·KL(p ‖ uniform). The gradient
-    of Σ p_i L_i at fixed p is that of r·log mean exp(L / r), the tilted loss of TERM (arXiv 2007.01162), t = 1/r.
+    of Σ p_i L_i at fixed p is that of r·log mean exp(L / r), the tilted loss of TERM (arXiv 2007.01162), t = 1/r; ema
+    is the normaliser of its stochastic algorithm, taken from past steps alone.
     Pointwise with r or lagged, once a step has been seen: the shift of the exponent is then that step's
     r·log mean exp(L / r), one number for all samples, which keeps factors near 1 (also where r follows a schedule).
-    Errors: SamplewiseError if a number is out of range, if more than one of r, kl, ess is given, or lagged with r.
+    Errors: SamplewiseError if a number is out of range, if more than one of r, kl, ess is given, lagged with r, or
+    ema with kl or ess.
 
     >>> import samplewise as sw
     >>> [round(w, 3) for w in sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).tolist()]
@@ -91,12 +105,15 @@ def ir_dro(
             "lagged", expected="True or False, and True only with kl or ess", got=repr(lagged),
             remedy="With r there is nothing to solve.",
         )  # fmt: skip
+    if ema is not None and (kl is not None or ess is not None):
+        raise SamplewiseError("ema", expected="None with kl or ess", got=repr(ema), remedy="It goes with a given r.")
     if kl is not None:
         target = check_number("kl", kl, 0, "a divergence above 0, in nats", "uniform() is kl → 0.", above=True)
         return _solved("kl", target, lagged)
     if ess is not None:
         return _solved("ess", check_share("ess", ess), lagged)
-    return _tilted(_temperature(1.0 if r is None else r))
+    number = _temperature(1.0 if r is None else r)
+    return _tilted(number) if ema is None else _averaged(number, check_share("ema", ema))
 
 
 def _temperature(r: object) -> float:
@@ -116,6 +133,35 @@ def _tilted(r: float) -> Rule:
         update=lambda samples, weights, state: {"shift": _shift(samples.loss, r)},
         factor=lambda samples, state: torch.exp((samples.loss - float(state["shift"])) / r),
         ready=lambda state: not math.isnan(float(state["shift"])),
+    )
+
+
+def _averaged(r: float, past: float) -> Rule:
+    """The tilt of a given r over a running mean of exp(loss / r), which is exp(shift / r)."""
+
+    def exponent(loss: Tensor, state: State) -> Tensor:
+        return (loss - float(state["shift"])) / r
+
+    def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        power = exponent(samples.loss, state)
+        if not -SAFE <= float(power.max()) <= SAFE:  # no mean yet, or one of other losses altogether: its own
+            power = exponent(samples.loss, {"shift": _shift(samples.loss, r)})
+        return weights * torch.exp(power)
+
+    def update(samples: Samples, weights: Tensor, state: State) -> State:
+        new, old = _shift(samples.loss, r), float(state["shift"])
+        if math.isnan(old):
+            return {"shift": new}
+        return {"shift": r * float(np.logaddexp(math.log(past) + old / r, math.log(1 - past) + new / r))}
+
+    return make_rule(
+        f"ir_dro(r={r}, ema={past})",
+        body,
+        init=lambda: {"shift": math.nan},
+        update=update,
+        factor=lambda samples, state: torch.exp(exponent(samples.loss, state)),
+        ready=lambda state: not math.isnan(float(state["shift"])),
+        norm="count",
     )
 
 

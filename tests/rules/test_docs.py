@@ -42,7 +42,7 @@ def test_what_runs_in_one_pass():
     marks = {row[0].strip("`"): row[3] for row in ROWS if len(row) == 8}
     written = [text for text in marks if "=" in text and "share" not in text and "portion" not in text]
     written = [text for text in written if marks[text] != "yes, and needs no losses"]
-    assert len(written) == 8
+    assert len(written) == 9
     for text in written:
         assert marks[text].startswith("yes") == sw.parse_rule(text).pointwise, text
     assert marks["random_keep(share, seed=0)"] == "yes, and needs no losses"
@@ -52,5 +52,5 @@ def test_what_a_step_divides_by():
     """The column norm, for the rules that have no rule inside."""
     marks = {row[0].strip("`"): row[4] for row in ROWS if len(row) == 8}
     counted = {text.split("(")[0] for text, mark in marks.items() if mark == "count"}
-    assert counted == {"infobatch"}
+    assert counted == {"infobatch", "ir_dro"}
     assert sw.infobatch().norm == "count"

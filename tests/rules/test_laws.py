@@ -35,6 +35,7 @@ TABLE = [
     Row(sw.ir_dro(ess=0.5)),
     Row(sw.ir_dro(kl=0.3, lagged=True)),
     Row(sw.ir_dro(ess=0.8, lagged=True)),
+    Row(sw.ir_dro(r=0.7, ema=0.8)),
     Row(sw.chi2_dro(rho=0.05)),
     Row(sw.chi2_dro(rho=1.0)),
     Row(sw.cvar(alpha=0.3)),
