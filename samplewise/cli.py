@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from samplewise.commands.compare import compare, tokenizer
+from samplewise.commands.score import score
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
 from samplewise.types import SamplewiseError
 
@@ -88,6 +89,7 @@ def rules() -> None:
         print(f"{usage}\n    {first}")
 
 
+app.command()(score)
 app.command()(compare)
 app.command()(tokenizer)
 

@@ -1,6 +1,7 @@
 """Folders of made-up scores, as `samplewise score` leaves them, of any size: no model takes part."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def write_fake_scores(
     return path
 
 
-def _columns(start: int, count: int, draw: np.random.Generator, sources: int, groups: int) -> dict[str, np.ndarray]:
+def _columns(start: int, count: int, draw: np.random.Generator, sources: int, groups: int) -> dict[str, Any]:
     """Row r is document r - (r % 5 == 1), so that rows 5k and 5k + 1 are the two windows of one."""
     row = np.arange(start, start + count)
     window = (row % 5 == 1).astype(np.int32)
@@ -60,5 +61,5 @@ def _columns(start: int, count: int, draw: np.random.Generator, sources: int, gr
         "row": document, "window": window, "n_tokens": n_tokens, "n_bytes": n_tokens * 4,
         "loss": loss, "loss_q10": loss * 0.1, "loss_q50": loss * 0.8, "loss_q90": loss * 2,
         "completion_loss": loss * 0.9, "completion_tokens": n_tokens // 2,
-        "group": row % max(groups, 1),
+        "group": [f"domain {r % max(groups, 1)}" for r in row],
     }  # fmt: skip

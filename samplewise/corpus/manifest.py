@@ -95,7 +95,7 @@ def _name(folder: str) -> str:
 
 
 def _unfinished(place: Place, folder: str) -> SamplewiseError:
-    begun = place.exists(f"{folder}/run.json" if folder else "run.json")
+    begun = place.exists(f"{folder}/.parts/run.json" if folder else ".parts/run.json")
     return SamplewiseError(
         "scores", expected="a folder that samplewise score has finished",
         got=f"{place.inside(folder) if folder else place}, which is unfinished" if begun else f"{place}, which is none",

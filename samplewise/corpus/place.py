@@ -36,7 +36,7 @@ class Place:
         self.remote = is_url(path)
         self.files: Any = None
         if self.remote:
-            self.files, self.root = _open(str(path))
+            self.files, self.root = open_url(str(path))
             self.url = str(path).rstrip("/")
         else:
             self.root = os.path.abspath(os.path.expanduser(str(path).removeprefix("file://")))
@@ -103,7 +103,8 @@ class Place:
         return self.files.open(f"{self.root}/{name}", "rb") if self.remote else (self.local / name).open("rb")
 
 
-def _open(url: str) -> tuple[Any, str]:
+def open_url(url: str) -> tuple[Any, str]:
+    """(the file system, the path in it). Raises SamplewiseError on a protocol that is not there."""
     try:
         import fsspec
     except ImportError:

@@ -46,13 +46,11 @@ class Scores:
 
         memory: what DuckDB may hold; above it, it writes to `temporary`, a folder (default: DuckDB's own).
         """
-        connection = _duckdb().connect(config={"memory_limit": memory})
+        connection = duckdb_for(self.place, memory=memory)
         if threads is not None:
             connection.execute(f"SET threads = {int(threads)}")
         if temporary is not None:
             connection.execute("SET temp_directory = ?", [temporary])
-        if self.place.remote:
-            connection.register_filesystem(self.place.files)
         files = [self.place.inside(shard.name) for shard in self.manifest.shards]
         relation = connection.read_parquet(files).set_alias("base")
         for name, manifest in self.added.items():
@@ -138,9 +136,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def _duckdb() -> Any:
+def duckdb_for(place: Place, memory: str = "2GB") -> Any:
+    """A connection that can read this place. memory: what it may hold."""
     try:
         import duckdb
     except ImportError:
         raise missing_extra("duckdb", "corpus", "scores") from None
-    return duckdb
+    connection = duckdb.connect(config={"memory_limit": memory})
+    if place.remote:
+        connection.register_filesystem(place.files)
+    return connection

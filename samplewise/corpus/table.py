@@ -12,7 +12,7 @@ from samplewise.data.records import missing_extra
 COLUMNS = {
     "id": "int64", "doc_id": "int64", "source": "string", "row": "int64", "window": "int32",
     "n_tokens": "int32", "n_bytes": "int32", "loss": "float", "loss_q10": "float", "loss_q50": "float",
-    "loss_q90": "float", "completion_loss": "float", "completion_tokens": "int32", "group": "int64", "text": "string",
+    "loss_q90": "float", "completion_loss": "float", "completion_tokens": "int32", "group": "string", "text": "string",
 }  # fmt: skip
 """Name -> Arrow type. The last four are there only where the corpus or the command has them."""
 OPTIONAL = ("completion_loss", "completion_tokens", "group", "text")
@@ -43,10 +43,15 @@ def write_shard(place: Place, name: str, columns: dict[str, Any], types: dict[st
     pa = arrow()
     schema = schema_of(types)
     table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
+    return write_table(place, name, table)
+
+
+def write_table(place: Place, name: str, table: Any) -> Shard:
+    """A shard from an Arrow table."""
     buffer = io.BytesIO()
     # ids are random and take as many bytes either way; a dictionary of them would only cost memory
-    pa.parquet.write_table(
-        table, buffer, compression="zstd", use_dictionary=["source"] if "source" in types else False,
+    arrow().parquet.write_table(
+        table, buffer, compression="zstd", use_dictionary=["source"] if "source" in table.column_names else False,
         row_group_size=2**17, write_page_index=True,
     )  # fmt: skip
     data = buffer.getvalue()

@@ -11,7 +11,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from samplewise.data.compression import COMPRESSED, decompressed
@@ -119,7 +119,7 @@ FORMATS: dict[str, Read] = {
 }
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: PurePath) -> str | None:
     """The known suffix of a file without that of its compression, or None.
 
     >>> format_of(Path("a.jsonl.gz")), format_of(Path("v1.2.txt")), format_of(Path("a.gz"))

@@ -120,7 +120,7 @@ def _documents(
     records: Iterator[tuple[str, int, int | None, Record]], path: str, field: str, on_error: OnError, report: ReadReport
 ) -> Iterator[Document]:
     for source, row, line, record in records:
-        text = _text_of(record, field)
+        text = text_of(record, field)
         if isinstance(text, Problem):
             if on_error == "raise":
                 raise SamplewiseError(
@@ -140,7 +140,8 @@ def _documents(
         )  # fmt: skip
 
 
-def _text_of(record: Record, field: str) -> str | Problem:
+def text_of(record: Record, field: str) -> str | Problem:
+    """The text of a record, or what keeps it from being one."""
     if isinstance(record, Problem):
         return record
     text = record

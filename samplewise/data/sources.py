@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from samplewise.data.formats import COMPRESSED, FORMATS, Problem, Record, format_of, missing_extra
@@ -97,9 +97,10 @@ def _unreachable(name: str, error: Exception) -> SamplewiseError:
 
 def _named(files: list[Path], root: Path, suffixes: Collection[str]) -> list[tuple[str, Path | Problem]]:
     named = sorted((file.relative_to(root).as_posix(), file) for file in set(files))
-    return [(source, file if format_of(file) in suffixes else _unknown(file, suffixes)) for source, file in named]
+    return [(source, file if format_of(file) in suffixes else unknown_suffix(file, suffixes)) for source, file in named]
 
 
-def _unknown(file: Path, suffixes: Collection[str]) -> Problem:
+def unknown_suffix(file: PurePath, suffixes: Collection[str]) -> Problem:
+    """A file that was named but cannot be read."""
     remedy = f'Name such files only, for example with **/*{next(iter(suffixes))}, or pass on_error="skip".'
     return Problem("unknown suffix", f"one of {known(suffixes)}", f"suffix {file.suffix!r}", remedy)

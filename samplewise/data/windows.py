@@ -9,8 +9,9 @@ would come out too low.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ from samplewise.data.ids import document_id, window_id
 from samplewise.data.read import Document
 from samplewise.data.tokens import tokenise
 from samplewise.types import SamplewiseError
+
+Edges = Callable[[int], list[int]]
+"""Predicted tokens of a document -> where it is cut, see `_edges`."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def cut_windows(
     max_length: int,
     min_tokens: int = 16,
     context: int | None = None,
+    keep_short: bool = False,
     report: WindowReport | None = None,
 ) -> Iterator[Window]:
     """The windows of documents, in order, tokenised 32 documents at a time.
@@ -105,6 +110,7 @@ def cut_windows(
     max_length: ids of a window at most, the context token included. context: the model's length, which bounds it.
     min_tokens: predicted tokens of a window at least. Where a document's last window has fewer, it and the one before
         are evened out; where that would make both too short, or it is the only one, it is left out and counted.
+    keep_short: what would be left out becomes a window of its own, under the next number: no other window changes.
     report: is filled while the windows are taken.
 
     >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -136,24 +142,25 @@ def cut_windows(
         )
     report = WindowReport() if report is None else report
     report.prefix = prefix_of(tokenizer)
-    return _windows(iter(documents), tokenizer, max_length - 1, min_tokens, report)
+    edges = partial(_edges, most=max_length - 1, least=min_tokens, keep=keep_short)
+    return _windows(iter(documents), tokenizer, edges, max_length - 1, report)
 
 
 def _windows(
-    documents: Iterator[Document], tokenizer: Any, most: int, least: int, report: WindowReport
+    documents: Iterator[Document], tokenizer: Any, edges: Edges, most: int, report: WindowReport
 ) -> Iterator[Window]:
     first = np.array([] if report.prefix.id is None else [report.prefix.id], np.int32)
     while batch := list(islice(documents, 32)):
         for document, (ids, start) in zip(batch, tokenise([d.text for d in batch], tokenizer), strict=True):
             start = start if len(first) else start[1:]
-            yield from _cut(document, np.concatenate([first, ids]), start, most, least, report)
+            yield from _cut(document, np.concatenate([first, ids]), start, edges, most, report)
 
 
 def _cut(
-    document: Document, ids: np.ndarray, start: np.ndarray, most: int, least: int, report: WindowReport
+    document: Document, ids: np.ndarray, start: np.ndarray, find: Edges, most: int, report: WindowReport
 ) -> Iterator[Window]:
     count = max(len(ids) - 1, 0)  # predicted tokens
-    edges = _edges(count, most, least)
+    edges = find(count)
     report.documents += 1
     report.windows += len(edges) - 1
     report.tokens += edges[-1]
@@ -168,8 +175,10 @@ def _cut(
         yield Window(ids[a : b + 1], name, document_id(source, row), source, row, index, span, size)
 
 
-def _edges(count: int, most: int, least: int) -> list[int]:
+def _edges(count: int, most: int, least: int, keep: bool = False) -> list[int]:
     """The positions at which `count` predicted tokens are cut, from 0 on; less than `count` at the end if some are out.
+
+    keep: none are out.
 
     >>> _edges(10, 4, 2), _edges(9, 4, 2), _edges(9, 4, 3), _edges(1, 4, 2)
     ([0, 4, 8, 10], [0, 4, 7, 9], [0, 4, 8], [0])
@@ -179,6 +188,6 @@ def _edges(count: int, most: int, least: int) -> list[int]:
         return edges
     both = count - edges[-3] if len(edges) > 2 else 0
     if both // 2 < least:
-        return edges[:-1]
+        return edges if keep else edges[:-1]
     edges[-2] = count - both // 2
     return edges

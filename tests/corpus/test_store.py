@@ -52,7 +52,8 @@ def test_a_column_of_other_ids_is_refused(tmp_path):
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SamplewiseError, match="which is none"):
         open_scores(tmp_path)
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / ".parts").mkdir()
+    (tmp_path / ".parts" / "run.json").write_text("{}")
     with pytest.raises(SamplewiseError, match=r"unfinished.*the same samplewise score command again"):
         open_scores(tmp_path)
     write_fake_scores(tmp_path, 10)

@@ -1,0 +1,157 @@
+"""The files of a corpus, here or in an object store, in a fixed order, with their sizes and content at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO
+
+from samplewise.corpus.place import is_url, open_url
+from samplewise.data.formats import format_of
+from samplewise.data.records import Problem
+from samplewise.data.sources import find_files, unknown_suffix
+from samplewise.types import SamplewiseError
+
+WHOLE, SAMPLES = 2**26, 16
+"""Files of up to so many bytes are hashed whole, longer ones at so many places of 1 MiB, first and last among them."""
+
+
+@dataclass
+class SourceFile:
+    """One file, which can be opened from the start, and asked how far it has been read."""
+
+    name: PurePath
+    size: int
+    opener: Callable[[], BinaryIO]
+    handle: BinaryIO | None = field(default=None, repr=False)
+
+    @property
+    def suffix(self) -> str:
+        """As of a path."""
+        return self.name.suffix
+
+    def with_suffix(self, suffix: str) -> PurePath:
+        """As of a path."""
+        return self.name.with_suffix(suffix)
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """A new handle."""
+        self.handle = self.opener()
+        return self.handle
+
+    def share_read(self) -> float:
+        """How much of the file its newest handle has seen."""
+        if self.handle is None or self.handle.closed or not self.size:
+            return 1.0
+        return min(self.handle.tell() / self.size, 1.0)
+
+    def digest(self) -> str:
+        """Of the content; of samples of it where it is long."""
+        with self.opener() as file:
+            found = hashlib.blake2b(digest_size=16)
+            if self.size <= WHOLE:
+                while data := file.read(2**20):
+                    found.update(data)
+                return found.hexdigest()
+            for i in range(SAMPLES):
+                file.seek(i * (self.size - 2**20) // (SAMPLES - 1))
+                found.update(file.read(2**20))
+            return found.hexdigest()
+
+
+Listed = list[tuple[str, SourceFile | Problem]]
+
+
+def list_corpus(path: str | Path, suffixes: Collection[str]) -> tuple[Listed, int]:
+    """((source, file) sorted by source, number of files ignored), as `samplewise.data.find_files`; also for URLs."""
+    if is_url(path):
+        return _remote(str(path), suffixes)
+    found, ignored = find_files(str(path).removeprefix("file://"), suffixes)
+    return [(source, each if isinstance(each, Problem) else _local(each)) for source, each in found], ignored
+
+
+def fingerprint(files: Listed) -> str:
+    """Of names, sizes and content."""
+    found = hashlib.blake2b(digest_size=16)
+    for source, file in files:
+        own = file.reason if isinstance(file, Problem) else f"{file.size} {_digest(file)}"
+        found.update(f"{source}\0{own}\n".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+def _digest(file: SourceFile) -> str:
+    try:
+        return file.digest()
+    except OSError as error:  # it will be quarantined as unreadable
+        return f"unreadable {error.strerror}"
+
+
+def _local(path: Path) -> SourceFile:
+    return SourceFile(path, path.stat().st_size, lambda: path.open("rb"))
+
+
+def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, int]:
+    files, root = open_url(url)
+    single = False
+    if any(c in root for c in "*?["):
+        names = files.glob(root)
+        parts = root.split("/")
+        root = "/".join(parts[: next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))])
+    elif files.isfile(root):
+        names, single, root = [root], True, root.rpartition("/")[0]
+    else:
+        names = files.find(root)
+    sources = sorted((name.removeprefix(root).lstrip("/"), name) for name in names)
+    fit = [(source, name) for source, name in sources if format_of(PurePosixPath(source)) in suffixes]
+    if not fit and not single:
+        raise SamplewiseError(
+            url,
+            expected=f"objects of {', '.join(suffixes)}",
+            got=f"{len(names)} of other kinds",
+            remedy="Check the URL.",
+        )
+    if single and not fit:
+        return [(sources[0][0], unknown_suffix(PurePosixPath(sources[0][0]), suffixes))], 0
+    return [(source, _object(files, name)) for source, name in fit], len(names) - len(fit)
+
+
+def _object(files: Any, name: str) -> SourceFile:
+    def opener() -> BinaryIO:
+        return io.BufferedReader(_Steady(_tried(name, lambda: files.open(name, "rb")), name))
+
+    return SourceFile(PurePosixPath(name), _tried(name, lambda: files.size(name)), opener)
+
+
+class _Steady(io.RawIOBase):
+    """A remote file whose failures stop the run: taken for damage, a lost connection would quarantine sound text."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self.file, self.named = file, name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = _tried(self.named, lambda: self.file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+
+def _tried(name: str, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except Exception as error:  # each file system has its own
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SamplewiseError(name, expected="an object that can be read", got=got, remedy="Try again.") from error

@@ -1,0 +1,104 @@
+"""The end of a scoring: one record to an id, the quarantine file, the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+
+import torch
+
+from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, read_manifest, write_manifest
+from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
+from samplewise.corpus.reader import Quarantined
+from samplewise.corpus.store import duckdb_for
+from samplewise.corpus.table import arrow, write_table
+from samplewise.types import SamplewiseError
+
+QUARANTINE = "quarantine.jsonl"
+
+
+def finish(parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, str]) -> Manifest | None:
+    """The manifest, written if all shards are there; None while some are not."""
+    if parts.place.exists(parts.inside(MANIFEST)):
+        return read_manifest(parts.place, parts.folder)
+    done = all_done(parts)
+    if done is None:
+        return None
+    if not parts.folder:
+        done = _one_record_to_an_id(parts, done)
+    reasons: Counter[str] = Counter()
+    for each in done:
+        reasons.update(each.reasons)
+    if reasons:
+        lines = b"".join(parts.quarantined(index) for index in range(len(done)))
+        parts.place.write(parts.inside(QUARANTINE), lines)
+    manifest = Manifest(
+        rows_in=sum(each.records for each in done), rows_scored=sum(each.scored for each in done),
+        rows_quarantined=reasons.total(), windows=sum(each.shard.rows for each in done),
+        tokens=sum(each.tokens for each in done), shards=[each.shard for each in done], columns=columns,
+        fingerprints=facts, reasons=dict(sorted(reasons.items())), made={**made, "torch": torch.__version__},
+    )  # fmt: skip
+    if not manifest.rows_in:
+        raise SamplewiseError(
+            "--data", expected="at least one record", got="none", remedy="Check the path; blank lines are no records."
+        )
+    write_manifest(parts.place, manifest, parts.folder)
+    return manifest
+
+
+def all_done(parts: Parts) -> list[Done] | None:
+    """Every shard's entry, or None if one is missing."""
+    found = []
+    for index in count():
+        mark, done = parts.mark(index), parts.done(index)
+        if mark is None or done is None:
+            return None
+        found.append(done)
+        if mark.last:
+            return found
+    return None
+
+
+def _one_record_to_an_id(parts: Parts, done: list[Done]) -> list[Done]:
+    """Where records share an id, the first keeps it and the others are quarantined, with all their windows.
+
+    A run that is killed in between comes here again, and ends with the same files: the first is never touched.
+    """
+    files = [parts.place.inside(parts.inside(each.shard.name)) for each in done if each.shard.rows]
+    if not files:
+        return done
+    with duckdb_for(parts.place, memory="1GB") as connection:
+        connection.read_parquet(files).create_view("found")
+        rows = connection.execute("SELECT id FROM found GROUP BY id HAVING count(*) > 1").fetchall()
+    repeated = {row[0] for row in rows}
+    if not repeated:
+        return done
+    seen: dict[int, tuple[str, int]] = {}
+    return [_without_repeated(parts, index, each, repeated, seen) for index, each in enumerate(done)]
+
+
+def _without_repeated(
+    parts: Parts, index: int, done: Done, repeated: set[int], seen: dict[int, tuple[str, int]]
+) -> Done:
+    pa = arrow()
+    with parts.place.open(parts.inside(done.shard.name)) as file:
+        table = pa.parquet.read_table(file)
+    places = list(zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True))
+    dropped: dict[tuple[str, int], int] = {}
+    for name, place in zip(table["id"].to_pylist(), places, strict=True):
+        if name in repeated and seen.setdefault(name, place) != place:
+            dropped.setdefault(place, name)
+    if not dropped:
+        return done
+    kept = table.filter(pa.array([place not in dropped for place in places]))
+    shard = write_table(parts.place, parts.inside(shard_name(index)), kept)
+    quarantined = [
+        Quarantined(*place, None, "duplicate id", f"{name}, which {seen[name][0]}, record {seen[name][1]} has")
+        for place, name in dropped.items()
+    ]
+    reasons = dict(sorted((Counter(done.reasons) + Counter(reasons_of(quarantined))).items()))
+    tokens = int(sum(kept["n_tokens"].to_pylist()))
+    own = Shard(shard_name(index), shard.rows, shard.bytes, shard.sha256)
+    entry = Done(own, done.records, done.scored - len(dropped), tokens, reasons)
+    parts.set_done(index, entry, quarantined, before=parts.quarantined(index))
+    return entry

@@ -1,0 +1,183 @@
+"""A scoring, made ready: settings, model and corpus, held against what the folder says; and the work of one shard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from samplewise.corpus.files import Listed, fingerprint, list_corpus
+from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
+from samplewise.corpus.manifest import Manifest, read_manifest
+from samplewise.corpus.parts import Done, Mark, Parts
+from samplewise.corpus.pieces import Piece
+from samplewise.corpus.place import Place, is_url
+from samplewise.corpus.progress import Progress
+from samplewise.corpus.reader import Block, Quarantined, Reader, Reading, Rows, rows_of
+from samplewise.corpus.settings import (
+    SHARD_BYTES,
+    ScoreSettings,
+    Target,
+    check_same,
+    fingerprint_model,
+    fingerprint_template,
+    fingerprint_tokenizer,
+    settings_from,
+)
+from samplewise.corpus.shard import cutter, finish_block, finish_column, score_block
+from samplewise.corpus.store import ADDED, check_name
+from samplewise.data.formats import FORMATS
+from samplewise.data.instructions import SUFFIXES
+from samplewise.data.records import place_of
+from samplewise.data.sources import is_local
+from samplewise.data.template import ChatTemplate, chat_template
+from samplewise.models import ModelDescription, load_model, native_bfloat16
+from samplewise.types import SamplewiseError
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that it takes to score a block. facts: the fingerprints."""
+
+    target: Target
+    settings: ScoreSettings
+    parts: Parts
+    files: Listed | Rows
+    ignored: int
+    model: nn.Module
+    tokenizer: Any
+    template: ChatTemplate | None
+    description: ModelDescription
+    facts: dict[str, Any]
+
+    def reader(self) -> Reader:
+        """From the start of the corpus."""
+        settings = self.settings
+        return Reader(self.files, Reading(settings.kind, settings.text_field, settings.format, settings.limit))
+
+
+def prepare(target: Target, given: Mapping[str, Any]) -> Job:
+    """Load the model and list the corpus; begin the folder, or check that it is of the same run.
+
+    given: fields of `ScoreSettings` that were asked for; the others are those of the folder, else the defaults.
+    """
+    place = Place(target.out)
+    base = _base(place, target)
+    parts = Parts(place, "" if target.column is None else f"{ADDED}/{check_name(target.column)}")
+    settings = settings_from(given, _defaults(parts, base))
+    files, ignored = _corpus(target.data, settings)
+    dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
+    model, tokenizer, description = load_model(target.model, dtype=dtype)
+    _check_context(settings, description)
+    template = chat_template(tokenizer, settings.template) if settings.kind == "instructions" else None
+    facts = {
+        "model": fingerprint_model(model),
+        "tokenizer": fingerprint_tokenizer(tokenizer),
+        "template": None if template is None else fingerprint_template(template),
+        "dtype": description.dtype,
+        "corpus": fingerprint(files) if isinstance(files, list) else target.data,
+        "settings": asdict(settings),
+    }
+    _check_facts(parts, facts, base)
+    job = Job(target, settings, parts, files, ignored, model.to(_device()), tokenizer, template, description, facts)
+    if parts.run() is None and not place.exists(parts.inside("manifest.json")):
+        _check_first(job)
+        parts.begin(facts)
+    return job
+
+
+def work(job: Job, index: int, block: Block, before: float, progress: Progress) -> Done:
+    """Score one block and write its shard. before: the share of the corpus at its start."""
+    found = cutter(job.settings, job.tokenizer, job.template)(block.entries)
+    if job.target.strict:
+        _refuse_quarantined(found)
+    progress.begin(before, block.share, sum(each.n_tokens for each in found if isinstance(each, Piece)))
+    scored = score_block(job.model, found, job.settings, progress.advance)
+    if job.target.strict:
+        _refuse_quarantined(scored[2])
+    if job.target.column is not None:
+        return finish_column(job.parts, index, job.target.column, len(block.entries), scored)
+    return finish_block(job.parts, index, job.settings, len(block.entries), scored)
+
+
+def mark_of(block: Block) -> Mark:
+    """Where a block ends."""
+    return Mark(block.end, block.last, 1.0 if block.last else block.share)
+
+
+def _base(place: Place, target: Target) -> Manifest | None:
+    """The scores that a column is added to. Raises SamplewiseError where they are not finished."""
+    return None if target.column is None else read_manifest(place)
+
+
+def _defaults(parts: Parts, base: Manifest | None) -> ScoreSettings:
+    facts = base.fingerprints if base is not None else parts.run()
+    if facts is None and parts.place.exists(parts.inside("manifest.json")):
+        facts = read_manifest(parts.place, parts.folder).fingerprints
+    if facts and "settings" in facts:
+        return ScoreSettings(**facts["settings"])
+    if torch.cuda.is_available():
+        return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=ACCELERATOR_TOKENS)
+    return ScoreSettings()
+
+
+def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, int]:
+    if not is_url(data) and not is_local(data) and not data.startswith("file://"):
+        return rows_of(data, settings.config, settings.split, settings.streaming), 0
+    return list_corpus(data, SUFFIXES if settings.kind == "instructions" else tuple(FORMATS))
+
+
+def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> None:
+    """Raises SamplewiseError where this is another run than the one that the folder has begun, finished or is of."""
+    if base is not None:
+        check_same(facts, base.fingerprints, str(parts.place), leave_out=("model", "dtype"))
+    begun = parts.run()
+    if parts.place.exists(parts.inside("manifest.json")):
+        begun = read_manifest(parts.place, parts.folder).fingerprints
+    if begun is not None:
+        check_same(facts, begun, parts.place.inside(parts.folder) if parts.folder else str(parts.place))
+        return
+    foreign = [] if parts.folder else [name for name in parts.place.names() if not name.startswith(".")]
+    if foreign:
+        raise SamplewiseError(
+            "--out", expected="an empty folder, or one of this run", got=f"{parts.place} with {', '.join(foreign[:5])}",
+            remedy="Name a folder of its own.",
+        )  # fmt: skip
+
+
+def _check_context(settings: ScoreSettings, description: ModelDescription) -> None:
+    longest = settings.max_length + max(settings.stride - 1, 0)
+    if description.context is not None and longest > description.context:
+        raise SamplewiseError(
+            "--max-length", expected=f"with the context of --stride at most the model's, {description.context}",
+            got=longest, remedy="Lower one of them.",
+        )  # fmt: skip
+
+
+def _check_first(job: Job) -> None:
+    """Look at the first pieces before hours are spent."""
+    block = job.reader().block(2**12)
+    found = cutter(job.settings, job.tokenizer, job.template)(block.entries)
+    pieces = list(islice((each for each in found if isinstance(each, Piece)), 2))
+    if pieces:
+        check_model(job.model, pieces)
+
+
+def _refuse_quarantined(found: list[Any]) -> None:
+    for each in found:
+        if isinstance(each, Quarantined):
+            raise SamplewiseError(
+                place_of(each.source, each.row, each.line), expected="a record that can be scored, as --strict is on",
+                got=f"{each.reason}: {each.got}", remedy="Mend it, or leave --strict out: it is then quarantined.",
+            )  # fmt: skip
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")

@@ -1,0 +1,123 @@
+"""What a run leaves in `.parts` while it goes on: where each shard ends and, once it is finished, what it holds.
+
+Everything is written whole or not at all, and the shard before its entry here; so at whatever moment a run is killed,
+an entry speaks of a finished shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from samplewise.corpus.manifest import Shard
+from samplewise.corpus.place import Place
+from samplewise.corpus.reader import Position, Quarantined
+
+FOLDER = ".parts"
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a shard's block ends, known before it is scored. share: of the corpus, up to there."""
+
+    end: Position
+    last: bool
+    share: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished shard: records met, of them scored, tokens predicted, and the reasons of the quarantined."""
+
+    shard: Shard
+    records: int
+    scored: int
+    tokens: int
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+class Parts:
+    """The entries of a run. folder: of the shards within the place, "" or columns/NAME."""
+
+    def __init__(self, place: Place, folder: str) -> None:
+        self.place, self.folder = place, folder
+
+    def inside(self, name: str) -> str:
+        """The name of a file in the shards' folder."""
+        return f"{self.folder}/{name}" if self.folder else name
+
+    def run(self) -> dict[str, Any] | None:
+        """What began here, or None."""
+        return self._read(RUN)
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Write what begins here."""
+        self._write(RUN, facts)
+
+    def mark(self, index: int) -> Mark | None:
+        """Where shard `index` ends, if that is known."""
+        found = self._read(f"{index:05d}.mark.json")
+        return None if found is None else Mark(Position(**found["end"]), found["last"], found["share"])
+
+    def set_mark(self, index: int, mark: Mark) -> None:
+        """Every process that reads the block writes the same."""
+        self._write(f"{index:05d}.mark.json", asdict(mark))
+
+    def done(self, index: int) -> Done | None:
+        """Shard `index`, if it is finished, and its file of the size it had."""
+        found = self._read(f"{index:05d}.done.json")
+        if found is None:
+            return None
+        done = Done(**{**found, "shard": Shard(**found["shard"])})
+        try:
+            whole = self.place.size(self.inside(done.shard.name)) == done.shard.bytes
+        except FileNotFoundError:
+            return None
+        return done if whole else None
+
+    def set_done(self, index: int, done: Done, quarantined: list[Quarantined], before: bytes = b"") -> None:
+        """To be called when the shard itself is there. before: lines of the quarantine that come first."""
+        lines = "".join(json.dumps(line_of(each), ensure_ascii=False) + "\n" for each in quarantined)
+        if lines:
+            data = before + lines.encode("utf-8", "backslashreplace")
+            self.place.write(self.inside(f"{FOLDER}/{index:05d}.jsonl"), data)
+        self._write(f"{index:05d}.done.json", asdict(done))
+
+    def quarantined(self, index: int) -> bytes:
+        """The lines of shard `index` for the quarantine file."""
+        try:
+            return self.place.read(self.inside(f"{FOLDER}/{index:05d}.jsonl"))
+        except FileNotFoundError:
+            return b""
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(self.place.read(self.inside(f"{FOLDER}/{name}")))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        self.place.write(self.inside(f"{FOLDER}/{name}"), json.dumps(values, indent=1).encode())
+
+
+def shard_name(index: int) -> str:
+    """The file of shard `index`.
+
+    >>> shard_name(3)
+    'shard-00003.parquet'
+    """
+    return f"shard-{index:05d}.parquet"
+
+
+def line_of(each: Quarantined) -> dict[str, Any]:
+    """A line of the quarantine file; the line number only where the file has lines."""
+    values = asdict(each)
+    return values if each.line is not None else {key: value for key, value in values.items() if key != "line"}
+
+
+def reasons_of(quarantined: list[Quarantined]) -> dict[str, int]:
+    """How many there are of each reason, sorted by reason."""
+    return dict(sorted(Counter(each.reason for each in quarantined).items()))

@@ -1,0 +1,87 @@
+"""Shards on a Ray cluster: Ray Data hands them to actors, each with its own copy of the model.
+
+Actors write to the output folder themselves, which must be one that all machines see: a shared disk, or a URL. What a
+lost actor had in hand, Ray gives to another.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from samplewise.corpus.job import Job, mark_of, prepare, work
+from samplewise.corpus.progress import Progress
+from samplewise.corpus.reader import Position
+from samplewise.corpus.settings import Target
+from samplewise.data.records import missing_extra
+
+
+def score_with_ray(job: Job, workers: int) -> int:
+    """Score every shard that is not done by `workers` actors, a GPU to each where the cluster has them; the tokens."""
+    try:
+        ray: Any = import_module("ray")
+        data: Any = import_module("ray.data")
+    except ImportError:
+        raise missing_extra("ray", "ray", "--engine ray") from None
+    indices = _planned(job)
+    if not indices:
+        return 0
+    ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    data.DataContext.get_current().enable_progress_bars = False
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
+    options: dict[str, Any] = {
+        "batch_size": 1,
+        "compute": data.ActorPoolStrategy(size=workers),
+        "num_gpus": gpus,
+        "num_cpus": 1,
+    }
+    constructor = (asdict(job.target), asdict(job.settings))
+    shards = data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
+    try:
+        scored = shards.map_batches(_Worker, fn_constructor_args=constructor, **options)
+        return sum(row["tokens"] for row in scored.take_all())
+    finally:
+        ray.shutdown()
+
+
+def _planned(job: Job) -> list[int]:
+    """Read through the corpus, mark where shards end, and return those to do."""
+    reader, indices = job.reader(), []
+    for index in count():
+        mark = job.parts.mark(index)
+        if mark is None:
+            mark = mark_of(reader.block(job.settings.shard_bytes))
+            job.parts.set_mark(index, mark)
+        else:
+            reader.skip_to(mark.end)
+        if job.parts.done(index) is None:
+            indices.append(index)
+        if mark.last:
+            return indices
+    return indices
+
+
+class _Worker:
+    """An actor: the model loaded once, and a reader that goes on from one of its shards to the next."""
+
+    def __init__(self, target: dict[str, Any], settings: dict[str, Any]) -> None:
+        self.job = prepare(Target(**target), settings)
+        self.reader = self.job.reader()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        tokens = []
+        for index in batch["index"].tolist():
+            before = self.job.parts.mark(index - 1) if index else None
+            start = before.end if before is not None else Position()
+            if start.records < self.reader.at.records:
+                self.reader = self.job.reader()
+            self.reader.skip_to(start)
+            block = self.reader.block(self.job.settings.shard_bytes)
+            tokens.append(work(self.job, index, block, 0.0, Progress(show=False)).tokens)
+        return {"tokens": np.array(tokens)}

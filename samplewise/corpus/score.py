@@ -1,0 +1,172 @@
+"""The losses of a corpus, shard by shard, by one process or many; what was finished is never done again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Literal
+
+from samplewise.corpus.claims import alone_in, claimed, folder_claimed
+from samplewise.corpus.finish import QUARANTINE, finish
+from samplewise.corpus.job import Job, mark_of, prepare, work
+from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
+from samplewise.corpus.parts import FOLDER, RUN, Parts
+from samplewise.corpus.place import Place
+from samplewise.corpus.progress import Progress
+from samplewise.corpus.settings import Target
+from samplewise.corpus.shard import columns_of
+from samplewise.corpus.store import ADDED
+
+Say = Callable[[str], object]
+Engine = Literal["local", "ray"]
+
+
+def score_corpus(
+    target: Target, *, engine: Engine = "local", workers: int = 1, say: Say = print, **given: Any
+) -> Manifest | None:
+    """Score a corpus into a folder, or go on with what was begun there; returns its manifest.
+
+    given: fields of `ScoreSettings`; left out, they are those of the folder, else the defaults.
+    engine: "local": this process, or, under torchrun or accelerate launch, one of several that share the shards.
+        "ray": `workers` actors of a Ray cluster. None is returned by a process that ends before others have.
+    Raises SamplewiseError on bad input, on a folder in use or of another run, and with `strict` on the first record
+    that would be quarantined.
+    """
+    place = Place(target.out)
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    parts = Parts(place, "" if target.column is None else f"{ADDED}/{target.column}")
+    with _held(parts, rank, ranks):
+        job = prepare(target, given)
+        if place.exists(parts.inside(MANIFEST)):
+            manifest = read_manifest(place, parts.folder)
+            say(f"finished before; nothing is left to do in {target.out}")
+        else:
+            manifest = _score(job, rank, ranks, engine, workers, say)
+    if manifest is not None:
+        _clean(parts)
+    return manifest
+
+
+def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: Say) -> Manifest | None:
+    if rank == 0:
+        _introduce(job, say)
+    progress = Progress(ranks, show=rank == 0)
+    try:
+        if engine == "ray":
+            from samplewise.corpus.ray_engine import score_with_ray
+
+            progress.tokens = score_with_ray(job, workers)
+        else:
+            while _pass(job, rank, ranks, progress) and ranks > 1:
+                pass  # shards that a process lost after it had claimed them
+    finally:
+        tokens, seconds = progress.close()
+    columns = columns_of(job.settings) if job.target.column is None else {"id": "int64", job.target.column: "float"}
+    made = {"model": job.description.name, "data": job.target.data}
+    with _claimed(job.parts, "finish", wait=True):
+        manifest = finish(job.parts, job.facts, columns, made)
+    _conclude(manifest, job, tokens, seconds, rank, ranks, say)
+    return manifest
+
+
+def _pass(job: Job, rank: int, ranks: int, progress: Progress) -> bool:
+    """Through the corpus once, doing every shard that nobody does; whether there was one."""
+    reader, worked, before = job.reader(), False, 0.0
+    for index in count():
+        mark = job.parts.mark(index)
+        if mark is None or job.parts.done(index) is None:
+            mine = not job.parts.place.remote or index % ranks == rank  # no locks in object stores: dealt out
+            with _claimed(job.parts, f"{index:05d}") as free:
+                if mine and free and (job.parts.mark(index) is None or job.parts.done(index) is None):
+                    block = reader.block(job.settings.shard_bytes)
+                    mark = mark_of(block)
+                    job.parts.set_mark(index, mark)
+                    work(job, index, block, before, progress)
+                    worked = True
+        mark = mark or mark_of(reader.block(job.settings.shard_bytes))  # another's, who has only begun
+        before = mark.share
+        progress.show(before)
+        if mark.last:
+            break
+        reader.skip_to(mark.end)
+    return worked
+
+
+@contextmanager
+def _held(parts: Parts, rank: int, ranks: int) -> Iterator[None]:
+    """The folder, for this run alone; object stores have no locks. What came to nothing leaves nothing."""
+    if parts.place.remote:
+        yield
+        return
+    folder = parts.place.local / parts.inside(FOLDER)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        with folder_claimed(folder, rank, ranks):
+            yield
+    finally:
+        with alone_in(folder) as ours:
+            if ours and not (folder / RUN).exists():
+                shutil.rmtree(folder)
+                for each in made[1:]:
+                    if not any(each.iterdir()):
+                        each.rmdir()
+
+
+@contextmanager
+def _claimed(parts: Parts, name: str, wait: bool = False) -> Iterator[bool]:
+    if parts.place.remote:
+        yield True
+        return
+    with claimed(parts.place.local / parts.inside(f"{FOLDER}/{name}.claim"), wait=wait) as free:
+        yield free
+
+
+def _clean(parts: Parts) -> None:
+    """Take away what a finished scoring needs no longer, unless other processes still look at it."""
+    if parts.place.remote:
+        for name in parts.place.names(parts.inside(FOLDER)):
+            parts.place.remove(parts.inside(f"{FOLDER}/{name}"))
+        return
+    folder = parts.place.local / parts.inside(FOLDER)
+    with alone_in(folder) as ours:
+        if ours:
+            shutil.rmtree(folder)
+
+
+def _introduce(job: Job, say: Say) -> None:
+    say(f"model      {job.description}" + (f"; {job.description.note}" if job.description.note else ""))
+    if isinstance(job.files, list):
+        size = sum(getattr(file, "size", 0) for _, file in job.files)
+        ignored = f", {job.ignored} other files ignored" if job.ignored else ""
+        number = f"{len(job.files):,} files" if len(job.files) != 1 else "1 file"
+        say(f"data       {job.target.data}: {number}, {size / 1e6:,.1f} MB{ignored}")
+    if job.template is not None:
+        say(f"template   {job.template.name}")
+
+
+def _conclude(
+    manifest: Manifest | None, job: Job, tokens: int, seconds: float, rank: int, ranks: int, say: Say
+) -> None:
+    if manifest is None:
+        if ranks > 1:
+            say(f"rank {rank} has nothing left to do; shards of other ranks are not finished yet")
+        return
+    who = f" by rank {rank} of {ranks}" if ranks > 1 else ""
+    say(f"scored     {tokens:,} tokens now{who}, in {seconds:,.0f} s ({tokens / max(seconds, 1e-9):,.0f} tokens/s)")
+    say(f"table      {manifest.windows:,} rows in {len(manifest.shards)} shards: {job.target.out}")
+    for line in summary(manifest, job.parts.place.inside(job.parts.inside(QUARANTINE))):
+        say(line)
+
+
+def summary(manifest: Manifest, quarantine: str) -> list[str]:
+    """The last lines of output: what was quarantined, where it is listed, and the count of everything."""
+    counts = (
+        f"{manifest.rows_in:,} records in = {manifest.rows_scored:,} scored + {manifest.rows_quarantined:,} quarantined"
+    )
+    if not manifest.rows_quarantined:
+        return [f"records    {counts}"]
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.reasons.items())
+    return [f"quarantine {quarantine}", f"records    {counts} ({reasons})"]

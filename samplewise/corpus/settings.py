@@ -1,0 +1,132 @@
+"""What `samplewise score` is asked to do, and the fingerprints that two runs into one folder must share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from samplewise.corpus.reader import Kind
+from samplewise.data.template import ChatTemplate
+from samplewise.types import SamplewiseError
+
+SHARD_BYTES = {"cpu": 2**20, "accelerator": 2**26}
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What is read and how it is cut. A folder of scores has one of these; columns added later share it.
+
+    kind, text_field, format, template: of the data; config, split, streaming: of a `datasets` name. limit: the first
+    records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`. shard_bytes: of text to a
+    shard, the work that a killed run may lose. batch_tokens: ids to a batch.
+    """
+
+    kind: Kind = "text"
+    text_field: str = "text"
+    format: str = "auto"
+    template: str | None = None
+    config: str | None = None
+    split: str = "train"
+    streaming: bool = False
+    limit: int | None = None
+    max_length: int = 512
+    min_tokens: int = 16
+    stride: int = 0
+    rolling: bool = False
+    characters: int = 200
+    shard_bytes: int = SHARD_BYTES["cpu"]
+    batch_tokens: int = 2**11
+
+
+@dataclass(frozen=True)
+class Target:
+    """model: as in `load_model`; data: as in `read_documents`, or a URL; out: a folder or URL; column: None, or the
+    name under which the loss is added to the finished scores in `out`.
+    """
+
+    model: str
+    data: str
+    out: str
+    column: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    strict: bool = False
+
+
+def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSettings:
+    """Settings with those that were given, not None, in place of the defaults. Raises SamplewiseError on bad ones."""
+    known = {field.name for field in fields(ScoreSettings)}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = ScoreSettings(**{**asdict(defaults), **{k: v for k, v in chosen.items() if k in known}})
+    least = {
+        "limit": 1,
+        "max_length": 2,
+        "min_tokens": 1,
+        "stride": 0,
+        "characters": 0,
+        "shard_bytes": 1,
+        "batch_tokens": 1,
+    }
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < bound:
+            option = "--" + name.replace("_", "-")
+            raise SamplewiseError(
+                option, expected=f"at least {bound}", got=value, remedy="Leave it out for the default."
+            )
+    if settings.min_tokens >= settings.max_length:
+        raise SamplewiseError(
+            "--min-tokens", expected=f"below --max-length, {settings.max_length}", got=settings.min_tokens,
+            remedy="Lower it.",
+        )  # fmt: skip
+    if settings.rolling and settings.stride:
+        raise SamplewiseError(
+            "--rolling", expected="no --stride beside it", got=settings.stride, remedy="Each says what context is seen."
+        )
+    return settings
+
+
+def fingerprint_model(model: nn.Module) -> str:
+    """Of all weights and buffers by name, at the precision of their loading; about 1 s for 2 GB."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        own = tensor.detach().cpu().contiguous()
+        found.update(f"{name} {own.dtype} {tuple(own.shape)}\n".encode())
+        found.update(own.reshape(-1).view(torch.uint8).numpy().data if own.numel() else b"")
+    return found.hexdigest()
+
+
+def fingerprint_tokenizer(tokenizer: Any) -> str:
+    """Of the vocabulary, the merges and splits, and the special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    inner = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    special = json.dumps({key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())})
+    return hashlib.blake2b(f"{inner}\n{special}".encode(), digest_size=16).hexdigest()
+
+
+def fingerprint_template(template: ChatTemplate) -> str:
+    """Of its text."""
+    text = template.tokenizer.get_chat_template(template.given)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def check_same(here: Mapping[str, Any], there: Mapping[str, Any], place: str, leave_out: tuple[str, ...] = ()) -> None:
+    """Raises SamplewiseError naming the first difference between two runs' fingerprints."""
+    ours, theirs = _flat(here), _flat(there)
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in leave_out and ours.get(key) != theirs.get(key):
+            raise SamplewiseError(
+                "--out", expected="a folder of the same model, tokenizer, data and settings",
+                got=f"{place}, where {key} was {theirs.get(key)!r} and is now {ours.get(key)!r}",
+                remedy="Name another folder, or give what was given then.",
+            )  # fmt: skip
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in values.items() if key != "settings"}
+    return flat | {f"settings.{key}": value for key, value in values.get("settings", {}).items()}

@@ -1,0 +1,175 @@
+"""A run that is killed, at any moment, goes on and ends with the bytes of one that was not."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import pytest
+from scoring import digests, score, table
+
+from samplewise.corpus import open_scores
+from samplewise.corpus.claims import folder_claimed
+from samplewise.corpus.place import Place
+from samplewise.types import SamplewiseError
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Children that start in a fraction of a second, torch and transformers imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scoring", "samplewise.corpus.job", "transformers"])
+    return context
+
+
+def child(arguments, given, environment=None):
+    os.environ.update(environment or {})
+    score(*arguments, **given)
+
+
+def start(processes, arguments, given=None, environment=None):
+    process = processes.Process(target=child, args=(tuple(map(str, arguments)), given or {}, environment))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, corpus, tmp_path_factory, processes):
+    """An uninterrupted run's folder, made by a child as the others are, and how long it took."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    start(processes, (tiny_model, corpus, out.parent / "first")).join()  # imports
+    begun = time.monotonic()
+    process = start(processes, (tiny_model, corpus, out))
+    process.join()
+    assert process.exitcode == 0
+    return out, time.monotonic() - begun
+
+
+def kill_and_go_on(processes, tiny_model, corpus, whole, out, kills, seed):
+    """Runs, each killed at a random moment of its life, and a last one that is left alone."""
+    draw = random.Random(seed)
+    killed = 0
+    for _ in range(kills):
+        process = start(processes, (tiny_model, corpus, out))
+        process.join(draw.uniform(0.2, 1.1) * whole[1])
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            killed += 1
+    process = start(processes, (tiny_model, corpus, out))
+    process.join()
+    assert process.exitcode == 0
+    assert digests(out) == digests(whole[0])
+    return killed
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(processes, tiny_model, corpus, whole, tmp_path):
+    kill_and_go_on(processes, tiny_model, corpus, whole, tmp_path / "out", 2, seed=0)
+
+
+@pytest.mark.slow
+def test_twenty_killed_runs_go_on_to_the_same_bytes(processes, tiny_model, corpus, whole, tmp_path):
+    killed = sum(
+        kill_and_go_on(processes, tiny_model, corpus, whole, tmp_path / f"out{seed}", 2, seed) for seed in range(1, 15)
+    )
+    assert killed >= 20
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing may catch it to tidy up, and after it only the disk speaks."""
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 5, 13, 14, -2, -1])
+def test_killed_at_any_write(tiny_model, corpus, tmp_path, monkeypatch, moment):
+    """Every file that is written is a moment to die before: run.json, marks, shards, entries, the manifest."""
+    write, written = Place.write, []
+
+    def dying(self, name, data):
+        written.append(name)
+        if len(written) == last:
+            raise Killed
+        write(self, name, data)
+
+    monkeypatch.setattr(Place, "write", dying)
+    last = None
+    score(tiny_model, corpus, tmp_path / "plain")
+    last = moment if moment > 0 else len(written) + 1 + moment
+    written.clear()
+    with pytest.raises(Killed):
+        score(tiny_model, corpus, tmp_path / "out")
+    last = None
+    score(tiny_model, corpus, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_only_then(tiny_model, corpus, tmp_path):
+    out = tmp_path / "out"
+    for ranks in (1, 2):
+        with folder_claimed(out / ".parts", 0, ranks), pytest.raises(SamplewiseError, match="in use"):
+            score(tiny_model, corpus, out)
+    score(tiny_model, corpus, out)
+    assert not (out / ".parts").exists()
+
+
+def test_ranks_of_one_run_share_the_folder(tmp_path):
+    with folder_claimed(tmp_path / "a", 0, 2), folder_claimed(tmp_path / "a", 1, 2):
+        with pytest.raises(SamplewiseError, match="in use"), folder_claimed(tmp_path / "a", 1, 2):
+            pass
+
+
+@pytest.mark.parametrize("lose", [False, True])
+def test_two_processes_share_the_work(processes, tiny_model, corpus, whole, tmp_path, lose):
+    """Ids, counts and order as of one; and where one dies, the other or the next start takes up its shards."""
+    out = tmp_path / "out"
+    ranks = [
+        start(processes, (tiny_model, corpus, out), environment={"RANK": str(rank), "WORLD_SIZE": "2"})
+        for rank in range(2)
+    ]
+    if lose:
+        ranks[0].join(whole[1] * 0.7)
+        ranks[0].kill()
+    for rank in ranks:
+        rank.join()
+    score(tiny_model, corpus, out)
+    ours, theirs = table(out), table(whole[0])
+    assert ours.drop_columns(["loss", "loss_q10", "loss_q50", "loss_q90"]) == theirs.drop_columns(
+        ["loss", "loss_q10", "loss_q50", "loss_q90"]
+    )
+    assert ours["loss"].to_numpy() == pytest.approx(theirs["loss"].to_numpy(), abs=1e-5)
+    assert open_scores(out).manifest.rows_in == 120
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"), [({"max_length": 16}, "settings.max_length was 32 and is now 16"), ({"stride": 4}, "stride")]
+)
+def test_changed_settings_are_refused_by_name(tiny_model, corpus, tmp_path, changed, word):
+    score(tiny_model, corpus, tmp_path / "out", limit=10)
+    with pytest.raises(SamplewiseError, match=word):
+        score(tiny_model, corpus, tmp_path / "out", limit=10, **changed)
+
+
+def test_a_changed_corpus_or_model_is_refused_by_name(tiny_model, corpus, tmp_path):
+    import world
+
+    data = tmp_path / "data.jsonl"
+    data.write_text(corpus.read_text())
+    score(tiny_model, data, tmp_path / "out")
+    data.write_text(corpus.read_text().replace("w3", "w4", 1))
+    with pytest.raises(SamplewiseError, match="where corpus was"):
+        score(tiny_model, data, tmp_path / "out")
+    data.write_text(corpus.read_text())
+    score(tiny_model, data, tmp_path / "out")
+    other = world.save_model(tmp_path / "gpt2", "gpt2")
+    with pytest.raises(SamplewiseError, match="where model was"):
+        score(other, data, tmp_path / "out")
+
+
+def test_a_folder_of_other_files_is_left_alone(tiny_model, corpus, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SamplewiseError, match=r"notes\.txt"):
+        score(tiny_model, corpus, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(SamplewiseError):
+        score(tiny_model, tmp_path / "nothing.jsonl", tmp_path / "deep" / "out")
+    assert not (tmp_path / "deep").exists()
