@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file; examples/pretrain.yaml shows all.")],
+    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file; examples/*.yaml show all.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as training.max_steps=5.")
     ] = None,
@@ -37,6 +37,10 @@ def train(
 
         settings = load_config(config, overrides or [])
         require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"))
+        if settings.data.kind == "instructions":
+            require(("trl", "trl"), ("datasets", "hf"))
+        if settings.lora is not None:
+            require(("peft", "trl"))
         from samplewise.run.execute import Stopped, run
         from samplewise.run.results import table
 

@@ -49,16 +49,58 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run: a model, a corpus, a rule, and where the results go.
+class InstructionsConfig:
+    """Which conversations are read, and how they become tokens.
 
-    model: a hub id, a folder or a .gguf file. rule: as `parse_rule` reads it. training: fields of
-    `transformers.TrainingArguments`. per, normalize, pool, max_nonfinite, logits: as in `WeightedTrainer`.
+    path, format, on_error: as in `read_instructions`; name, split: of a `datasets` name.
+    chat_template: null for the model's own; "training", "plain", a file or a text, as in `chat_template`.
+    max_length: tokens of a conversation at most, and of a packed row.
+    turns: every assistant's turn is a sample of its own, not the conversation.
+    held_out: share of conversations held out, by a hash of their prompt, so that a question is on one side only.
+    held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
+    held_out_conversations: how many of them are evaluated at most (those of the smallest hashes).
+    """
+
+    path: str
+    kind: Literal["instructions"] = "instructions"
+    format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"] = "auto"
+    chat_template: str | None = None
+    max_length: int = 1024
+    turns: bool = False
+    held_out: float = 0.05
+    held_out_from: str | None = None
+    held_out_conversations: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    name: str | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, trained in place of the model's weights: the fields of `peft.LoraConfig`.
+
+    alpha: lora_alpha; dropout: lora_dropout. target_modules: names of the layers that get one, "all-linear" for all but
+    the head, or null for peft's choice for the model.
+    """
+
+    r: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: list[str] | str | None = "all-linear"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: a model, data, a rule, and where the results go.
+
+    model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
+    training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions. per, normalize, pool,
+    max_nonfinite, logits: as in `WeightedTrainer`. lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.
     """
 
     model: str
-    data: DataConfig
+    data: DataConfig | InstructionsConfig
     rule: str
     output: str
     per: Literal["sample", "token"] = "sample"
@@ -66,6 +108,7 @@ class RunConfig:
     pool: int = 1
     max_nonfinite: float = 0.01
     logits: Literal["refuse", "allow"] = "refuse"
+    lora: LoraConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -179,17 +222,32 @@ def _required(each: Any) -> bool:
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
-    inner = [hint, *get_args(hint)] if get_origin(hint) not in (dict, list) else []
-    nested = next((each for each in inner if is_dataclass(each)), None)
-    if nested is not None and (hint is nested or isinstance(value, Mapping)):
-        return _build(nested, value, f"{place}.")  # pyright: ignore[reportArgumentType]
+    if hint is float and fits(value, hint):
+        return float(value)
+    options = (get_args(hint) or (hint,)) if get_origin(hint) not in (dict, list) else ()
+    shapes = [each for each in options if is_dataclass(each)]
+    only = not {*options} - {*shapes, NoneType} and not (value is None and NoneType in options)
+    if shapes and (only or isinstance(value, Mapping)):
+        return _build(_shape(shapes, value, place), value, f"{place}.")
     if get_origin(hint) is dict and isinstance(value, dict):
         return {key: _value(get_args(hint)[1], each, f"{place}.{key}") for key, each in value.items()}
     if get_origin(hint) is list and isinstance(value, list):
         return [_value(get_args(hint)[0], each, f"{place}.{i}") for i, each in enumerate(value)]
     if not fits(value, hint):
         raise SamplewiseError(place, expected=described(hint), got=repr(value), remedy="Check the value.")
-    return float(value) if hint is float else value
+    return value
+
+
+def _shape(shapes: list[Any], value: Any, place: str) -> Any:
+    """The dataclass that a mapping's `kind` names, the first where it has none."""
+    if len(shapes) == 1 or not isinstance(value, Mapping):
+        return shapes[0]
+    kinds = {get_args(get_type_hints(each)["kind"])[0]: each for each in shapes}
+    kind = value.get("kind", next(iter(kinds)))
+    if kind not in kinds:
+        expected = " or ".join(map(repr, kinds))
+        raise SamplewiseError(f"{place}.kind", expected=expected, got=repr(kind), remedy="Name one of them.")
+    return kinds[kind]
 
 
 def fits(value: Any, hint: Any) -> bool:

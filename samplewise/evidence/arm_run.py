@@ -23,7 +23,8 @@ from samplewise.rules.budget import resolve
 from samplewise.run.arguments import training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
 from samplewise.run.execute import Stopped, make_trainer
-from samplewise.run.prepare import Prepared, prepare
+from samplewise.run.prepare import prepare
+from samplewise.run.prepared import Prepared
 from samplewise.types import Rule, SamplewiseError
 
 RUNS = "runs"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from samplewise.config import DataConfig
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
-from samplewise.evidence.evaluate import Evaluation
+from samplewise.evidence.evaluate import Evaluation, HeldOut
 from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
 from samplewise.evidence.starts import Start
 from samplewise.run.execute import evaluate_in
-from samplewise.run.prepare import Prepared, prepare
+from samplewise.run.prepare import prepare
+from samplewise.run.prepared import Prepared
 from samplewise.run.trainer import RunTrainer
 from samplewise.types import SamplewiseError
 
@@ -21,7 +22,7 @@ from samplewise.types import SamplewiseError
 class Battery:
     """sets: windows by the name of their set, the held-out ones first. lines: what was read, in words."""
 
-    sets: dict[str, list[Window]]
+    sets: Mapping[str, Sequence[HeldOut]]
     lines: list[str]
 
     def measure(self, trainer: RunTrainer, data: Prepared, title: str) -> dict[str, Evaluation]:

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from transformers import PrinterCallback
 
 from samplewise.checkpoint import write_bytes
-from samplewise.config import RunConfig
+from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.data import PadCollator
 from samplewise.evidence import Evaluation, evaluate
 from samplewise.models import ModelDescription, load_model
+from samplewise.run.adapters import trained_bytes, with_adapters
 from samplewise.run.arguments import check_training, training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
 from samplewise.run.folder import (
@@ -36,9 +37,11 @@ from samplewise.run.folder import (
     saved_config,
 )
 from samplewise.run.history import History
-from samplewise.run.prepare import Prepared, prepare
+from samplewise.run.instructions import prepare_instructions
+from samplewise.run.prepare import prepare
+from samplewise.run.prepared import Prepared
 from samplewise.run.results import results_of
-from samplewise.run.trainer import RunTrainer
+from samplewise.run.trainer import HistoryMixin, RunTrainer
 from samplewise.types import SamplewiseError
 
 Say = Callable[[str], object]
@@ -67,7 +70,7 @@ def run(config: RunConfig, *, resume: bool = False, say: Say = print) -> Finishe
     Errors: SamplewiseError on bad input, before anything is written; `Stopped` after Ctrl-C and a saved checkpoint.
     """
     folder = Path(config.output).expanduser()
-    check_training(config.training)
+    check_training(config.training, config.data.kind)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SamplewiseError(
             "WORLD_SIZE", expected="one process", got=os.environ["WORLD_SIZE"],
@@ -89,14 +92,18 @@ def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
         model, tokenizer, description = load_model(config.model)
     say(f"model      {description}" + (f"; {description.note}" if description.note else ""))
     with _timed(seconds, "read the text"):
-        data = prepare(config.data, tokenizer, description.context)
+        data = prepare_any(config.data, tokenizer, description.context)
     for line in data.lines:
         say(line)
     if saved is None:
         config = replace(config, training=with_precision(config.training, description.autocast))
-    trainer = make_trainer(model, tokenizer, data, config, folder)
+    if config.lora is not None:
+        model = with_adapters(model, config.lora, config.model, int(config.training.get("seed", 42)))
+        say(f"lora       {model.get_nb_trainable_parameters()[0] / 1e6:,.2f} M parameters trained")
+    make = make_sft_trainer if isinstance(config.data, InstructionsConfig) else make_trainer
+    trainer: HistoryMixin = make(model, tokenizer, data, config, folder)
     _check_plan(trainer, config)
-    check_space(folder, _bytes_needed(model, trainer.args))
+    check_space(folder, _bytes_needed(trainer.model, trainer.args))
     save_config(folder, config)
     with _nothing_left_if_nothing_came_of_it(trainer, folder, resume):
         before = _before(trainer, data, folder, seconds)
@@ -110,32 +117,47 @@ def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
     return _finish(config, folder, description, data, before, after, trainer.history)
 
 
+def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:
+    """Data of any kind, prepared."""
+    if isinstance(data, InstructionsConfig):
+        return prepare_instructions(data, tokenizer, context)
+    return prepare(data, tokenizer, context)
+
+
 Trainer = TypeVar("Trainer", bound=RunTrainer)
 
 
 def make_trainer(
     model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path, kind: type[Trainer] = RunTrainer
 ) -> Trainer:
-    """The trainer of a run, with this library's progress in place of the host's. folder: of its checkpoints."""
-    trainer = kind(
-        model=model,
-        args=training_arguments(config.training, folder),
-        train_dataset=data.train,
-        data_collator=PadCollator(tokenizer.pad_token_id),
-        processing_class=tokenizer,
-        rule=config.rule,
-        per=config.per,
-        normalize=config.normalize,
-        pool=config.pool,
-        max_nonfinite=config.max_nonfinite,
-        logits=config.logits,
-    )
+    """The trainer of a run on text, with this library's progress in place of the host's. folder: of its checkpoints."""
+    args, collator = training_arguments(config.training, folder), PadCollator(tokenizer.pad_token_id)
+    trainer = kind(args=args, data_collator=collator, **_common(model, tokenizer, data, config))
+    return _with_progress(trainer)
+
+
+def make_sft_trainer(model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path) -> HistoryMixin:
+    """The same for a run on instructions."""
+    from samplewise.run.sft import RunSFTTrainer
+
+    assert isinstance(config.data, InstructionsConfig)
+    args = training_arguments(config.training, folder, config.data.max_length)
+    return _with_progress(RunSFTTrainer(args=args, turns=config.data.turns, **_common(model, tokenizer, data, config)))
+
+
+def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> dict[str, Any]:
+    ours = ("rule", "per", "normalize", "pool", "max_nonfinite", "logits")
+    given = {name: getattr(config, name) for name in ours}
+    return {"model": model, "train_dataset": data.train, "processing_class": tokenizer, **given}
+
+
+def _with_progress(trainer: Any) -> Any:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(trainer))
     return trainer
 
 
-def evaluate_in(trainer: RunTrainer, data: Prepared, title: str) -> Evaluation:
+def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str) -> Evaluation:
     """Evaluate the trainer's model, where and in the precision in which it trains."""
     args = trainer.args
     trainer.model.to(args.device)  # pyright: ignore
@@ -155,9 +177,9 @@ def _as_begun(training: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
     return training
 
 
-def _check_plan(trainer: RunTrainer, config: RunConfig) -> None:
+def _check_plan(trainer: HistoryMixin, config: RunConfig) -> None:
     trainer.check_rule()  # before the evaluation, which takes long
-    if config.data.streaming and trainer.args.max_steps <= 0:
+    if isinstance(config.data, DataConfig) and config.data.streaming and trainer.args.max_steps <= 0:
         raise SamplewiseError(
             "training.max_steps", expected="a number of steps, as data.streaming is on", got="none",
             remedy="A stream has no length: say where to end.",
@@ -166,11 +188,11 @@ def _check_plan(trainer: RunTrainer, config: RunConfig) -> None:
 
 def _bytes_needed(model: Any, args: Any) -> int:
     """The final model, and a checkpoint where some are saved: the parameters and two numbers each of the optimizer."""
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    size = trained_bytes(model)
     return size + (3 * size if str(getattr(args.save_strategy, "value", args.save_strategy)) != "no" else 0)
 
 
-def _before(trainer: RunTrainer, data: Prepared, folder: Path, seconds: dict[str, float]) -> Evaluation:
+def _before(trainer: HistoryMixin, data: Prepared, folder: Path, seconds: dict[str, float]) -> Evaluation:
     path = folder / BEFORE
     if path.exists():
         return Evaluation.from_json(json.loads(path.read_text()))
@@ -180,7 +202,7 @@ def _before(trainer: RunTrainer, data: Prepared, folder: Path, seconds: dict[str
     return before
 
 
-def _train(trainer: RunTrainer, goes_on: bool, folder: Path, seconds: dict[str, float], say: Say) -> None:
+def _train(trainer: HistoryMixin, goes_on: bool, folder: Path, seconds: dict[str, float], say: Say) -> None:
     stop = StopOnSignal()
     trainer.add_callback(stop)
     start = time.perf_counter()
@@ -196,7 +218,7 @@ def _train(trainer: RunTrainer, goes_on: bool, folder: Path, seconds: dict[str, 
 
 
 @contextmanager
-def _nothing_left_if_nothing_came_of_it(trainer: RunTrainer, folder: Path, resume: bool) -> Iterator[None]:
+def _nothing_left_if_nothing_came_of_it(trainer: HistoryMixin, folder: Path, resume: bool) -> Iterator[None]:
     """Take the run's files away again if an error comes before its first step."""
     try:
         yield

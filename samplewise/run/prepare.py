@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -22,19 +21,10 @@ from samplewise.data import (
 )
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
+from samplewise.run.prepared import Prepared
 from samplewise.types import SamplewiseError
 
 Cut = Callable[[Iterable[Document], WindowReport], Iterator[Window]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a run trains on and is evaluated on. lines: what was counted, in words; counts: the same, for a file."""
-
-    train: WindowDataset | StreamedWindows
-    held_out: list[Window]
-    lines: list[str]
-    counts: dict[str, Any]
 
 
 def prepare(data: DataConfig, tokenizer: Any, context: int | None = None) -> Prepared:

@@ -1,4 +1,4 @@
-"""The trainer of a run: `WeightedTrainer` that keeps a history, and keeps it in its checkpoints."""
+"""The trainer of a run: a weighted trainer that keeps a history, and keeps it in its checkpoints."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Trainer
 
 from samplewise.losses import token_counts
 from samplewise.modes import LossFree, Micro, Mode, TwoPass
 from samplewise.run.history import History
-from samplewise.trainers import WeightedTrainer
+from samplewise.trainers import WeightedMixin, WeightedTrainer
 from samplewise.trainers.figures import PREFIX
 from samplewise.trainers.resume import newest_complete
 
 
-class RunTrainer(WeightedTrainer):
-    """`WeightedTrainer` with `history`: the curves, the weights' histogram, tokens trained and seconds by phase."""
+class HistoryMixin(WeightedMixin, Trainer):
+    """Adds `history`: the curves, the weights' histogram, tokens trained and seconds by phase."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.history = History()
@@ -67,6 +68,10 @@ class RunTrainer(WeightedTrainer):
         for name, seconds in logged.items():
             if name.startswith(f"{PREFIX}seconds_"):
                 self.history.spend(name.removeprefix(f"{PREFIX}seconds_"), seconds * steps)
+
+
+class RunTrainer(HistoryMixin, WeightedTrainer):
+    """`WeightedTrainer` with a history."""
 
 
 def _tokens_trained(mode: Mode) -> int:

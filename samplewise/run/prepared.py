@@ -1,0 +1,22 @@
+"""What preparing data comes to, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from samplewise.evidence.evaluate import HeldOut
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains on and is evaluated on. lines: what was counted, in words; counts: the same, for a file.
+
+    train: `WindowDataset` or `StreamedWindows` for text, a `datasets.Dataset` for instructions.
+    """
+
+    train: Any
+    held_out: Sequence[HeldOut]
+    lines: list[str]
+    counts: dict[str, Any]
