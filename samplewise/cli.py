@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from samplewise.commands.compare import compare, tokenizer
+from samplewise.commands.evaluate import evaluate
 from samplewise.commands.score import score
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
 from samplewise.types import SamplewiseError
@@ -95,6 +96,7 @@ def rules() -> None:
 
 app.command()(score)
 app.command()(compare)
+app.command()(evaluate)
 app.command()(tokenizer)
 
 

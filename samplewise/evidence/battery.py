@@ -36,12 +36,27 @@ class Battery:
 def open_data(plan: PlanConfig, start: Start) -> tuple[Prepared, Battery]:
     """The plan's own training text, and what all arms are measured on."""
     data = prepare(plan.data, start.tokenizer, start.context)
-    sets, lines = {HELD_OUT: data.held_out}, list(data.lines)
-    known = _texts(plan.data) if plan.domains else []
-    for name, domain in plan.domains.items():
-        sets[name], line = _domain(name, domain, plan.data, start, known)
-        lines.append(line)
+    sets, lines = _with_domains(data, plan.data, plan.domains, start)
     return data, Battery(sets, lines)
+
+
+def open_sets(
+    data: DataConfig, domains: Mapping[str, DomainConfig], start: Start
+) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
+    """The windows of every set, the held-out ones first, and what was read, in words."""
+    return _with_domains(prepare(data, start.tokenizer, start.context), data, domains, start)
+
+
+def _with_domains(
+    prepared: Prepared, data: DataConfig, domains: Mapping[str, DomainConfig], start: Start
+) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
+    sets: dict[str, Sequence[HeldOut]] = {HELD_OUT: prepared.held_out}
+    lines = list(prepared.lines)
+    known = _texts(data) if domains else []
+    for name, domain in domains.items():
+        sets[name], line = _domain(name, domain, data, start, known)
+        lines.append(line)
+    return sets, lines
 
 
 def _texts(data: DataConfig) -> list[Document]:
