@@ -18,12 +18,14 @@ MASS = "samplewise_mass"  # [n] fp64: what a sample counts before it is weighed
 COEFFICIENT = "samplewise_coefficient"  # [n] fp64: what its loss counts in the step, once that is known
 SEGMENTS = "samplewise_segments"  # [B, T] int64: the sample 0..n-1 of each position, -1 for none; without it, the row's
 TOKEN_WEIGHTS = "token_weights"  # [B, T] fp32: what the prediction of each label counts within its sample
+BEFORE = "samplewise_before"  # [n] int64: predicted tokens before a token rule leaves any out
+TOKEN_REFERENCE = "samplewise_token_reference"  # [B, T]: token losses of the reference model, aligned with labels
 LAST = "samplewise_last"  # on the step's last micro-batch
 
 COLUMNS = (ID, WEIGHT, REFERENCE, GROUP)
 """Columns of a dataset that reach the rule: one value a sample."""
-BY_SAMPLE = frozenset({*COLUMNS, MASS, COEFFICIENT})
-OURS = frozenset({*BY_SAMPLE, SEGMENTS, TOKEN_WEIGHTS, LAST})
+BY_SAMPLE = frozenset({*COLUMNS, MASS, COEFFICIENT, BEFORE})
+OURS = frozenset({*BY_SAMPLE, SEGMENTS, TOKEN_WEIGHTS, TOKEN_REFERENCE, LAST})
 """Keys that the model never sees."""
 
 OPTIONAL = {WEIGHT: "weight", REFERENCE: "reference", GROUP: "group"}

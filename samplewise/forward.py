@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from samplewise.fields import ID, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.fields import ID, OURS, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
 from samplewise.head import Request
-from samplewise.kernels import Backend, Factor, Tally
+from samplewise.kernels import Backend, Factor, Select, Tally
 from samplewise.kernels.tally import tallied
 from samplewise.kernels.targets import find_targets
-from samplewise.losses import sample_losses, token_counts
+from samplewise.losses import sample_losses, select_tokens, token_counts, token_losses
 from samplewise.types import SamplewiseError
 
 
@@ -38,8 +39,17 @@ class Forward(Protocol):
         """[n] losses and [n] predicted tokens."""
         ...
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
-        """Σ u_i L_i for known factors [n] or a function of complete samples. tally: False where a pass came before."""
+    def token_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[B, T] nats, aligned with labels, 0 where nothing is predicted; without gradient."""
+        ...
+
+    def objective(
+        self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True, select: Select | None = None
+    ) -> Outcome:
+        """Σ u_i L_i for known factors [n] or a function of complete samples.
+
+        tally: False where a pass came before. select: which tokens count, beside the reference losses of the batch.
+        """
         ...
 
 
@@ -64,12 +74,25 @@ class WithoutLogits:
         result = model(**model_inputs(batch), samplewise=request)
         return result.loss, result.tokens
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
+    def token_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """As the kernel has them: nothing more than the sample losses cost."""
+        if not _predicts(batch):
+            _nothing(model, batch)
+            return torch.zeros(batch["labels"].shape, device=batch["labels"].device)
+        result = model(**model_inputs(batch), samplewise=replace(self._request(batch), token_losses=True))
+        return result.token_loss
+
+    def objective(
+        self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True, select: Select | None = None
+    ) -> Outcome:
         """Gradients of hidden states and head are formed in this forward (`samplewise.kernels`)."""
         if not _predicts(batch):
             loss, tokens = _nothing(model, batch)
             return Outcome(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
-        result = model(**model_inputs(batch), samplewise=self._request(batch, factors, tally=tally))
+        request = self._request(batch, factors, tally=tally)
+        if select is not None:
+            request = replace(request, select=select, reference=batch.get(TOKEN_REFERENCE))
+        result = model(**model_inputs(batch), samplewise=request)
         return Outcome(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
 
     def _request(
@@ -91,9 +114,17 @@ class FromLogits:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
         return _from_logits(model(**model_inputs(batch)), batch, self.tally)
 
-    def objective(self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True) -> Outcome:
+    def token_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """From the logits."""
+        return nn.functional.pad(token_losses(_logits(model(**model_inputs(batch))), batch["labels"]), (1, 0))
+
+    def objective(
+        self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True, select: Select | None = None
+    ) -> Outcome:
         """One forward; its logits live until the backward."""
         outputs: Any = model(**model_inputs(batch))
+        if select is not None:
+            batch = _with_selection(_logits(outputs), batch, select)
         loss, tokens = _from_logits(outputs, batch, self.tally if tally else None)
         used = torch.zeros_like(loss.detach())
         index = (tokens > 0).nonzero().squeeze(1)
@@ -139,6 +170,15 @@ def _from_logits(outputs: Any, batch: Batch, tally: Tally | None) -> tuple[Tenso
             own = logits.flatten(0, 1)[labels_at.position].float()
             tally.add(tallied(own, own.softmax(-1), labels_at.label))
     return sample_losses(logits, labels, segments=owner, token_weights=batch.get(TOKEN_WEIGHTS))
+
+
+def _with_selection(logits: Tensor, batch: Batch, select: Select) -> Batch:
+    losses = nn.functional.pad(token_losses(logits.detach(), batch["labels"]), (1, 0))
+    given, owner = batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)
+    chosen = select_tokens(
+        select, losses, batch["labels"], batch.get(TOKEN_REFERENCE), segments=owner, token_weights=given
+    )
+    return {**batch, TOKEN_WEIGHTS: chosen}
 
 
 def _predicts(batch: Batch) -> bool:

@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from samplewise.choosing import choose_tokens
 from samplewise.clock import Clock
 from samplewise.distributed import gather_fields, largest, rank, world_size
 from samplewise.exchange import fair_shares, most_needed, move_rows, worth_moving
-from samplewise.fields import COEFFICIENT, ID, LAST, MASS, OPTIONAL, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.fields import BEFORE, COEFFICIENT, ID, LAST, MASS, OPTIONAL, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.forward import Forward, Outcome
-from samplewise.losses import token_counts
+from samplewise.losses import sample_means, token_counts
 from samplewise.microbatch import deal, rows, without_empty_rows
-from samplewise.score import score
+from samplewise.rules.tokens import TokenRule
+from samplewise.score import score, scoring
 from samplewise.step import Plan, learned, no_token_in_step, normaliser, plan_step
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
@@ -39,6 +41,8 @@ class Setting:
     """What the modes share.
 
     unit: brings factors near 1/N, so that gradients before the division are of the size of those after it.
+    tokens: which tokens of the samples count, before the rule weighs samples; None: all that are predicted.
+    per_token: whether a sample counts by its tokens.
     scale: multiplies the objective of the whole step and the reported loss: what the host's own divisor differs by.
     size: rows (of packed ones: tokens) that a micro-batch that is trained on may hold.
     """
@@ -52,6 +56,8 @@ class Setting:
     unit: float = 1.0
     scale: float = 1.0
     clock: Clock = field(default_factory=Clock)
+    tokens: TokenRule | None = None
+    per_token: bool = False
 
 
 class Mode(ABC):
@@ -86,14 +92,18 @@ class Mode(ABC):
     def _planned(self, step: dict[str, Tensor]) -> Plan:
         """The plan from every rank's fields, the same on each."""
         setting, self.samples = self.setting, _samples(step)
-        return plan_step(
+        plan = plan_step(
             setting.rule, self.samples, setting.state, mass=step["mass"], max_nonfinite=setting.max_nonfinite
         )
+        if "before" not in step:
+            return plan
+        kept = float(step["tokens"].sum() / step["before"].sum().clamp(min=1))
+        return replace(plan, figures={**plan.figures, "tokens_kept": kept})
 
     def _begin(self, batches: list[Batch], loss: Tensor, tokens: Tensor) -> list[Batch]:
         """Plan from these losses, and deal the kept rows."""
         with self.setting.clock.timed("rule"):
-            names = [key for key in (ID, MASS, *OPTIONAL) if key in batches[0]]
+            names = [key for key in (ID, MASS, BEFORE, *OPTIONAL) if key in batches[0]]
             whole = {key: torch.cat([batch[key].cpu() for batch in batches]) for key in names}
             step, spans = gather_fields(_fields(loss, tokens, whole), self.setting.device)
             self.plan = self._planned(step)
@@ -143,9 +153,16 @@ class TwoPass(Mode):
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Scores all, plans, deals the kept rows."""
-        with self.setting.clock.timed("score"):
-            loss, tokens = score(model, batches, self.setting.forward.losses)
-        return self._begin(batches, loss, tokens)
+        setting = self.setting
+        with setting.clock.timed("score"):
+            if setting.tokens is None:
+                loss, tokens = score(model, batches, setting.forward.losses)
+                return self._begin(batches, loss, tokens)
+            with scoring(model):
+                losses = [setting.forward.token_losses(model, batch) for batch in batches]
+            chosen = choose_tokens(setting.tokens, batches, losses, setting.device, per_token=setting.per_token)
+            pairs = [_means(loss, batch) for loss, batch in zip(losses, chosen, strict=True)]
+        return self._begin(chosen, torch.cat([loss for loss, _ in pairs]), torch.cat([count for _, count in pairs]))
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
         """Σ coefficient × loss."""
@@ -199,15 +216,20 @@ class OnePass(Mode):
         setting, factor = self.setting, self.setting.rule.factor
         ids, mass = batch[ID].to(setting.device), batch[MASS].to(setting.device)
         more = {name: batch[key].to(setting.device) for key, name in OPTIONAL.items() if key in batch}
+        before = batch[BEFORE].to(setting.device) if setting.tokens is not None and setting.per_token else None
         assert factor is not None, "the mode is chosen by the rule"
 
         def factors(loss: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
             wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
             own = {name: value[index] for name, value in more.items()}
-            return factor(Samples(wide, tokens, ids[index], **own), setting.state) * mass[index] / setting.unit
+            counts = mass[index] if before is None else mass[index] * tokens / before[index]
+            return factor(Samples(wide, tokens, ids[index], **own), setting.state) * counts / setting.unit
 
-        out = setting.forward.objective(model, batch, factors)
-        self.parts.append({**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()})
+        out = setting.forward.objective(model, batch, factors, select=setting.tokens)
+        fields = {**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()}
+        if before is not None:
+            fields["mass"] = fields["mass"] * fields["tokens"] / batch[BEFORE].clamp(min=1)
+        self.parts.append(fields)
         if LAST in batch:
             with setting.clock.timed("rule"):
                 self.rescale = self._settle()
@@ -293,9 +315,10 @@ def choose(setting: Setting, *, normalize: str = "step", one_pass: bool = True, 
     """
     if normalize == "micro":
         return Micro(setting)
-    if not setting.rule.needs_loss:
+    if not setting.rule.needs_loss and setting.tokens is None:
         return LossFree(setting)
-    if one_pass and not own_term and setting.rule.pointwise and setting.rule.ready(setting.state):
+    within = setting.tokens is None or setting.tokens.scope == "sample"
+    if one_pass and within and not own_term and setting.rule.pointwise and setting.rule.ready(setting.state):
         return OnePass(setting)
     return TwoPass(setting)
 
@@ -307,7 +330,8 @@ def _fields(loss: Tensor, tokens: Tensor, batch: Batch) -> dict[str, Tensor]:
         "id": batch[ID].to(torch.int64).cpu(),
         "mass": batch[MASS].double().cpu(),
     }
-    return fields | {name: batch[key].cpu() for key, name in OPTIONAL.items() if key in batch}
+    more = {**OPTIONAL, BEFORE: "before"}
+    return fields | {name: batch[key].cpu() for key, name in more.items() if key in batch}
 
 
 def _samples(step: dict[str, Tensor]) -> Samples:
@@ -322,6 +346,10 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def _counts(batch: Batch) -> Tensor:
     """[n] predicted tokens of a micro-batch's samples."""
     return token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS))
+
+
+def _means(loss: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    return sample_means(loss, batch["labels"], segments=batch.get(SEGMENTS), token_weights=batch[TOKEN_WEIGHTS])
 
 
 def _of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:

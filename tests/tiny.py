@@ -6,6 +6,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
 VOCABULARY = 37
+CHECKPOINTING = (  # as transformers calls it since 5.23
+    "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+)
 
 
 def model(kind: str = "llama", *, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> PreTrainedModel:

@@ -186,15 +186,15 @@ def check_batch(batch: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
-def check_columns(rule: Rule, names: list[str] | None) -> None:
+def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
     """Before any step: does the data have the columns that the rule reads, and does the rule read those it has?
 
-    names: the dataset's columns; None where they are not known beforehand.
+    names: the dataset's columns; None where they are not known beforehand. given: fields that come from elsewhere.
     """
     if names is None:
         return
     for column, field in OPTIONAL.items():
-        if field in rule.needs and column not in names:
+        if field in rule.needs - given and column not in names:
             raise SamplewiseError(
                 "train_dataset", expected=f"a column {column}, which {rule} reads", got=f"the columns {sorted(names)}",
                 remedy=f"Add one value a sample under that name, or take a rule that needs no {field}.",

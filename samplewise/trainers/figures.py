@@ -25,6 +25,8 @@ class Figures:
         self.steps += 1
         for name in (*LOGGED, *COUNTED):
             self.sums[name] += figures[name]
+        if "tokens_kept" in figures:
+            self.sums["tokens_kept"] += figures["tokens_kept"]
         self.sums["mode"] += PASSES[mode]
 
     def flush(self) -> dict[str, float]:
@@ -32,6 +34,8 @@ class Figures:
         if self.steps == 0:
             return {}
         means = {PREFIX + name: self.sums[name] / self.steps for name in (*LOGGED, "mode")}
+        if "tokens_kept" in self.sums:
+            means[PREFIX + "tokens_kept"] = self.sums["tokens_kept"] / self.steps
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}
         if self.redone:  # one-pass steps that ran again in two passes
             counts[PREFIX + "redone"] = self.redone

@@ -18,6 +18,7 @@ from samplewise.fields import LAST, Batch
 from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
 from samplewise.microbatch import is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
+from samplewise.rules.tokens import TokenRule
 from samplewise.samplelog import SampleLog
 from samplewise.step import Per
 from samplewise.trainers.checks import (
@@ -33,6 +34,7 @@ from samplewise.trainers.figures import Figures
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
 from samplewise.trainers.recording import RecordingMixin
+from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token_rule
 from samplewise.trainers.resume import ResumableMixin
 from samplewise.types import Rule, SamplewiseError, State
 
@@ -43,7 +45,7 @@ BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the host, never run."""
 
 
-class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
+class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, ResumableMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     rule: how the samples of a step are weighed: a Rule or its text. Required.
@@ -57,6 +59,9 @@ class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
     logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
+    token_rule: which tokens of a sample count, before the rule weighs samples: a TokenRule or its text, `rho1(…)`.
+    reference_model: a second model of the same tokenizer, or its name, run without gradient: for token rules, and for
+        rules on excess loss where the data has no column reference_loss. It costs one more forward.
     log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.samplelog`).
     The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
     of the data reach the step. Evaluation is always the host's plain loss.
@@ -79,6 +84,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
         max_nonfinite: float = 0.01,
         logits: str = "refuse",
         turns: bool = False,
+        token_rule: TokenRule | str | None = None,
+        reference_model: nn.Module | str | None = None,
         log_samples: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
@@ -98,6 +105,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
         self.per, self.normalize, self.pool, self.logits = per, normalize, pool, logits
         self.max_nonfinite, self.turns = max_nonfinite, turns
         self.rule_state: State = self.rule.init()
+        self.token_rule, self.reference_model = as_token_rule(token_rule), as_reference(reference_model)
         self._sample_log = None if log_samples is None else SampleLog(log_samples)
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()
@@ -106,6 +114,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
         super().__init__(*args, **kwargs)
         refuse_options(self)
         refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
+        self.check_reference()
         if normalize == "micro":
             check_micro_batch(self.args.train_batch_size)
 
@@ -126,6 +135,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, RecordingMixin, ResumableMixin):
             prepared = [without_padding_as_context(batch) for batch in prepared]
         self._first_look(prepared[0])
         self._with_mass(prepared)
+        self._with_reference(prepared)
         self._batches, self._setting = prepared, self._shared(prepared, num_items)
         one_pass = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
         self._mode = choose(

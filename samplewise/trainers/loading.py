@@ -25,6 +25,7 @@ class LoadingMixin(_Host):
     normalize: str
     pool: int
     turns: bool
+    reference_model: Any
     _allowed_hosts: tuple[str, ...]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -35,7 +36,8 @@ class LoadingMixin(_Host):
     def check_rule(self) -> None:
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
-        check_columns(self.rule, _column_names(self.train_dataset))
+        given = set() if self.reference_model is None else {"reference"}
+        check_columns(self.rule, _column_names(self.train_dataset), given)
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
             n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool

@@ -17,6 +17,7 @@ from samplewise.losses import token_counts, token_mass
 from samplewise.microbatch import is_packed, room, rows
 from samplewise.modes import Setting
 from samplewise.rules import resolve
+from samplewise.rules.tokens import TokenRule
 from samplewise.step import no_token_in_step
 from samplewise.trainers.checks import warn_if_eos_is_masked
 from samplewise.trainers.figures import Figures
@@ -37,6 +38,7 @@ class LossesMixin(_Host):
     pool: int
     logits: str
     max_nonfinite: float
+    token_rule: TokenRule | None
     _forward: Forward
     _figures: Figures
     _looked = False
@@ -126,7 +128,7 @@ class LossesMixin(_Host):
         size = max(room(batch) for batch in batches)
         return Setting(
             self._running_rule(), self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),
-            self.max_nonfinite, unit, scale, self._figures.clock,
+            self.max_nonfinite, unit, scale, self._figures.clock, self.token_rule, self.per == "token",
         )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_adapters_in_the_plain_trainer(tmp_path, rule, tied, checkpointing):
     rows = tiny.Rows(24)
     args = tiny.arguments(
         tmp_path, gradient_accumulation_steps=3, per_device_train_batch_size=8, learning_rate=0.0, max_grad_norm=0.0,
-        activation_checkpointing=checkpointing,
+        **{tiny.CHECKPOINTING: checkpointing},
     )  # fmt: skip
     trainer = WeightedTrainer(model, args, train_dataset=rows, data_collator=tiny.collate, rule=rule, callbacks=[seen])
     trainer.train()

@@ -54,7 +54,7 @@ def run(tmp_path, data, cls=Watched, rule="ir_dro(r=0.5)", tokenizer=None, per="
     defaults = {
         "output_dir": str(tmp_path), "use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_steps": 1,
         "per_device_train_batch_size": 8, "max_steps": 2, "learning_rate": 1e-3, "disable_tqdm": True, "bf16": False,
-        "dataloader_pin_memory": False, "max_length": 64, "activation_checkpointing": False, "seed": 3,
+        "dataloader_pin_memory": False, "max_length": 64, tiny.CHECKPOINTING: False, "seed": 3,
     }  # fmt: skip
     ours = {"rule": rule, "per": per, "turns": turns} if issubclass(cls, WeightedSFTTrainer) else {}
     trainer = cls(

@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from samplewise.trainers.trl import WeightedSFTTrainer
 
 ROWS, LONGEST = 16, 40
+OURS = ("per", "turns", "normalize", "reference_model", "token_rule")
 
 
 def conversations(n: int = ROWS, *, seed: int = 1, **columns) -> datasets.Dataset:
@@ -40,7 +41,7 @@ def config(tmp_path, form: str, accumulation: int = 1, **options) -> SFTConfig:
         "output_dir": str(tmp_path), "use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_steps": 1,
         "per_device_train_batch_size": rows // accumulation, "gradient_accumulation_steps": accumulation,
         "max_steps": 2, "learning_rate": 0.0, "disable_tqdm": True, "seed": 3, "dataloader_pin_memory": False,
-        "bf16": False, "max_grad_norm": 0.0, "activation_checkpointing": False, **FORMS[form],
+        "bf16": False, "max_grad_norm": 0.0, tiny.CHECKPOINTING: False, **FORMS[form],
     }  # fmt: skip
     return SFTConfig(**{**defaults, **options})
 
@@ -71,7 +72,7 @@ def lora() -> peft.LoraConfig:
 
 
 def trained(tmp_path, form, rule, accumulation=1, *, data=None, adapted=False, cls=Watched, model=None, **options):
-    ours = {key: options.pop(key) for key in ("per", "turns", "normalize") if key in options}
+    ours = {key: options.pop(key) for key in OURS if key in options}
     torch.manual_seed(0)
     seen = Gradients()
     trainer = cls(
@@ -131,7 +132,7 @@ def test_uniform_per_token_is_trl(tmp_path, form, accumulation):
     """Ten clipped AdamW steps: the same parameters, losses and metrics."""
     options = {
         "learning_rate": 1e-3, "max_steps": 10, "max_grad_norm": 0.5, "per_device_train_batch_size": 2,
-        "data": conversations(20), "activation_checkpointing": True,
+        "data": conversations(20), tiny.CHECKPOINTING: True,
     }  # fmt: skip
     ours, _ = trained(tmp_path, form, "uniform()", accumulation, per="token", **options)
     host, _ = trained(tmp_path, form, None, accumulation, cls=SFTTrainer, **options)

@@ -1,0 +1,117 @@
+"""A second model, run without gradient: its losses of samples and of tokens stand in every micro-batch."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import Trainer
+
+from samplewise.fields import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
+from samplewise.head import reference_token_losses
+from samplewise.losses import sample_means, token_counts
+from samplewise.rules import parse_token_rule
+from samplewise.rules.tokens import TokenRule
+from samplewise.trainers.figures import Figures
+from samplewise.types import Rule, SamplewiseError
+
+logger = logging.getLogger("samplewise")
+
+_Host = Trainer if TYPE_CHECKING else object
+
+
+def as_token_rule(rule: object) -> TokenRule | None:
+    """A token rule, its text, or None. Errors: SamplewiseError on anything else."""
+    if isinstance(rule, str):
+        return parse_token_rule(rule)
+    if rule is not None and not isinstance(rule, TokenRule):
+        raise SamplewiseError(
+            "token_rule", expected="a TokenRule or its text", got=repr(rule), remedy="For example rho1(keep=0.6)."
+        )
+    return rule
+
+
+def as_reference(model: object) -> nn.Module | None:
+    """A model to compare with: itself, or what `load_model` makes of a name; frozen and in evaluation mode."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        from samplewise.models import load_model
+
+        model = load_model(model)[0]
+    if not isinstance(model, nn.Module):
+        raise SamplewiseError(
+            "reference_model", expected="a causal language model, or its name", got=type(model).__name__,
+            remedy="A hub id, a folder or a .gguf file is a name.",
+        )  # fmt: skip
+    return model.eval().requires_grad_(False)
+
+
+class ReferenceMixin(_Host):
+    """Adds reference losses to micro-batches before they are planned."""
+
+    rule: Rule
+    token_rule: TokenRule | None
+    reference_model: nn.Module | None
+    per: str
+    normalize: str
+    _figures: Figures
+
+    def check_reference(self) -> None:
+        """Errors: SamplewiseError where the second model is missing, is not used, or has another vocabulary."""
+        token, model = self.token_rule, self.reference_model
+        if token is not None and token.needs_reference and model is None:
+            raise SamplewiseError(
+                "reference_model", expected=f"a second model, which {token} compares with", got=None,
+                remedy="Give a model of the same tokenizer; a column holds sample losses, not those of tokens.",
+            )  # fmt: skip
+        if token is not None and self.normalize == "micro":
+            raise SamplewiseError(
+                "normalize", expected="'step' with a token rule", got="'micro'", remedy="Leave one of them out."
+            )
+        if model is None:
+            return
+        if token is None and "reference" not in self.rule.needs:
+            raise SamplewiseError(
+                "reference_model", expected="a rule that reads it", got=f"{self.rule}, which does not",
+                remedy="For example by('excess', ir_dro(r=1.0)), or token_rule='rho1(keep=0.6)'.",
+            )  # fmt: skip
+        sizes = [_vocabulary(each) for each in (self.model, model)]
+        if sizes[0] != sizes[1]:
+            raise SamplewiseError(
+                "reference_model", expected=f"one of the same vocabulary, {sizes[0]} tokens", got=sizes[1],
+                remedy="Its losses must be of the same tokens: take a model with the same tokenizer.",
+            )  # fmt: skip
+
+    def _with_reference(self, batches: list[Batch]) -> None:
+        if self.token_rule is not None:
+            for batch in batches:
+                self._check_tokens(batch)
+                batch[BEFORE] = token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).cpu()
+        if self.reference_model is None:
+            return
+        with self._figures.clock.timed("reference"), self.accelerator.autocast():
+            model = self.reference_model.to(self.args.device)
+            for batch in batches:
+                self._refer(model, batch)
+
+    def _refer(self, model: nn.Module, batch: Batch) -> None:
+        token = reference_token_losses(model, batch)
+        if self.token_rule is not None:
+            batch[TOKEN_REFERENCE] = token
+        if REFERENCE not in batch:
+            owner, weights = batch.get(SEGMENTS), batch.get(TOKEN_WEIGHTS)
+            batch[REFERENCE] = sample_means(token, batch["labels"], segments=owner, token_weights=weights)[0].double()
+
+    def _check_tokens(self, batch: Batch) -> None:
+        if TOKEN_WEIGHTS in batch and self.per == "token":
+            raise SamplewiseError(
+                "token_rule", expected="per='sample' for data with token_weights", got="per='token'",
+                remedy="A sample would count by the tokens left of it and by their weights at once: leave one out.",
+            )  # fmt: skip
+
+
+def _vocabulary(model: Any) -> int:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.get_output_embeddings().weight.shape[0]
