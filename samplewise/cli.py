@@ -13,6 +13,7 @@ import typer
 from samplewise.commands.compare import compare, tokenizer
 from samplewise.commands.evaluate import evaluate
 from samplewise.commands.score import score
+from samplewise.commands.select import select
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
 from samplewise.types import SamplewiseError
 
@@ -97,6 +98,7 @@ def rules() -> None:
 app.command()(score)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(select)
 app.command()(tokenizer)
 
 

@@ -1,0 +1,77 @@
+"""The whole of `samplewise select`: choose, write the files and the statement, and report in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from samplewise.corpus.manifest import Manifest
+from samplewise.corpus.output import IDS, TEXTS, WEIGHTS, suffix_of, write_ids, write_texts, write_weights
+from samplewise.corpus.select import Choice, Selection, select
+from samplewise.corpus.statement import sentences, statement, write_statement
+from samplewise.corpus.store import open_scores
+from samplewise.data.read import Document, read_documents
+from samplewise.types import SamplewiseError
+
+KINDS = {"ids": IDS, "weights": WEIGHTS, "texts": TEXTS}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is written where. control: a random selection of the same size, or None. data: the corpus, if it has moved.
+
+    The statement lies beside `out`, named after it.
+    """
+
+    kind: Literal["ids", "weights", "texts"]
+    out: Path
+    control: Path | None = None
+    data: str | None = None
+
+    @property
+    def statement(self) -> Path:
+        """Where the statement is written."""
+        return self.out.with_name(f"{self.out.name}.statement.json")
+
+
+def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2GB") -> list[str]:
+    """Carry it out; the lines that a person reads. Nothing is written before all arguments are known to be good."""
+    scores = open_scores(folder)
+    for path in filter(None, (target.out, target.control)):
+        suffix_of(path, KINDS[target.kind])
+        if not path.parent.is_dir():
+            raise SamplewiseError(
+                str(path), expected="a file in a folder that exists", got=f"no folder {path.parent}", remedy="Make it."
+            )
+    with select(scores, choice, memory=memory) as selection:
+        control = selection.control() if target.control else None
+        said = statement(scores, selection, control)
+        for chosen, path in ((selection, target.out), (control, target.control)):
+            if chosen and path:
+                _write(chosen, target, path, scores.manifest)
+    write_statement(target.statement, said)
+    notes = []
+    if target.kind == "ids" and said["weights_differ"]:
+        notes = ["weights    differ between the samples kept, and ids do not say so: --weights writes them"]
+    places = [f"{target.kind:<10} {target.out}", f"statement  {target.statement}"]
+    return [*sentences(said), *notes, *places, *([f"control    {target.control}"] if target.control else [])]
+
+
+def _write(selection: Selection, target: Target, path: Path, manifest: Manifest) -> None:
+    if target.kind == "ids":
+        write_ids(selection, path)
+    elif target.kind == "weights":
+        write_weights(selection, path)
+    else:
+        write_texts(selection, path, _documents(target.data, manifest))
+
+
+def _documents(data: str | None, manifest: Manifest) -> Iterator[Document]:
+    path = data or manifest.made.get("data")
+    if not path:
+        raise SamplewiseError(
+            "--data", expected="the corpus", got="scores that do not name it", remedy="Give --data, or --ids."
+        )
+    return read_documents(path, on_error="skip")

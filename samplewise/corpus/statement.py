@@ -1,0 +1,129 @@
+"""What a selection left out, with examples from each edge: a selection nobody looked at is a bug nobody found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from samplewise.checkpoint import write_bytes
+from samplewise.corpus.candidates import part_name
+from samplewise.corpus.select import Selection, Total
+from samplewise.corpus.store import Scores
+
+EXAMPLES = 20
+"""Of each edge."""
+PARTS = 1000
+"""Parts listed at most."""
+
+
+def statement(scores: Scores, selection: Selection, control: Selection | None = None) -> dict[str, Any]:
+    """Counts in samples and tokens of what was there, kept and left out, by part; and of each edge the examples.
+
+    Edges: "above" the highest key kept of the same part, "below" the lowest, nearest first; "between", what was left
+    out between the two, by the smallest ids.
+    """
+    choice = selection.choice
+    totals = selection.totals()
+    parts = [{"part": part_name(choice.within, part), **_counts(own)} for part, own in totals.items()]
+    _register_ranges(selection)
+    edges = {name: _examples(scores, selection, name) for name in ("above", "between", "below")}
+    return {
+        "scores": str(scores.place),
+        "choice": {**asdict(choice), "rule": None if choice.rule is None else repr(choice.rule)},
+        "all": _counts(*totals.values()),
+        "not_ranked": selection.candidates.left_out,
+        "mean": _means(selection),
+        "weights_differ": selection.weighs,
+        "parts": parts[:PARTS] if choice.within else [],
+        "parts_in_all": len(parts),
+        "parts_too_small_for_the_rule": [part_name(choice.within, part) for part in list(selection.too_small)[:PARTS]],
+        "left_out": edges,
+        "control": None if control is None else {**_control(control), "mean": _means(control)},
+    }
+
+
+def write_statement(path: Path, said: dict[str, Any]) -> None:
+    """As JSON."""
+    write_bytes(path, json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:
+    """The statement in a few lines; `shown` examples of each edge, one line each."""
+    every, by = said["all"], said["choice"]["by"]
+    unit = said["choice"]["unit"]
+    lines = [
+        f"kept       {every['kept']:,} of {every['samples']:,} {unit}s "
+        f"({every['kept'] / every['samples']:.1%}), {every['kept_tokens']:,} of {every['tokens']:,} tokens",
+        f"{f'mean {by}':<10} {said['mean']['kept']:.4f} kept, {_number(said['mean']['left_out'])} left out",
+    ]
+    if said["not_ranked"]:
+        lines.append(f"not ranked {said['not_ranked']:,} {unit}s without a finite {by}, or with nothing to predict")
+    if small := said["parts_too_small_for_the_rule"]:
+        lines.append(
+            f"too small  {len(small):,} of {said['parts_in_all']:,} parts for the rule to act on: {small[0]}, …"
+        )
+    if control := said["control"]:
+        lines.append(f"control    {control['kept']:,} {unit}s, {control['kept_tokens']:,} tokens at random; "
+                     f"mean {by} {control['mean']['kept']:.4f}")  # fmt: skip
+    for edge, examples in said["left_out"].items():
+        if examples:
+            lines.append(f"left out {edge} (nearest first; {len(examples)} in the statement):")
+            lines += [f"  {e[by]:8.3f}  {e['source']}:{e['row']}  {_short(e.get('text'))}" for e in examples[:shown]]
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.4f}"
+
+
+def _short(text: str | None) -> str:
+    return "" if text is None else " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())[:80]
+
+
+def _counts(*totals: Total) -> dict[str, int]:
+    names = ("samples", "tokens", "kept", "kept_tokens")
+    return {name: sum(getattr(own, name) for own in totals) for name in names}
+
+
+def _control(control: Selection) -> dict[str, int]:
+    own = _counts(*control.totals().values())
+    return {name: own[name] for name in ("kept", "kept_tokens")}
+
+
+def _means(selection: Selection) -> dict[str, float | None]:
+    totals = selection.totals().values()
+    kept, count = sum(own.kept_key for own in totals), sum(own.kept for own in totals)
+    rest, left = sum(own.key for own in totals) - kept, sum(own.samples for own in totals) - count
+    return {"kept": kept / count, "left_out": rest / left if left else None}
+
+
+def _register_ranges(selection: Selection) -> None:
+    """The keys kept of each part as a table: parts of which nothing is kept have no edge."""
+    import pyarrow as pa
+
+    found = {part: own for part, own in selection.totals().items() if own.kept}
+    ends = {name: [getattr(own, name) for own in found.values()] for name in ("least", "most")}
+    selection.connection.register("kept_keys", pa.table({"part": list(found), **ends}))
+
+
+def _examples(scores: Scores, selection: Selection, edge: str) -> list[dict[str, Any]]:
+    here = {"above": "key >= most", "below": "key <= least", "between": "key > least AND key < most"}[edge]
+    order = {"above": "key - most, id", "below": "least - key, id", "between": "id"}[edge]
+    name = selection.choice.by
+    query = f"""
+        SELECT id, doc_id, source, row, "window", n_tokens, key FROM {selection.view} JOIN kept_keys USING (part)
+        WHERE {here} AND NOT kept ORDER BY {order} LIMIT {EXAMPLES}
+    """
+    names = ("id", "doc_id", "source", "row", "window", "n_tokens", name)
+    rows = [dict(zip(names, row, strict=True)) for row in selection.connection.sql(query).fetchall()]
+    if "text" in scores.columns and rows:
+        own = "doc_id" if selection.choice.unit == "document" else "id"
+        ids = ", ".join(str(row["id"]) for row in rows)
+        found = selection.connection.sql(
+            f'SELECT {own}, arg_min(text, "window") FROM scored WHERE {own} IN ({ids}) GROUP BY {own}'
+        )
+        texts = dict(found.fetchall())
+        rows = [{**row, "text": texts.get(row["id"])} for row in rows]
+    return rows

@@ -1,0 +1,54 @@
+"""Texts of chosen samples, read again from the corpus that was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from samplewise.data.read import Document
+from samplewise.types import SamplewiseError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is wanted of a document: bytes [start, start + size) of its UTF-8, or all of it (size None).
+
+    values: the sample's row of the scores, as it goes into the output.
+    """
+
+    source: str
+    row: int
+    start: int
+    size: int | None
+    values: dict[str, Any]
+
+
+def texts_of(pieces: Iterable[Piece], documents: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(text, values) of every piece, in one pass. Both come sorted by source and row.
+
+    Errors: SamplewiseError where the corpus no longer has a document, or has a shorter one, than when it was scored.
+    """
+    found = iter(documents)
+    here = next(found, None)
+    data = b""
+    for piece in pieces:
+        while here is not None and (here.source, here.row) < (piece.source, piece.row):
+            here, data = next(found, None), b""
+        if here is None or (here.source, here.row) != (piece.source, piece.row):
+            raise _changed(piece, "nothing there")
+        if piece.size is None:
+            yield here.text, piece.values
+            continue
+        data = data or here.text.encode()
+        end = piece.start + piece.size
+        if end > len(data):
+            raise _changed(piece, f"{len(data)} bytes of text, where {end} were scored")
+        yield data[piece.start : end].decode(errors="replace"), piece.values
+
+
+def _changed(piece: Piece, got: str) -> SamplewiseError:
+    return SamplewiseError(
+        f"{piece.source}, record {piece.row}", expected="the corpus as it was scored", got=got,
+        remedy="Give that corpus with --data, or score again.",
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Cuts and draws in DuckDB against numpy and torch: the same rows, whatever the ties, the parts and the memory."""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplewise.corpus.cut import find_cuts
+from samplewise.corpus.draw import define, draw
+from samplewise.rules.base import uniforms
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with duckdb.connect(config={"memory_limit": "300MB", "threads": 1}) as connection:
+        define(connection)
+        yield connection
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1), st.integers(0, 2**62), st.integers(0, 10))
+def test_draws_are_the_rules_own(connection, ids, seed, step):
+    connection.register("t", pa.table({"id": pa.array(ids, "int64")}))
+    found = connection.sql(f"SELECT {draw(seed, step)} AS d FROM t").fetchnumpy()["d"]
+    assert found.tolist() == uniforms(torch.tensor(ids), step, seed).tolist()
+
+
+values = st.sampled_from([0.0, 1.0, -1.0, 2.5, 1e30, -1e30, 1e-30]) | st.floats(-10, 10, width=32)
+rows = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), values, st.integers(1, 9)), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize("few", [2**20, 3])
+@pytest.mark.parametrize("measure", ["1", "tokens"])
+@settings(deadline=None, max_examples=40)
+@given(rows=rows, share=st.floats(0, 1.1))
+def test_a_cut_ends_the_longest_prefix_that_fits(connection, few, measure, rows, share):
+    part, score, tokens = (np.array(column) for column in zip(*rows, strict=True))
+    ids = np.random.default_rng(len(rows)).permutation(len(rows))
+    connection.register("t", pa.table({"part": part, "id": ids, "score": score, "tokens": tokens}))
+    size = np.ones_like(tokens) if measure == "1" else tokens
+    amounts = {name: int(share * size[part == name].sum()) for name in set(part)}
+    cuts = find_cuts(connection, "t", "score", amounts, measure, bins=48, few=few)
+    for name, amount in amounts.items():
+        own = part == name
+        order = np.lexsort((ids[own], -score[own]))
+        expected = ids[own][order][: np.searchsorted(np.cumsum(size[own][order]), amount, side="right")]
+        here = cuts[name]
+        among = (score > here.score) | ((score == here.score) & (ids <= here.id))
+        assert sorted(ids[own & among]) == sorted(expected)
+
+
+def test_an_outlier_and_many_ties_take_more_rounds_and_no_rounding(connection):
+    score = np.r_[1e30, np.nextafter(1.0, 2.0), np.repeat(1.0, 5000), np.linspace(0, 1e-6, 5000)]
+    connection.register("t", pa.table({"part": np.zeros(len(score), int), "id": np.arange(len(score)), "score": score}))
+    for amount in (1, 2, 3, 2500, 5002, 5003, 10_001):
+        found = find_cuts(connection, "t", "score", {0: amount}, few=100)[0]
+        expected = np.argsort(-score, kind="stable")[amount - 1]
+        assert (found.score, found.id) == (score[expected], expected)
