@@ -6,7 +6,7 @@ ARGS     ?=
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
-.PHONY: demo test test-all lint types install clean
+.PHONY: demo test test-all test-versions lint types install clean
 
 demo: .venv/installed            ## train a real model on real text under several rules, and compare
 	$(RUN) examples/demo.py $(ARGS)
@@ -14,8 +14,20 @@ demo: .venv/installed            ## train a real model on real text under severa
 test: .venv/installed            ## the fast suite
 	$(RUN) -m pytest -m "not slow" $(ARGS)
 
-test-all: .venv/installed        ## everything
+test-all: .venv/installed        ## everything, and the trainers with the oldest and newest versions
 	$(RUN) -m pytest $(ARGS)
+	$(MAKE) test-versions
+
+test-versions: test-oldest test-newest  ## the trainers' tests with other versions of transformers and the rest
+
+test-%: .venv-%/installed
+	OMP_WAIT_POLICY=PASSIVE .venv-$*/bin/python -m pytest tests/trainers $(ARGS)
+
+.venv-%/installed: constraints/%.txt pyproject.toml
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt torch numpy
+	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt -e '.[all]' pytest pytest-timeout hypothesis
+	touch $@
 
 lint: .venv/installed
 	$(PY) -m ruff check .
@@ -27,6 +39,7 @@ types: .venv/installed
 install: .venv/installed
 
 # torch first, from the constraints: nothing replaces it afterwards.
+.PRECIOUS: .venv-%/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt torch numpy
@@ -34,4 +47,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info

@@ -71,7 +71,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
     Errors: SamplewiseError on options that weights cannot go together with, by name.
     """
 
-    loss_is_scaled_for_ga = True  # coefficients sum to 1 over the step: nothing is left for the host to divide
+    # Coefficients sum to 1 over the step: nothing is left for the host to divide. None where it knows of no such thing.
+    loss_is_scaled_for_ga = True if hasattr(Trainer, "loss_is_scaled_for_ga") else None
     _allowed_hosts: tuple[str, ...] = ("transformers.",)  # whose compute_loss is replaced in training
 
     def __init__(
@@ -210,7 +211,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
 
     def _host_divisor(self, num_items: object) -> int:
-        """What the host divides `compute_loss` by (before transformers 5.17 without asking `loss_is_scaled_for_ga`)."""
+        """What the host divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
         scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or (self.model_accepts_loss_kwargs and num_items is not None)
         return 1 if scaled else self.current_gradient_accumulation_steps
 
