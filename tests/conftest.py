@@ -2,7 +2,7 @@
 
 import os
 
-collect_ignore = ["ranks/worker.py", "ranks/killed.py", "ranks/met.py"]  # programs, not modules
+collect_ignore = ["ranks/worker.py", "ranks/killed.py", "ranks/met.py", "ranks/loops.py"]  # programs, not modules
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -25,18 +25,43 @@ def free_port() -> int:
 
 
 def launch(
-    folder: Path, rule: str, split: str, *, per="sample", dtype="float64", steps=2, more=()
+    folder: Path, rule: str, split: str, *, per="sample", dtype="float64", steps=2, more=(), launcher="torchrun"
 ) -> tuple[dict, list]:
     """What the optimizer saw on rank 0, and what was logged."""
-    processes = split.count("|") + 1
     out = folder / split.replace("|", "+")
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(free_port())]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(WORKER)]
-    arguments = [str(out), rule, per, split, dtype, str(steps), *more]
-    done = subprocess.run([*command, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    print(done.stdout)
+    arguments = [str(WORKER), str(out), rule, per, split, dtype, str(steps), *more]
+    groups = [
+        subprocess.Popen(
+            [sys.executable, *options, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for options in launchers(launcher, split.count("|") + 1)
+    ]  # fmt: skip
+    for group in groups:
+        said, _ = group.communicate(timeout=240)
+        assert group.returncode == 0, said[-5000:]
+        print(said)
     return torch.load(out / "tensors.pt", weights_only=True), json.loads((out / "history.json").read_text())
+
+
+def launchers(name: str, processes: int) -> list[list[str]]:
+    """The options of each command that together start so many processes."""
+    if processes == 1:
+        return [[]]
+    port = ["--master_port", str(free_port())]
+    torchrun = ["-m", "torch.distributed.run"]
+    return {  # with --cpu and without MPI, accelerate starts one process whatever is asked for
+        "torchrun": [[*torchrun, "--nproc_per_node", str(processes), *port]],
+        "accelerate": [[
+            "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+            "--num_machines", "1", "--main_process_port", port[1], "--mixed_precision", "no",
+        ]],
+        "two machines": [
+            [*torchrun, "--nnodes", "2", "--node_rank", node, "--nproc_per_node", str(processes // 2),
+             "--master_addr", "127.0.0.1", *port]
+            for node in "01"
+        ],
+    }[name]  # fmt: skip
 
 
 CASES = [
@@ -69,8 +94,8 @@ def test_kept_rows_are_shared_evenly(tmp_path, capfd):
     for got, expected in zip(together["gradients"], alone["gradients"], strict=True):
         assert (got - expected).norm() <= 1e-10 * expected.norm()
     printed = capfd.readouterr().out
-    assert "rank 0 trained on micro-batches of [2]" in printed
-    assert "rank 1 trained on micro-batches of [2]" in printed
+    assert "rank 0, local rank 0, trained on micro-batches of [2]" in printed
+    assert "rank 1, local rank 1, trained on micro-batches of [2]" in printed
 
 
 def test_all_ranks_take_the_one_way_back_together(tmp_path):
@@ -90,3 +115,14 @@ def test_five_clipped_adamw_steps(tmp_path, rule, dtype, tolerance):
     together, _ = launch(tmp_path, rule, "3|5", dtype=dtype, steps=5, more=["train"])
     for got, expected in zip(together["parameters"], alone["parameters"], strict=True):
         assert (got - expected).abs().max() <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "split"), [("accelerate", "3|5"), ("two machines", "2|1|3|2")])
+@pytest.mark.parametrize("rule", ["ir_dro(r=0.3)", "chain(top_k(0.5), ir_dro(r=0.5))"])
+def test_other_launchers_and_ranks_that_are_not_local_ones(tmp_path, capfd, launcher, split, rule):
+    alone, _ = launch(tmp_path, rule, "4,4")
+    together, _ = launch(tmp_path, rule, split, launcher=launcher)
+    for got, expected in zip(together["gradients"], alone["gradients"], strict=True):
+        assert (got - expected).norm() <= 1e-10 * expected.norm()
+    assert launcher == "accelerate" or "rank 3, local rank 1, trained" in capfd.readouterr().out

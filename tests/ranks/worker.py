@@ -84,7 +84,8 @@ model.get_input_embeddings().register_forward_hook(
     lambda module, inputs, output: ran.append(len(output)) if torch.is_grad_enabled() else None
 )
 trainer.train()
-print(f"rank {RANK} trained on micro-batches of {ran}", flush=True)
+local = os.environ.get("LOCAL_RANK", "0")
+print(f"rank {RANK}, local rank {local}, trained on micro-batches of {ran}", flush=True)
 history = [entry for entry in trainer.state.log_history if "loss" in entry]
 if RANK == 0:
     Path(out).mkdir(parents=True, exist_ok=True)

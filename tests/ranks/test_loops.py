@@ -1,0 +1,54 @@
+"""One step is one step, however it is split: DDP, FSDP2 and accelerate against one process with one micro-batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).with_name("loops.py")
+FOLDERS = os.pathsep.join(str(folder) for folder in Path(__file__).parents[1:3])
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
+    "PYTHONPATH": FOLDERS,
+}  # fmt: skip
+TILT, CHOICE = "ir_dro(r=0.3)", "chain(top_k(0.5), ir_dro(r=0.5))"  # one pass from the second step on; two passes
+LIMITS = {("gradients", "float64"): 1e-10, ("gradients", "float32"): 1e-6,
+          ("parameters", "float64"): 1e-10, ("parameters", "float32"): 2e-5}  # fmt: skip
+
+
+def ends(folder: Path, cases: list[str]) -> dict:
+    command = [sys.executable, str(PROGRAM), str(folder), *cases]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=590)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return {case: torch.load(folder / f"{case}.pt", weights_only=True) for case in cases}
+
+
+def compare(folder: Path, splits: list[str], rules: list[str], kinds: list[tuple[str, str]]) -> None:
+    """Each `wrapper:split` against one process with all eight rows in one micro-batch."""
+    wanted = [f"{rule}:{dtype}:{task}" for rule in rules for task, dtype in kinds]
+    found = ends(folder, [f"{split}:{rest}" for rest in wanted for split in ("bare:8", *splits)])
+    for rest in wanted:
+        _, dtype, task = rest.rsplit(":", 2)
+        alone, limit = found[f"bare:8:{rest}"], LIMITS[task, dtype]
+        for split in splits:
+            other = found[f"{split}:{rest}"]
+            if task == "parameters":
+                assert (other - alone).abs().max() <= limit, f"{split}:{rest}"
+            for got, expected in zip(other, alone, strict=True) if task == "gradients" else ():
+                assert (got - expected).norm() <= limit * expected.norm(), f"{split}:{rest}"
+
+
+def test_fsdp2_and_accelerate_give_the_gradient_of_one_process(tmp_path):
+    compare(tmp_path, ["fsdp2:3|5"], [TILT, CHOICE], [("gradients", "float64")])
+    compare(tmp_path, ["accelerate:2,2|2,2"], [TILT], [("parameters", "float64")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [TILT, CHOICE])
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp2"])
+def test_every_split_in_both_precisions(tmp_path, wrapper, rule):
+    splits = ["bare:2,2,2,2", f"{wrapper}:4|4", f"{wrapper}:2|2|2|2", f"{wrapper}:3|5", f"{wrapper}:2,1|3,2"]
+    compare(tmp_path, splits, [rule], list(LIMITS))

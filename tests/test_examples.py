@@ -1,0 +1,44 @@
+"""The loops of the examples run, and learn, as they are."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import world
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def losses(name: str, *arguments: object, launcher: tuple = ()) -> list[float]:
+    command = [sys.executable, *launcher, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, env=world.ENVIRONMENT, capture_output=True, text=True, timeout=240, cwd=world.ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return [float(loss) for loss in re.findall(r"^step +\d+: loss ([\d.]+), ess", done.stdout, re.M)]
+
+
+@pytest.mark.parametrize("name", ["accelerate_loop.py", "torch_loop.py"])
+def test_the_examples_are_short(name):
+    assert len((EXAMPLES / name).read_text().splitlines()) <= 60
+
+
+def test_the_loop_on_bare_pytorch_learns():
+    found = losses("torch_loop.py")
+    assert len(found) > 8
+    assert found[-1] < found[0] - 1
+
+
+def test_the_loop_on_accelerate_learns_and_goes_on_from_its_checkpoint(tmp_path):
+    first = losses("accelerate_loop.py", tmp_path / "checkpoint")
+    again = losses("accelerate_loop.py", tmp_path / "checkpoint")
+    assert first[-1] < first[0] - 1
+    assert again[0] == pytest.approx(first[-1], abs=0.4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["accelerate_loop.py", "torch_loop.py"])
+def test_the_loops_run_on_two_processes(name):
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone")
+    found = losses(name, launcher=launcher)
+    assert found[-1] < found[0] - 0.2
