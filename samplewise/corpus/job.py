@@ -154,8 +154,8 @@ def _check_context(settings: ScoreSettings, description: ModelDescription) -> No
     longest = settings.max_length + max(settings.stride - 1, 0)
     if description.context is not None and longest > description.context:
         raise SamplewiseError(
-            "--max-length", expected=f"with the context of --stride at most the model's, {description.context}",
-            got=longest, remedy="Lower one of them.",
+            "--max-length", expected=f"with --stride at most the model's context, {description.context}", got=longest,
+            remedy="Lower one of them.",
         )  # fmt: skip
 
 

@@ -148,14 +148,16 @@ class Reader:
         return found if isinstance(found, Document) else Quarantined(source, row, line, found.reason, found.got[:500])
 
     def _share(self) -> float:
+        limit = self.reading.limit
+        of_limit = self.at.records / limit if limit else 0.0
         if callable(self.files):
-            return 0.0  # not known before the end
+            return of_limit  # the end of the rows is not known
         sizes = [0 if isinstance(file, Problem) else file.size for _, file in self.files]
         done = sum(sizes[: self.at.file])
         file = self.files[self.at.file][1] if self.at.file < len(sizes) else None
         if file is not None and not isinstance(file, Problem):
             done += file.share_read() * file.size
-        return done / max(sum(sizes), 1)
+        return max(done / max(sum(sizes), 1), of_limit)
 
 
 def rows_of(name: str, config: str | None, split: str, streaming: bool) -> Rows:

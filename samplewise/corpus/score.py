@@ -43,6 +43,8 @@ def score_corpus(
         if place.exists(parts.inside(MANIFEST)):
             manifest = read_manifest(place, parts.folder)
             say(f"finished before; nothing is left to do in {target.out}")
+            for line in summary(manifest, place.inside(parts.inside(QUARANTINE))):
+                say(line)
         else:
             manifest = _score(job, rank, ranks, engine, workers, say)
     if manifest is not None:
@@ -156,7 +158,8 @@ def _conclude(
         return
     who = f" by rank {rank} of {ranks}" if ranks > 1 else ""
     say(f"scored     {tokens:,} tokens now{who}, in {seconds:,.0f} s ({tokens / max(seconds, 1e-9):,.0f} tokens/s)")
-    say(f"table      {manifest.windows:,} rows in {len(manifest.shards)} shards: {job.target.out}")
+    shards = f"{len(manifest.shards):,} shards" if len(manifest.shards) != 1 else "1 shard"
+    say(f"table      {manifest.windows:,} rows in {shards}: {job.target.out}")
     for line in summary(manifest, job.parts.place.inside(job.parts.inside(QUARANTINE))):
         say(line)
 
