@@ -95,7 +95,7 @@ class RunConfig:
 
     model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
     training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions. per, normalize, pool,
-    max_nonfinite, logits: as in `WeightedTrainer`. lora: adapters, or null to train all of the model.
+    max_nonfinite, logits, log_samples: as in `WeightedTrainer`. lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.
     """
 
@@ -108,6 +108,7 @@ class RunConfig:
     pool: int = 1
     max_nonfinite: float = 0.01
     logits: Literal["refuse", "allow"] = "refuse"
+    log_samples: str | None = None
     lora: LoraConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 

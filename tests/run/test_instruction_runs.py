@@ -11,6 +11,7 @@ import world
 from safetensors.torch import load_file
 
 from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config, to_yaml
+from samplewise.data import instruction_id
 from samplewise.run.arguments import check_training, training_arguments
 from samplewise.run.execute import run
 from samplewise.run.instructions import prepare_instructions
@@ -126,9 +127,24 @@ def test_text_takes_adapters_too(here, tmp_path):
     assert (finished.folder / "model" / "adapter_model.safetensors").exists()
 
 
+def test_every_sample_is_logged_under_its_own_id(config, tmp_path):
+    import pyarrow.parquet
+
+    finished = run(config(f"log_samples={tmp_path / 'samples'}", *FORMS["packed"]), say=str)
+    table = pyarrow.parquet.read_table(tmp_path / "samples").to_pydict()
+    assert len(table["id"]) == finished.history.samples
+    assert set(table["step"]) == {1, 2, 3, 4}
+    assert set(table["id"]) <= {instruction_id("rows.jsonl", row) for row in range(90)}
+
+
 def test_layers_that_are_not_there_are_named(config):
     with pytest.raises(SamplewiseError, match=r"lora: .*no_proj"):
         run(config("lora={target_modules: [no_proj]}"), say=str)
+
+
+def test_packing_without_boundaries_is_refused(config):
+    with pytest.raises(SamplewiseError, match="packing_strategy"):
+        run(config(*FORMS["packed"], "training.packing_strategy=wrapped"), say=str)
 
 
 def test_turns_may_be_samples(config, tmp_path):
