@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from samplewise.commands.compare import compare, tokenizer
+from samplewise.commands.compare import compare, sweep, tokenizer
 from samplewise.commands.evaluate import evaluate
+from samplewise.commands.probe import corrupt, probe
 from samplewise.commands.score import score
 from samplewise.commands.select import select
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
@@ -99,6 +100,9 @@ app.command()(score)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(select)
+app.command()(probe)
+app.command()(sweep)
+app.command()(corrupt)
 app.command()(tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""`samplewise compare` and `samplewise tokenizer`."""
+"""`samplewise compare`, `samplewise sweep` and `samplewise tokenizer`."""
 
 from __future__ import annotations
 
@@ -35,23 +35,49 @@ def compare(
             return
         if plan is None:
             raise SamplewiseError("PLAN.YAML", expected="a plan file", got="none", remedy="Or --check FOLDER.")
-        from samplewise.evidence.plan import load_plan
+        _run(plan, overrides or [], debug, swept=False)
 
-        settings = load_plan(plan, overrides or [])
-        require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"))
-        from samplewise.evidence.experiment import run_plan
-        from samplewise.report.plan_table import plan_table
-        from samplewise.run.execute import Stopped
 
-        try:
-            hush_transformers(debug)
-            results = run_plan(settings)
-        except Stopped as stopped:
-            print(stopped, file=sys.stderr)
-            raise typer.Exit(130) from None
-        print("\n" + plan_table(results))
-        for name, what in (("results.json", "results"), ("values.json", "documents")):
-            print(f"{what:<11}{Path(settings.output) / name}")
+def sweep(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.YAML", help="A plan file with a sweep.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as budget.steps=50.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare a rule at a grid of its numbers, and draw how sensitive the outcome is to them."""
+    quiet(debug)
+    with reported(debug):
+        _run(plan, overrides or [], debug, swept=True)
+
+
+def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
+    from samplewise.evidence.plan import grid, load_plan
+
+    settings = load_plan(path, overrides)
+    if swept and settings.sweep is None:
+        raise SamplewiseError(
+            "sweep", expected="a rule and values for its numbers", got="none",
+            remedy='For example sweep: {rule: "ir_dro(r={r})", values: {r: [0.3, 1, 3]}}.',
+        )  # fmt: skip
+    require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
+    from samplewise.evidence.experiment import run_plan
+    from samplewise.report.plan import write_plan
+    from samplewise.report.plan_table import plan_table
+    from samplewise.run.execute import Stopped
+
+    try:
+        hush_transformers(debug)
+        results = run_plan(settings)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(130) from None
+    numbers = None if settings.sweep is None else {arm: point for arm, (_, point) in grid(settings.sweep).items()}
+    folder = Path(settings.output).expanduser()
+    print("\n" + plan_table(results))
+    print(f"{'results':<11}{folder / 'results.json'}, with values.json beside it")
+    for file in write_plan(folder, results, numbers):
+        print(f"{'report' if file.suffix == '.html' else 'picture':<11}{file}")
 
 
 def tokenizer(

@@ -1,0 +1,1 @@
+"""What the losses of a corpus mean: learnability, gradient agreement, noise, redundancy, stability of the ranking."""

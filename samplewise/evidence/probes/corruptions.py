@@ -1,0 +1,127 @@
+"""Labelled noise: texts spoilt in known ways, a pure function of (text, kind, seed); the caller keeps the label."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from samplewise.data import Document, document_id
+from samplewise.types import SamplewiseError
+
+
+def shuffled_words(text: str, draw: random.Random) -> str:
+    """All words in another order."""
+    words = text.split()
+    draw.shuffle(words)
+    return " ".join(words)
+
+
+def ocr_errors(text: str, draw: random.Random, share: float = 0.1) -> str:
+    """A tenth of the letters read as another, split or lost, as a scanner does."""
+    alike = {"e": "c", "o": "0", "l": "1", "i": "l", "s": "5", "m": "rn", "h": "b", "n": "u", "a": "o", "t": "f"}
+    return "".join(
+        (alike.get(each.lower()) or draw.choice(["", each + each, chr(97 + draw.randrange(26))]))
+        if each.isalpha() and draw.random() < share
+        else each
+        for each in text
+    )
+
+
+def few_ocr_errors(text: str, draw: random.Random) -> str:
+    """The same at 3% of the letters."""
+    return ocr_errors(text, draw, 0.03)
+
+
+def boilerplate(text: str, draw: random.Random) -> str:
+    """A site's navigation in place of the text, of about its length."""
+    parts = [
+        "Home | About | Contact | Login | Sign up", "Skip to main content", "Accept all cookies", "Share on Facebook",
+        "Subscribe to our newsletter", "Privacy Policy | Terms of Service", "Previous | Next | Back to top",
+        "© 2024 All rights reserved.", "Read more", "Powered by WordPress",
+    ]  # fmt: skip
+    return _as_long_as(text, lambda: draw.choice(parts) + "\n")
+
+
+def repetition(text: str, draw: random.Random) -> str:
+    """One of its sentences, again and again."""
+    sentences = [each.strip() for each in text.replace("\n", " ").split(". ") if len(each.split()) > 3] or [text[:80]]
+    chosen = draw.choice(sentences) + ". "
+    return _as_long_as(text, lambda: chosen)
+
+
+def hex_ids(text: str, draw: random.Random) -> str:
+    """Lines of hexadecimal ids."""
+    return _as_long_as(text, lambda: f"{draw.getrandbits(128):032x}\n")
+
+
+def base64_text(text: str, draw: random.Random) -> str:
+    """The text in base64, cut to its length."""
+    return base64.b64encode(text.encode("utf-8", "replace")).decode()[: len(text)]
+
+
+def html_wrapped(text: str, draw: random.Random) -> str:
+    """Every paragraph in layers of markup."""
+    name = f"c{draw.randrange(1000)}"
+    lines = [line for line in text.split("\n") if line.strip()]
+    return "\n".join(f'<div class="{name}"><p class="{name} text"><span>{line}</span></p></div>' for line in lines)
+
+
+def cut_words(text: str, draw: random.Random) -> str:
+    """Half of the words left out."""
+    return " ".join(word for word in text.split() if draw.random() < 0.5)
+
+
+def _as_long_as(text: str, part: Callable[[], str]) -> str:
+    made = ""
+    while len(made) < len(text):
+        made += part()
+    return made[: max(1, len(text))]
+
+
+CORRUPTIONS: dict[str, Callable[[str, random.Random], str]] = {
+    "shuffled words": shuffled_words,
+    "OCR errors 10%": ocr_errors,
+    "OCR errors 3%": few_ocr_errors,
+    "words left out": cut_words,
+    "base64": base64_text,
+    "hex ids": hex_ids,
+    "HTML-wrapped": html_wrapped,
+    "boilerplate": boilerplate,
+    "repetition": repetition,
+}
+"""Every kind, from both ends of the loss."""
+
+
+def corrupt(text: str, kind: str, seed: int) -> str:
+    """The text spoilt in one way; the same for the same (text, kind, seed), and never empty.
+
+    >>> corrupt("one two three four", "shuffled words", 0) == corrupt("one two three four", "shuffled words", 0)
+    True
+    """
+    if kind not in CORRUPTIONS:
+        raise SamplewiseError("kind", expected="a known corruption", got=repr(kind), remedy=", ".join(CORRUPTIONS))
+    name = hashlib.blake2b(f"{seed}\0{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return CORRUPTIONS[kind](text, random.Random(int.from_bytes(name))) or text
+
+
+def with_corruptions(
+    documents: Sequence[Document], share: float, seed: int, kinds: Sequence[str] = tuple(CORRUPTIONS)
+) -> tuple[list[Document], dict[int, str]]:
+    """The documents with a `share` of them spoilt, each in one of the kinds, and the kinds by document id.
+
+    Sources, rows, ids and order stay: nothing in a document tells that it was spoilt but its text. Which documents and
+    kinds is a pure function of (seed, id).
+    """
+    labels: dict[int, str] = {}
+    spoilt = []
+    for document in documents:
+        name = document_id(document.source, document.row)
+        draw = random.Random(seed * 2**64 + name)
+        if draw.random() < share:
+            labels[name] = draw.choice(list(kinds))
+            document = replace(document, text=corrupt(document.text, labels[name], seed))
+        spoilt.append(document)
+    return spoilt, labels

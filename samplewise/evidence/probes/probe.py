@@ -1,0 +1,190 @@
+"""The five questions put to a corpus and a model, and the answers in one JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from samplewise.checkpoint import write_bytes
+from samplewise.config import DataConfig
+from samplewise.data import Document, Window, cut_windows, document_id, read_documents
+from samplewise.data.deduplicate import fingerprint
+from samplewise.evidence.evaluate import evaluate
+from samplewise.evidence.plan import ScratchConfig
+from samplewise.evidence.probes.agreement import agreement
+from samplewise.evidence.probes.conclusions import conclusions
+from samplewise.evidence.probes.corruptions import CORRUPTIONS, corrupt
+from samplewise.evidence.probes.learnability import Short, learnability
+from samplewise.evidence.probes.noise import by_kind, weight_on_noise
+from samplewise.evidence.probes.quantiles import by_quantile, quantile_of
+from samplewise.evidence.probes.ranking import agreements
+from samplewise.evidence.probes.redundancy import compressibility, repeated
+from samplewise.evidence.starts import Start, open_start
+from samplewise.types import SamplewiseError
+
+RULES = ["uniform()", "ir_dro(r=1)", "band(drop_top=0.125)", "chain(band(drop_top=0.125), ir_dro(r=1))"]
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """A probe.
+
+    model: as in a plan. models: others, or checkpoints of the same, whose ranking is held against its own.
+    samples: documents looked at, the first window of each; held_out: documents that stand for what is wanted.
+    quantiles: of the loss. steps, batch, learning_rate: of the short trainings. noisy: documents spoilt in each of
+    kinds. rules: whose weight on noise is told, in steps of step samples. output: a folder.
+    """
+
+    model: str | ScratchConfig
+    data: DataConfig
+    output: str
+    models: dict[str, str] = field(default_factory=dict)
+    samples: int = 256
+    held_out: int = 64
+    quantiles: int = 4
+    steps: int = 16
+    batch: int = 16
+    learning_rate: float = 1e-4
+    noisy: int = 32
+    kinds: list[str] = field(default_factory=lambda: list(CORRUPTIONS))
+    rules: list[str] = field(default_factory=lambda: list(RULES))
+    step: int = 32
+    seed: int = 0
+
+
+Say = Callable[[str], object]
+
+
+def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
+    """Ask, write output/probe.json, and return what is in it."""
+    start = open_start(config.model)
+    say(f"model      {start.text}")
+    documents = _documents(config)
+    samples, held_out = _windows(config, documents, start)
+    say(f"samples    {len(samples)}, held out {len(held_out)}, of {len(documents)} documents")
+    model = start.fresh(config.seed)
+    losses = _losses(model, samples, start)
+    quantile = quantile_of(losses, config.quantiles)
+    texts = {document_id(d.source, d.row): d for d in documents}
+    own = [texts[window.doc_id] for window in samples]
+    say("gradient agreement")
+    agreed = agreement(model, samples, held_out)
+    found: dict[str, Any] = {
+        "model": start.text,
+        "config": asdict(config),
+        "quantiles": [
+            {"samples": int((quantile == q).sum()), "low": float(losses[quantile == q].min()),
+             "high": float(losses[quantile == q].max()), "mean": float(losses[quantile == q].mean())}
+            for q in range(config.quantiles)
+        ],
+        "agreement": {name: by_quantile(getattr(agreed, name), quantile) for name in ("cosine", "projection", "norm")},
+        "noise": _noise(config, start, model, own, losses, say),
+        "redundancy": {
+            "compressibility": by_quantile(compressibility([d.text for d in own]), quantile),
+            "repeated": by_quantile(repeated_among(documents, samples), quantile),
+        },
+        "learnability": learnability(
+            start, samples, held_out, quantile,
+            Short(config.steps, config.batch, config.learning_rate, config.seed), say,
+        ),
+        "ranking": _ranking(config, start, samples, losses, say),
+    }  # fmt: skip
+    found["conclusions"] = conclusions(found)
+    folder = Path(config.output).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "probe.json", json.dumps(found, indent=1, allow_nan=False).encode())
+    return found
+
+
+def _documents(config: ProbeConfig) -> list[Document]:
+    """Of the corpus in the order of a hash of their texts, duplicates included: redundancy is one of the questions."""
+    data = config.data
+    read = read_documents(
+        data.path, text_field=data.text_field, on_error=data.on_error, config=data.name, split=data.split
+    )
+    return sorted(read, key=lambda document: fingerprint(document.text))
+
+
+def _windows(config: ProbeConfig, documents: Sequence[Document], start: Start) -> tuple[list[Window], list[Window]]:
+    """The first windows of documents: the held-out ones of texts that no sample has."""
+    known = {document_id(d.source, d.row): fingerprint(d.text) for d in documents}
+    firsts = _first_windows(documents, config, start)
+    held_out, samples, apart = [], [], set()
+    for window in firsts:
+        if len(held_out) < config.held_out:
+            held_out.append(window)
+            apart.add(known[window.doc_id])
+        elif len(samples) < config.samples and known[window.doc_id] not in apart:
+            samples.append(window)
+    if len(samples) < 8 * config.quantiles:
+        raise SamplewiseError(
+            "data", expected=f"at least {8 * config.quantiles} documents beside the {config.held_out} held out",
+            got=len(samples), remedy="Give more text, or lower quantiles or held_out.",
+        )  # fmt: skip
+    return samples, held_out
+
+
+def _first_windows(documents: Sequence[Document], config: ProbeConfig, start: Start) -> list[Window]:
+    data = config.data
+    cut = cut_windows(
+        documents, start.tokenizer, max_length=data.max_length, min_tokens=data.min_tokens, context=start.context
+    )
+    return [window for window in cut if window.index == 0]
+
+
+def _losses(model: Any, windows: Sequence[Window], start: Start) -> np.ndarray:
+    autocast = torch.bfloat16 if start.autocast else None
+    return evaluate(model, windows, pad_token_id=start.tokenizer.pad_token_id, autocast=autocast).losses
+
+
+def repeated_among(documents: Sequence[Document], samples: Sequence[Window]) -> np.ndarray:
+    """[N] 1.0 where a sample's document repeats another of the corpus."""
+    again = dict(zip((document_id(d.source, d.row) for d in documents), repeated(documents), strict=True))
+    return np.array([float(again[window.doc_id]) for window in samples])
+
+
+def _noise(
+    config: ProbeConfig, start: Start, model: Any, own: Sequence[Document], losses: np.ndarray, say: Say
+) -> dict[str, Any]:
+    clean, spoilt, labels = losses, [], []
+    found: dict[str, np.ndarray] = {}
+    for kind in config.kinds:
+        say(f"noise: {kind}")
+        texts = [replace(d, text=corrupt(d.text, kind, config.seed)) for d in own[: config.noisy]]
+        windows = _first_windows(texts, config, start)
+        if len(windows) > 1:
+            found[kind] = _losses(model, windows, start)
+            spoilt.append(found[kind])
+            labels += [kind] * len(windows)
+    everything = np.concatenate([clean, *spoilt])
+    kinds = [None] * len(clean) + labels
+    weights = {
+        rule: weight_on_noise(rule, everything, kinds, step=config.step, seed=config.seed) for rule in config.rules
+    }
+    return {"kinds": by_kind(found, clean), "weights": weights, "clean": float(clean.mean())}
+
+
+def _ranking(
+    config: ProbeConfig, start: Start, samples: Sequence[Window], losses: np.ndarray, say: Say
+) -> list[dict[str, Any]]:
+    """Other models read the same first words; where their tokens differ, their windows are of other lengths."""
+    by_model = {"this model": losses}
+    texts = [_text(start, window) for window in samples]
+    for name, path in config.models.items():
+        say(f"ranking: {name}")
+        other = open_start(path)
+        documents = [Document(text, "sample", i) for i, text in enumerate(texts)]
+        windows = _first_windows(documents, replace(config, data=replace(config.data, min_tokens=1)), other)
+        if len(windows) == len(samples):
+            by_model[name] = _losses(other.fresh(config.seed), windows, other)
+    return agreements(by_model)
+
+
+def _text(start: Start, window: Window) -> str:
+    return start.tokenizer.decode(window.input_ids[1:], skip_special_tokens=True)
