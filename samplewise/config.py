@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from samplewise.rules import parse_rule
+from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.parse import nearest
 from samplewise.types import SamplewiseError
 
@@ -95,7 +95,8 @@ class RunConfig:
 
     model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
     training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions. per, normalize, pool,
-    max_nonfinite, logits, log_samples: as in `WeightedTrainer`. lora: adapters, or null to train all of the model.
+    max_nonfinite, logits, log_samples, token_rule, reference_model (a name, as model): as in `WeightedTrainer`.
+    lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.
     """
 
@@ -109,6 +110,8 @@ class RunConfig:
     max_nonfinite: float = 0.01
     logits: Literal["refuse", "allow"] = "refuse"
     log_samples: str | None = None
+    token_rule: str | None = None
+    reference_model: str | None = None
     lora: LoraConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -128,6 +131,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     config = load_settings(RunConfig, path, overrides)
     parse_rule(config.rule)
+    if config.token_rule is not None:
+        parse_token_rule(config.token_rule)
     return config
 
 

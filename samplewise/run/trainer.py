@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from samplewise.fields import SEGMENTS
 from samplewise.losses import token_counts
 from samplewise.modes import LossFree, Micro, Mode, TwoPass
 from samplewise.run.history import History
@@ -42,10 +43,19 @@ class HistoryMixin(WeightedMixin, Trainer):
         samples = sum(int(plan.figures["samples"]) for plan in plans)
         weights = torch.cat([plan.weights.cpu() for plan in plans])
         tokens = _tokens_trained(mode)
-        units = _units(mode, tokens) + self._wasted
+        units = self._units(mode, tokens) + self._wasted
         self.history.add(mode.plan.figures, weights, samples, tokens, units)
         self._wasted = 0
         return report
+
+    def _units(self, mode: Mode, trained: int) -> int:
+        """The step's cost; a reference model's forward is one unit for each token, and tokens left out still run."""
+        read = sum(int(token_counts(batch["labels"], segments=batch.get(SEGMENTS)).sum()) for batch in self._batches)
+        other = read if self.reference_model is not None else 0
+        if self.token_rule is None:
+            return _units(mode, trained) + other
+        scored = read if isinstance(mode, TwoPass) else 0
+        return scored + 3 * round(read * mode.plan.figures["kept"]) + other
 
     def _redo(self, *args: Any, **kwargs: Any) -> None:
         self._wasted = 3 * sum(int(token_counts(batch["labels"]).sum()) for batch in self._batches)

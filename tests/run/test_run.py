@@ -219,3 +219,21 @@ def test_a_corpus_of_scraps_is_refused(tokenizer, tmp_path):
     (tmp_path / "scraps.jsonl").write_text("".join(f'{{"text": "w{i} w2"}}\n' for i in range(50)))
     with pytest.raises(SamplewiseError, match=r"shorter than data\.min_tokens"):
         prepare(DataConfig(str(tmp_path / "scraps.jsonl"), max_length=32, held_out=0.2), tokenizer)
+
+
+def test_a_reference_model_and_a_token_rule_from_the_run_file(tmp_path):
+    """Tokens are chosen by what a second model makes of them; its forward counts among what the run has cost."""
+    model, corpus = world.save_model(tmp_path / "model"), world.save_corpus(tmp_path / "corpus.jsonl")
+    other = world.save_model(tmp_path / "other", "gpt2")
+
+    def units(name, **changes):
+        file = world.write_run(tmp_path / f"{name}.yaml", model, corpus, tmp_path / name, **changes)
+        finished = run(load_config(file, ["training.max_steps=3"]), say=str)
+        return finished.history.units, finished.history.tokens
+
+    plain, read = units("plain", rule="ir_dro(r=1.0)")
+    excess, _ = units("excess", rule="by('excess', ir_dro(r=1.0))", reference_model=str(other))
+    chosen, kept = units("chosen", rule="ir_dro(r=1.0)", token_rule="rho1(keep=0.5)", reference_model=str(other))
+    assert excess - plain == read
+    assert chosen - plain == read
+    assert 0.4 * read < kept < 0.55 * read
