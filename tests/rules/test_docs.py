@@ -11,6 +11,7 @@ from samplewise.rules.schedules import SCHEDULES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "rules.md").read_text(encoding="utf-8")
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
     for line in PAGE.splitlines()
@@ -23,6 +24,11 @@ def test_every_rule_has_a_row_and_a_picture(name):
     assert any(row[0].startswith(f"`{name}(") for row in ROWS), f"add a line for {name} to docs/rules.md"
     assert f"(rules/{name}.png)" in PAGE, f"add the picture of {name} to docs/rules.md"
     assert (DOCS / "rules" / f"{name}.png").exists(), f"add {name} to tools/draw_rules.py and run it"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_in_the_readme(name):
+    assert f"`{name}(" in README, f"add {name} to README's table of rules"
 
 
 def test_every_schedule_has_a_row():
