@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -200,10 +200,11 @@ def _ends(example: Example, tokenizer: Any, stops: set[int]) -> bool:
     return False
 
 
-def to_dataset(examples: Sequence[Example]) -> Any:
+def to_dataset(examples: Sequence[Example], groups: Mapping[int | str, int] | None = None) -> Any:
     """A `datasets.Dataset` of examples, ready for a trainer: input_ids, labels, sample_id, and of token_weights,
-    sample_weight, group (numbered as by `group_numbers`) and reference_loss those that the data have.
+    sample_weight, group and reference_loss those that the data have.
 
+    groups: the number of each group; by default `group_numbers` of these examples.
     Errors: SamplewiseError for none, and where a column is in some rows only or an id is given twice.
     """
     try:
@@ -214,7 +215,7 @@ def to_dataset(examples: Sequence[Example]) -> Any:
         raise SamplewiseError("examples", expected="at least one", got="none", remedy="Give more conversations.")
     rows = [example.conversation for example in examples]
     check_columns(rows)
-    numbers = group_numbers(rows)
+    numbers = group_numbers(rows) if groups is None else groups
     columns: dict[str, list[Any]] = {
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
@@ -222,7 +223,7 @@ def to_dataset(examples: Sequence[Example]) -> Any:
     }
     if any(example.token_weights is not None for example in examples):
         columns["token_weights"] = [_weights(example) for example in examples]
-    if numbers:
+    if rows[0].group is not None:
         columns["group"] = [numbers[row.group] for row in rows if row.group is not None]
     for name in ("sample_weight", "reference_loss"):
         if getattr(rows[0], name) is not None:

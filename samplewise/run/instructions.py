@@ -50,7 +50,7 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
     held_examples, evaluated = _encoded("data.held_out", held, template, data)
     if data.chat_template not in (None, "training"):
         tokenizer.chat_template = template.unmarked()
-    groups = group_numbers(train)
+    groups = group_numbers(conversations)  # of all, so that neither the split nor max_length changes them
     names = ", ".join(f"{name} {number}" for name, number in groups.items())
     lines = [
         f"read       {read}" + (f", {read.ignored} other files ignored" if read.ignored else ""),
@@ -67,7 +67,7 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
         "duplicates": duplicates, "template": template.name, "training": _counted(trained),
         "held_out": _counted(evaluated), "groups": {str(name): number for name, number in groups.items()},
     }  # fmt: skip
-    return Prepared(to_dataset(examples), held_examples, lines, counts)
+    return Prepared(to_dataset(examples, groups), held_examples, lines, counts)
 
 
 def _conversations(data: InstructionsConfig, report: InstructionReport) -> list[Conversation]:

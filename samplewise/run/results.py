@@ -21,14 +21,16 @@ FIGURES = {
 def results_of(
     config: RunConfig, model: str, counts: dict[str, Any], before: Evaluation, after: Evaluation, history: History
 ) -> dict[str, Any]:
-    """The whole of results.json."""
+    """The whole of results.json; a document is a conversation where instructions are the data."""
+    noun = _noun(config.data.kind)
     return {
         "model": model,
+        "kind": config.data.kind,
         "rule": config.rule,
         "per": config.per,
         "normalize": config.normalize,
         "data": counts,
-        "held_out": {"before": before.figures(), "after": after.figures(), "change": _change(before, after)},
+        "held_out": {"before": before.figures(), "after": after.figures(), "change": _change(before, after, noun)},
         "documents": [
             {"id": a.id, "source": a.source, "row": a.row, "tokens": a.tokens, "bytes": a.bytes,
              "loss_before": b.loss, "loss_after": a.loss}
@@ -43,11 +45,15 @@ def results_of(
     }  # fmt: skip
 
 
-def _change(before: Evaluation, after: Evaluation) -> dict[str, Any] | None:
+def _noun(kind: str) -> str:
+    return "conversations" if kind == "instructions" else "documents"
+
+
+def _change(before: Evaluation, after: Evaluation, noun: str) -> dict[str, Any] | None:
     if len(after.documents) < 2:
         return None
     found = compare(after, before)
-    sentence = found.sentence("the model after training", "the model before")
+    sentence = found.sentence("the model after training", "the model before").replace("documents", noun)
     return {
         "difference": found.difference, "low": found.low, "high": found.high, "documents": found.documents,
         "sentence": sentence[0].upper() + sentence[1:],
@@ -68,8 +74,10 @@ def table(results: dict[str, Any]) -> str:
     """
     before, after = results["held_out"]["before"], results["held_out"]["after"]
     lines = [f"{'held-out loss':<38}{'before':>10}{'after':>10}{'change':>10}"]
+    noun = _noun(results["kind"])
     for name, words in FIGURES.items():
-        lines.append(f"{words:<38}{before[name]:>10.4f}{after[name]:>10.4f}{after[name] - before[name]:>+10.4f}")
+        label, change = words.replace("documents", noun), after[name] - before[name]
+        lines.append(f"{label:<38}{before[name]:>10.4f}{after[name]:>10.4f}{change:>+10.4f}")
     training = results["training"]
     share = training["samples_left_out"] / max(1, training["samples"])
     lines.append("")

@@ -52,7 +52,7 @@ def config(here, tmp_path):
         path = world.write_run(
             tmp_path / "run.yaml", here / "model", here, tmp_path / output, data=data | {"held_out": 0.2}
         )
-        return load_config(path, ["training.max_steps=4", "training.activation_checkpointing=false", *overrides])
+        return load_config(path, ["training.max_steps=4", "training.gradient_checkpointing=false", *overrides])
 
     return config
 
@@ -244,6 +244,19 @@ def test_what_cannot_be_prepared_is_named(here, tokenizer, change, message):
         prepare_instructions(data, tokenizer, 128)
 
 
+def test_groups_keep_their_numbers_whoever_is_left(here, tokenizer, tmp_path):
+    rows = [{"instruction": " ".join(world.WORDS * 2), "output": "w1", "group": "a"}]
+    rows += [
+        json.loads(line) | {"group": "bc"[i % 2]}
+        for i, line in enumerate((here / "rows.jsonl").read_text().splitlines())
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = InstructionsConfig(str(tmp_path / "rows.jsonl"), chat_template="plain", max_length=60, held_out=0.2)
+    found = prepare_instructions(data, tokenizer)
+    assert found.counts["groups"] == {"a": 0, "b": 1, "c": 2}
+    assert set(found.train["group"]) == {1, 2}, "the long one of group a is left out"
+
+
 # ---- the run file ----
 
 
@@ -302,6 +315,6 @@ def test_training_takes_the_names_of_trl(tmp_path):
             check_training(training, "instructions")
     with pytest.raises(SamplewiseError, match="field of TrainingArguments"):
         check_training({"packing": True})
-    kept = {"activation_checkpointing": False}
+    kept = {"gradient_checkpointing": False}
     assert training_arguments({"packing": True, **kept}, tmp_path, 64).max_length == 64  # pyright: ignore
     assert training_arguments({"padding_free": True, **kept}, tmp_path, 64).max_length is None  # pyright: ignore
