@@ -13,6 +13,7 @@ import typer
 from samplewise.commands.compare import compare, sweep, tokenizer
 from samplewise.commands.evaluate import evaluate
 from samplewise.commands.probe import corrupt, probe
+from samplewise.commands.report import report
 from samplewise.commands.score import score
 from samplewise.commands.select import select
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
@@ -103,6 +104,7 @@ app.command()(select)
 app.command()(probe)
 app.command()(sweep)
 app.command()(corrupt)
+app.command()(report)
 app.command()(tokenizer)
 
 

@@ -141,7 +141,7 @@ def _start(connection: Any, name: str, kept: str) -> str:
 
 
 def _thresholds(choice: Choice) -> str:
-    parts = [f"key {sign} {value!r}::DOUBLE" for sign, value in ((">=", choice.above), ("<=", choice.below))
+    parts = [f"key {sign} '{value!r}'::DOUBLE" for sign, value in ((">=", choice.above), ("<=", choice.below))
              if value is not None]  # fmt: skip
     return " AND ".join(parts) or "TRUE"
 

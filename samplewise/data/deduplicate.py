@@ -73,7 +73,7 @@ def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
     """
     kept: list[T] = []
     seen: set[bytes] = set()
-    index = _Index()
+    index = NearIndex()
     exact = near = 0
     for document in documents:
         text = normalise(document.text)
@@ -82,14 +82,14 @@ def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
             exact += 1
             continue
         seen.add(name)
-        if index.has_or_add(text):
+        if index.like_or_add(text) is not None:
             near += 1
         else:
             kept.append(document)
     return Deduplicated(kept, exact, near)
 
 
-class _Index:
+class NearIndex:
     """Kept texts by their shingles. signatures: [BANDS * ROWS] minima of each; buckets: (band, key) -> texts."""
 
     def __init__(self) -> None:
@@ -98,11 +98,15 @@ class _Index:
         self.signatures: list[np.ndarray] = []
         self.buckets: dict[tuple[int, int], list[int]] = {}
 
-    def has_or_add(self, text: str) -> bool:
-        """Whether a near-duplicate is there; if not, the text is there from now on."""
+    def like_or_add(self, text: str) -> int | None:
+        """The place among the texts added of the first that a normalised text is a near-duplicate of; None if there is
+        none: then the text is added. One too short for shingles is like none, and added without any.
+        """
         own = _shingles(text, self.words)
         if not len(own):
-            return False
+            self.shingles.append(own)
+            self.signatures.append(own)
+            return None
         minima = _minima(own)
         keys = list(enumerate(_mix((minima.reshape(BANDS, ROWS) * _MULTIPLY[:ROWS]).sum(1, dtype=np.uint64)).tolist()))
         candidates = sorted({i for key in keys for i in self.buckets.get(key, ())})
@@ -110,13 +114,14 @@ class _Index:
             # Pages of one template share many bands: the share of equal minima spares most of their exact comparisons.
             alike = (np.stack([self.signatures[i] for i in candidates]) == minima).mean(1)
             near = [i for i, share in zip(candidates, alike, strict=True) if share >= LIKELY]
-            if any(_jaccard(own, self.shingles[i]) >= JACCARD for i in near):
-                return True
+            found = next((i for i in near if _jaccard(own, self.shingles[i]) >= JACCARD), None)
+            if found is not None:
+                return found
         for key in keys:
             self.buckets.setdefault(key, []).append(len(self.shingles))
         self.shingles.append(own)
         self.signatures.append(minima)
-        return False
+        return None
 
 
 def _digest(normalised: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ class Interval:
 
 
 def histogram(
-    edges: Sequence[float], counts: dict[str, Sequence[float]], x: Axis, y: Axis, *, label: str, marks: Marks = (),
+    edges: Sequence[float], counts: Mapping[str, Sequence[float]], x: Axis, y: Axis, *, label: str, marks: Marks = (),
     shaded: tuple[float, float] | None = None,
 ) -> Markup:  # fmt: skip
     """Bars for one series, outlines for several. edges: [K + 1] rising; counts: [K] by name of the series.

@@ -80,7 +80,7 @@ def rules(x: Axis, marks: Sequence[tuple[float, str]], height: int = HEIGHT) -> 
     """Vertical lines at values, each with its label beside it."""
     parts = []
     for row, (value, text) in enumerate(marks):
-        at, late = across(x, value), x.place(value) > 0.7
+        at, late = across(x, value), x.place(value) > 0.5
         line = element("line", x1=at, x2=at, y1=TOP, y2=TOP + height, class_="rule")
         parts += [line, element(
             "text", text, x=at, y=TOP + 11 + 15 * (row % 4), dx=-5 if late else 5, class_="rt late" if late else "rt",

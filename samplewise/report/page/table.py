@@ -14,6 +14,8 @@ from samplewise.report.page.scatter import search
 
 SHORT = 160
 """Characters of a text shown before it is opened."""
+TALL = 15
+"""Rows above which a table scrolls in a box of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, filter
     )
     tools = element("div", search("rows"), element("output", f"{len(rows):,} shown"), class_="tools")
     grid = element("table", element("thead", head), element("tbody", *body))
-    return element("div", tools if filter and len(rows) > 5 else "", grid, class_="filtered sheet")
+    box = element("div", grid, class_="tall", tabindex="0") if len(rows) > TALL else grid
+    return element("div", tools if filter and len(rows) > 5 else "", box, class_="filtered sheet")
 
 
 def _heading(column: Column) -> Markup:

@@ -1,0 +1,44 @@
+"""From a folder of scores to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup
+
+from samplewise.corpus.store import Scores
+from samplewise.corpus.survey import Survey, survey
+from samplewise.report.corpus.bands import bands
+from samplewise.report.corpus.looked import look
+from samplewise.report.corpus.losses import lengths, losses, overview
+from samplewise.report.corpus.texts import duplicates, junk, points, tables
+from samplewise.report.page import warning, write_page
+
+NO_TEXT = (
+    "The scores hold no text: score with --text 200 to see samples, near-duplicates and junk here. A loss alone tells "
+    "neither boilerplate from easy prose nor garbling from hard prose."
+)
+
+
+def write_corpus_report(path: Path, scores: Scores, *, title: str = "", memory: str = "2GB") -> None:
+    """Write the page about the scores. title: over it; memory: what DuckDB may hold."""
+    with survey(scores, memory=memory) as asked:
+        parts = _parts(asked)
+    made = scores.manifest.made
+    lead = f"Losses of {made.get('data', 'a corpus')} under {made.get('model', 'a model')}, in nats per token."
+    write_page(path, title or "A scored corpus", *parts, lead=lead)
+
+
+def _parts(asked: Survey) -> list[Markup]:
+    quantiles = asked.quantiles()
+    looked = look(asked, quantiles[0.5])
+    parts = [overview(asked, quantiles)]
+    if not asked.has_text:
+        parts.append(warning(NO_TEXT))
+    parts += [losses(asked, quantiles), bands(asked, quantiles, looked), lengths(asked), points(looked)]
+    if asked.has_text:
+        parts.append(junk(looked, quantiles))
+    parts.append(tables(looked, asked.has_text))
+    if asked.has_text:
+        parts.append(duplicates(asked, looked))
+    return parts

@@ -1,0 +1,130 @@
+"""The loss alone: overall, by source, by length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from samplewise.corpus.survey import LARGEST, OTHER, Survey, even_edges
+from samplewise.report.corpus.looked import nats
+from samplewise.report.page import (
+    Axis,
+    Column,
+    Line,
+    facts,
+    figure,
+    histogram,
+    lines,
+    number,
+    paragraph,
+    percent,
+    section,
+    table,
+    warning,
+)
+
+LOSS, SHARE = Axis("loss, nats/token"), Axis("share of samples, %")
+
+
+def overview(asked: Survey, quantiles: Mapping[float, float]) -> Markup:
+    """What there is, in tiles."""
+    found, manifest = asked.facts(), asked.scores.manifest
+    tiles = {
+        "samples": found["samples"], "documents, about": found["documents"], "tokens": found["tokens"],
+        "sources": found["sources"], "mean loss": found["mean"], "median loss": quantiles[0.5],
+        "loss over tokens": found["token_mean"], "bits per byte": found["bits_per_byte"],
+    }  # fmt: skip
+    parts = [facts(tiles)]
+    if manifest.rows_quarantined:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest.reasons.items())
+        parts.append(
+            warning(f"{manifest.rows_quarantined:,} of {manifest.rows_in:,} records are not in here: {reasons}.")
+        )
+    if asked.candidates.left_out:
+        parts.append(warning(f"{asked.candidates.left_out:,} samples have no finite loss, and are left out here."))
+    return section("Overview", *parts)
+
+
+def losses(asked: Survey, quantiles: Mapping[float, float]) -> Markup:
+    """The distribution, overall and by source; ends beyond the 1st and 99th percentile count as at them."""
+    edges = even_edges(*_ends(quantiles))
+    whole = asked.histogram(edges)
+    marks = [(quantiles[0.5], "median"), (quantiles[0.9], "hardest tenth from here")]
+    drawing = histogram(
+        edges.tolist(), _shares(whole), LOSS, SHARE, label="Histogram of the losses", marks=marks,
+        shaded=(quantiles[0.7], quantiles[0.9]),
+    )  # fmt: skip
+    said = (
+        f"Four fifths of the samples lie between {quantiles[0.1]:.2f} and {quantiles[0.9]:.2f} nats per token. Shaded: "
+        "the moderately high losses, between the 70th and the 90th percentile. What lies beyond the outer bars is "
+        "counted in them."
+    )
+    parts = [figure(drawing, said)]
+    by_place = asked.histogram(edges, "place")
+    if len(by_place) > 1:
+        parts += _by_place(edges, by_place, asked.places)
+    return section("Losses", *parts)
+
+
+def _ends(quantiles: Mapping[float, float]) -> tuple[float, float]:
+    spread = quantiles[0.99] - quantiles[0.01]
+    return max(0.0, quantiles[0.01] - spread / 8), quantiles[0.99] + spread / 8
+
+
+def _shares(counts: Mapping[Any, Any]) -> dict[str, list[float]]:
+    return {str(name): (100 * own / own.sum()).tolist() for name, own in counts.items()}
+
+
+def _by_place(edges: Any, counts: Mapping[str, Any], places: list[str]) -> list[Markup]:
+    ordered = {name: counts[name] for name in [*places, OTHER] if name in counts}
+    drawing = histogram(edges.tolist(), _shares(ordered), LOSS, SHARE, label="Histograms of the losses by source")
+    middles = (edges[1:] + edges[:-1]) / 2
+    rows = [[name, own.sum(), nats((own * middles).sum() / own.sum()), nats(_quantile(own, edges, 0.9))]
+            for name, own in ordered.items()]  # fmt: skip
+    heads = [Column("source", "word"), Column("samples"), Column("mean loss, about"), Column("90% lie below, about")]
+    more = f" The {LARGEST} largest have names of their own." if OTHER in ordered else ""
+    return [
+        figure(drawing, f"Each source by itself, of 100%.{more}"),
+        table(heads, rows, filter=False),
+    ]
+
+
+def _quantile(counts: Any, edges: Any, share: float) -> float:
+    return float(edges[1:][(counts.cumsum() >= share * counts.sum()).argmax()])
+
+
+def lengths(asked: Survey) -> Markup:
+    """Loss against the number of tokens: short samples are often hard for want of context, not for what they say."""
+    found = asked.by_length()
+    correlation = asked.length_correlation()
+    x = [2**bucket * 1.4 for bucket, *_ in found]
+    ticks = tuple((2**bucket * 1.4, str(2**bucket)) for bucket, *_ in found)
+    line = Line("median", x, [m for *_, m, _ in found], [low for *_, low, _, _ in found], [high for *_, high in found])
+    axis = Axis("tokens of a sample, from", log=True, ticks=ticks[-7:])
+    drawing = lines([line], axis, LOSS, label="Loss by length")
+    said = "All samples are equally long." if correlation is None else (
+        f"The loss and the logarithm of the token count correlate by {number(round(correlation, 3))}. "
+        + _advice(correlation)
+    )  # fmt: skip
+    rows = [
+        [(2**k, f"{2**k:,} to {2 ** (k + 1) - 1:,}"), n, nats(low), nats(mid), nats(high)]
+        for k, n, low, mid, high in found
+    ]
+    heads = [Column("tokens"), Column("samples"), Column("10%"), Column("median loss"), Column("90%")]
+    return section(
+        "Length", paragraph(said),
+        figure(drawing, "Median, and the range from the 10th to the 90th percentile, of samples of like length."),
+        table(heads, rows, filter=False),
+    )  # fmt: skip
+
+
+def _advice(correlation: float) -> str:
+    if abs(correlation) < 0.1:
+        return "A choice by loss is hardly a choice by length."
+    kind = "short" if correlation < 0 else "long"
+    return (
+        f"So high losses are more often those of {kind} samples ({percent(correlation**2)} of the variance): a choice "
+        "by loss is also one by length, unless it is made within lengths (select --within length)."
+    )
