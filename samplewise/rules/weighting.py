@@ -78,7 +78,7 @@ def ir_dro(
     lagged: with kl or ess, use the r that the step before would have needed: pointwise, so that one pass is enough.
 
     kl and ess are over the samples present, and measured from the weights on entry where those are not equal. Where
-    no r reaches the target (ties at the top, a step of one sample) the maxima alone share the weight, and
+    no r reaches the target (ties at the top, a short step) the maxima alone share the weight, and
     state["unattained"] counts the step. state["r"] is what the last step needed, 0 for the maxima alone; a lagged r
     stays what it was there.
     Source: "Take the Bull by the Horns" (arXiv 2402.14270): argmax_p Σ p_i L_i − r·KL(p ‖ uniform). The gradient
@@ -86,8 +86,8 @@ def ir_dro(
     is the normaliser of its stochastic algorithm, taken from past steps alone.
     Pointwise with r or lagged, once a step has been seen: the shift of the exponent is then that step's
     r·log mean exp(L / r), one number for all samples, which keeps factors near 1 (also where r follows a schedule).
-    Errors: SamplewiseError if a number is out of range, if more than one of r, kl, ess is given, lagged with r, or
-    ema with kl or ess.
+    Errors: SamplewiseError if a number is out of range, if the first step has too few samples for kl or ess, if more
+    than one of r, kl, ess is given, lagged with r, or ema with kl or ess.
 
     >>> import samplewise as sw
     >>> [round(w, 3) for w in sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).tolist()]
@@ -168,19 +168,25 @@ def _averaged(r: float, past: float) -> Rule:
 def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
     """The tilt whose r is solved for: in each step, or from the step before."""
 
+    def check(weights: Tensor, state: State) -> None:
+        if state["step"] == 0:  # a last short step is no misconfiguration
+            _check_reach(kind, target, weights)
+
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
+        check(weights, state)
         r = float(state["r"]) if lagged else 0.0
         if r == 0:
             r, _ = solve_temperature(kind, target, weights, samples)
         return weights * _exponential(samples.loss, r)
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
+        check(weights, state)  # a warm-up does not apply the rule at its first step
         r, reached = solve_temperature(kind, target, weights, samples)
-        unattained = int(state["unattained"]) + (not reached)
+        new = {"step": int(state["step"]) + 1, "unattained": int(state["unattained"]) + (not reached)}
         if not lagged:
-            return {"r": r, "unattained": unattained}
+            return {**new, "r": r}
         r = r or float(state["r"])  # the maxima alone are no pointwise weights
-        return {"r": r, "shift": _shift(samples.loss, r) if r > 0 else 0.0, "unattained": unattained}
+        return {**new, "r": r, "shift": _shift(samples.loss, r) if r > 0 else 0.0}
 
     def factor(samples: Samples, state: State) -> Tensor:
         return torch.exp((samples.loss - float(state["shift"])) / float(state["r"]))
@@ -188,11 +194,23 @@ def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
     return make_rule(
         f"ir_dro({kind}={target}{', lagged=True' if lagged else ''})",
         body,
-        init=lambda: {"r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
+        init=lambda: {"step": 0, "r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
         update=update,
         factor=factor if lagged else None,
         ready=lambda state: float(state["r"]) > 0,
     )
+
+
+def _check_reach(kind: Distance, target: float, weights: Tensor) -> None:
+    """Errors: SamplewiseError where not even a single sample is as far as that, whatever the losses."""
+    goal = target if kind == "kl" else -math.log(target)
+    farthest = math.log(float(weights.double().sum() / weights.double().min()))
+    if goal > farthest + 1e-9:
+        least = math.ceil(math.exp(min(goal, 700)) - 1e-9)
+        raise SamplewiseError(
+            kind, expected=f"a step of at least {least} samples for {kind}={target}", got=f"{len(weights)} samples",
+            remedy=f"{'Lower kl' if kind == 'kl' else 'Raise ess'}, or raise the batch size or the accumulation.",
+        )  # fmt: skip
 
 
 def _exponential(loss: Tensor, r: float) -> Tensor:

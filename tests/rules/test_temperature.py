@@ -37,7 +37,17 @@ def one_step(rule: Rule, loss: list[float], entry: Array | None = None) -> tuple
 
 
 def check(kind: str, target: float, loss: list[float], entry: Array | None = None) -> None:
-    p, q, state = one_step(sw.ir_dro(**{kind: target}), loss, entry)  # pyright: ignore[reportArgumentType]
+    rule = sw.ir_dro(**{kind: target})  # pyright: ignore[reportArgumentType]
+    given = np.ones(len(loss)) if entry is None else entry
+    farthest = math.log(given.sum() / given.min())
+    goal = target if kind == "kl" else -math.log(target)
+    if goal > farthest + 1e-6:
+        with pytest.raises(SamplewiseError, match=rf"^{kind}: .*at least \d+ samples.*got {len(loss)} samples"):
+            one_step(rule, loss, entry)
+        return
+    if goal > farthest - 1e-6:
+        return
+    p, q, state = one_step(rule, loss, entry)
     top = np.array(loss) == max(loss)
     end = q[top].sum()
     reachable = -math.log(end) > target + 1e-6 if kind == "kl" else end < target - 1e-6
@@ -99,6 +109,26 @@ def test_tied_maxima_share_the_weight_and_the_step_is_counted(rule):
     assert (state["unattained"], again["unattained"]) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (sw.ir_dro(kl=0.1), 2), (sw.ir_dro(kl=2.0), 8), (sw.ir_dro(ess=0.5), 2), (sw.ir_dro(ess=0.1), 10),
+        (sw.warmup(3, sw.ir_dro(ess=0.1, lagged=True)), 10),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_target_that_no_losses_reach_names_the_least_number(rule, least):
+    """At the first step; a last short one of an epoch is counted."""
+
+    def step(n: int, state: State) -> State:
+        return sw.plan_step(rule, as_samples(np.linspace(1, 2, n)), state).state
+
+    with pytest.raises(SamplewiseError, match=rf"of at least {least} samples.*got {least - 1} samples"):
+        step(least - 1, rule.init())
+    last = step(1, step(least, rule.init()))
+    assert sum(int(value) for key, value in last.items() if key.endswith("unattained")) == 1
+
+
 def test_one_sample_of_two_is_exactly_half():
     p, _, state = one_step(sw.ir_dro(ess=0.5), [1.0, 2.0])
     assert p.tolist() == [0.0, 1.0]
@@ -128,7 +158,7 @@ def test_a_lagged_r_outlives_a_step_that_has_none():
     assert after["r"] == state["r"] > 0
     assert after["unattained"] == 1
     assert rule.ready(after)
-    never = sw.plan_step(rule, as_samples([5.0]), rule.init()).state
+    never = sw.plan_step(rule, as_samples([5.0, 5.0]), rule.init()).state
     assert not rule.ready(never)
 
 
