@@ -90,7 +90,8 @@ def _digest(file: SourceFile) -> str:
 
 
 def _local(path: Path) -> SourceFile:
-    return SourceFile(path, path.stat().st_size, lambda: path.open("rb"))
+    size = path.stat().st_size if path.exists() else 0  # a link to nothing is found unreadable when it is its turn
+    return SourceFile(path, size, lambda: path.open("rb"))
 
 
 def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,20 @@ def is_url(path: str | Path) -> bool:
     (True, False, False)
     """
     return "://" in str(path) and not str(path).startswith("file://")
+
+
+@contextmanager
+def writable(place: str) -> Iterator[None]:
+    """Raises SamplewiseError where a folder cannot be written, or its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise
+        raise SamplewiseError(
+            "--out", expected="a folder that can be written", got=f"{place}: {error.strerror}",
+            remedy="Mend that and give the same command again: it goes on.",
+        ) from error  # fmt: skip
 
 
 class Place:

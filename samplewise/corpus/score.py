@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Literal
 
+from samplewise import __version__
 from samplewise.corpus.claims import alone_in, claimed, folder_claimed
 from samplewise.corpus.finish import QUARANTINE, finish
 from samplewise.corpus.job import Job, mark_of, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
-from samplewise.corpus.place import Place
+from samplewise.corpus.place import Place, writable
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.settings import Target
 from samplewise.corpus.shard import columns_of
 from samplewise.corpus.store import ADDED
+
+_LEFT = re.compile(r"\.(shard-\d+\.parquet|manifest\.json|quarantine\.jsonl)\.\d+")
+"""What a process that is killed while it writes leaves behind."""
 
 Say = Callable[[str], object]
 Engine = Literal["local", "ray"]
@@ -67,7 +72,7 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
     finally:
         tokens, seconds = progress.close()
     columns = columns_of(job.settings) if job.target.column is None else {"id": "int64", job.target.column: "float"}
-    made = {"model": job.description.name, "data": job.target.data}
+    made = {"model": job.description.name, "data": job.target.data, "samplewise": __version__}
     with _claimed(job.parts, "finish", wait=True):
         manifest = finish(job.parts, job.facts, columns, made)
     _conclude(manifest, job, tokens, seconds, rank, ranks, say)
@@ -106,7 +111,7 @@ def _held(parts: Parts, rank: int, ranks: int) -> Iterator[None]:
     folder = parts.place.local / parts.inside(FOLDER)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        with folder_claimed(folder, rank, ranks):
+        with writable(str(parts.place)), folder_claimed(folder, rank, ranks):
             yield
     finally:
         with alone_in(folder) as ours:
@@ -135,6 +140,9 @@ def _clean(parts: Parts) -> None:
     folder = parts.place.local / parts.inside(FOLDER)
     with alone_in(folder) as ours:
         if ours:
+            for each in folder.parent.iterdir():
+                if _LEFT.fullmatch(each.name):
+                    each.unlink()
             shutil.rmtree(folder)
 
 

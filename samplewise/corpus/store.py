@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.corpus.manifest import Manifest, read_manifest
+from samplewise.corpus.manifest import Manifest, read_manifest, shard_of
 from samplewise.corpus.place import Place
 from samplewise.corpus.table import arrow
 from samplewise.data.records import missing_extra
@@ -74,6 +74,20 @@ class Scores:
                     "column", expected=f"one of {', '.join(self.columns)}", got=repr(name),
                     remedy=f"Score with another model first: samplewise score … --as {name}.",
                 )  # fmt: skip
+
+    def verify(self) -> None:
+        """Read every file whole and compare its checksum. Raises SamplewiseError on the first that has changed."""
+        for folder, manifest in (
+            ("", self.manifest),
+            *((f"{ADDED}/{name}/", each) for name, each in self.added.items()),
+        ):
+            for shard in manifest.shards:
+                data = self.place.read(folder + shard.name)
+                if shard_of(shard.name, shard.rows, data) != shard:
+                    raise SamplewiseError(
+                        "scores", expected="files as they were written", got=f"a changed {folder}{shard.name}",
+                        remedy="Restore it, or score again into another folder.",
+                    )  # fmt: skip
 
     def _shard(self, index: int, wanted: list[str]) -> Any:
         base = [name for name in wanted if name in self.manifest.columns]

@@ -73,6 +73,32 @@ def test_broken_files_cost_what_is_broken(tiny_model, tmp_path):
     assert manifest.rows_scored >= 30
 
 
+def test_a_link_to_nothing_is_listed(tiny_model, tmp_path):
+    data = tmp_path / "data"
+    written(data / "fine.jsonl", *GOOD)
+    (data / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    manifest = score(tiny_model, data, tmp_path / "out")
+    assert [(each["source"], each["reason"]) for each in lines(tmp_path / "out")] == [("gone.jsonl", "unreadable file")]
+    assert (manifest.rows_in, manifest.rows_scored) == (31, 30)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tiny_model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SamplewiseError, match="--out: expected a folder that can be written"):
+        score(tiny_model, written(tmp_path / "data.jsonl", *GOOD), tmp_path / "file" / "out")
+
+
+def test_rows_of_a_datasets_name(tiny_model, tmp_path, monkeypatch):
+    import datasets
+
+    rows = [json.loads(row) for row in GOOD] + [{"text": None}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: datasets.Dataset.from_list(rows))
+    manifest = score(tiny_model, "org/name", tmp_path / "out", split="test", shard_bytes=100)
+    assert (manifest.rows_in, manifest.rows_scored, manifest.reasons) == (31, 30, {"no text": 1})
+    assert set(table(tmp_path / "out")["source"].to_pylist()) == {"org/name/test"}
+    assert score(tiny_model, "org/name", tmp_path / "some", split="test", limit=7).rows_in == 7
+
+
 def test_a_bomb_costs_its_record_and_no_more_memory_than_the_longest(tiny_model, tmp_path, monkeypatch):
     for module in ("records", "formats"):
         monkeypatch.setattr(f"samplewise.data.{module}.LONGEST", 2**16)

@@ -49,6 +49,17 @@ def test_a_column_of_other_ids_is_refused(tmp_path):
     assert len(column(tmp_path, "loss")[0]) == 300
 
 
+def test_a_changed_byte_is_found(tmp_path):
+    scores = open_scores(write_fake_scores(tmp_path, 300, added=("reference",)))
+    scores.verify()
+    path = tmp_path / "columns" / "reference" / "shard-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[50] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SamplewiseError, match="a changed columns/reference/shard-00000"):
+        scores.verify()
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SamplewiseError, match="which is none"):
         open_scores(tmp_path)
