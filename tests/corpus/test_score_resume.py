@@ -99,6 +99,7 @@ def test_killed_at_any_write(tiny_model, corpus, tmp_path, monkeypatch, moment):
     with pytest.raises(Killed):
         score(tiny_model, corpus, tmp_path / "out")
     last = None
+    (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / ".shard-00001.parquet.77").write_bytes(b"half of it")  # as SIGKILL leaves it
     score(tiny_model, corpus, tmp_path / "out")
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
