@@ -1,9 +1,12 @@
 """Every warning comes at its threshold, says it and a remedy, comes once, and stays away on the near side."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import samplewise as sw
+from samplewise import diagnosis
 from samplewise.diagnosis import Finding, Watch, diagnose
 
 GOOD = {"ess": 0.6, "kept": 0.9, "length_corr": 0.1, "samples": 32.0}
@@ -129,3 +132,16 @@ def test_a_log_gives_what_the_steps_did():
         ("few samples count", 50), ("length", 50), ("scoring", 50), ("overfitting", 300)
     ]  # fmt: skip
     assert diagnose([], sw.ir_dro()) == []
+
+
+def test_the_page_has_the_thresholds_that_are_used():
+    page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
+    assert set(rows) - {"finding"} == {*CASES, "few ids", "scoring", "overfitting"}
+    assert f"below {diagnosis.ESS:.0%} of N for {diagnosis.STEPS} steps" in rows["few samples count"]
+    few = f"{diagnosis.IDS:.0%} of at least {diagnosis.LEAST_IDS} ids hold more than {diagnosis.WEIGHT:.0%}"
+    assert few in rows["few ids"]
+    assert f"over {diagnosis.STEPS} steps above {diagnosis.CORRELATION} either way" in rows["length"]
+    assert f"more than {diagnosis.SCORING:.0%} of the time of {diagnosis.STEPS} steps" in rows["scoring"]
+    assert f"each of {diagnosis.EVALUATIONS} evaluations, by more than {diagnosis.RISE} nats" in rows["overfitting"]
+    assert all(f"`{name}`" in rows["no effect"] for name in diagnosis.MIN_MAX)
