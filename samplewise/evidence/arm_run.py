@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from samplewise.checkpoint import write_bytes
-from samplewise.config import RunConfig
+from samplewise.config import InstructionsConfig, RunConfig
+from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
-from samplewise.evidence.budget import AtFractions, Budget, BudgetTrainer, StopWhenSpent
+from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.starts import Start
+from samplewise.evidence.tasks import run_tasks
 from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve
 from samplewise.run.arguments import training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
-from samplewise.run.execute import Stopped, make_trainer
-from samplewise.run.prepare import prepare
+from samplewise.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
 from samplewise.run.prepared import Prepared
 from samplewise.types import Rule, SamplewiseError
 
@@ -44,7 +45,7 @@ class Session:
         """Of an arm: read once."""
         if path not in self.data:
             own = replace(self.plan.data, path=str(path))
-            self.data[path] = prepare(own, self.start.tokenizer, self.start.context)
+            self.data[path] = prepare_any(own, self.start.tokenizer, self.start.context)
         return self.data[path]
 
 
@@ -99,7 +100,7 @@ def write_failure(session: Session, arm: Arm, seed: int, error: str) -> None:
     _write(file_of(session.folder, arm.name, seed), {"arm": arm.name, "seed": seed, "failed": error})
 
 
-def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[BudgetTrainer, Prepared]:
+def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[BudgetMixin, Prepared]:
     plan, config = session.plan, arm.config
     budget = Budget.of(plan.budget)
     training: dict[str, Any] = {
@@ -107,7 +108,8 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
         **plan.training, **config.training, "seed": seed, "max_steps": budget.max_steps,
     }  # fmt: skip
     if arm.rate != 1:
-        training["learning_rate"] = arm.rate * training_arguments(training, folder).learning_rate
+        length = plan.data.max_length if isinstance(plan.data, InstructionsConfig) else None
+        training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
     data = session.training_text(config.data)
     run = RunConfig(
         model="", data=plan.data, rule=_rule(session, arm, seed, data).expression, output=str(folder),
@@ -116,7 +118,7 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
         training=with_precision(training, session.start.autocast),
     )  # fmt: skip
     model = session.start.fresh(seed)
-    trainer = make_trainer(model, session.start.tokenizer, data, run, folder, BudgetTrainer)
+    trainer = _made(model, session.start.tokenizer, data, run, folder)
     trainer.budget, trainer.prior = budget, config.prior.units
     if budget.kind == "compute" and trainer.prior >= budget.amount:
         raise SamplewiseError(
@@ -125,6 +127,16 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
         )  # fmt: skip
     trainer.check_rule()
     return trainer, data
+
+
+def _made(model: Any, tokenizer: Any, data: Prepared, run: RunConfig, folder: Path) -> BudgetMixin:
+    if not isinstance(run.data, InstructionsConfig):
+        return make_trainer(model, tokenizer, data, run, folder, BudgetTrainer)
+    from samplewise.evidence.budget_sft import BudgetSFTTrainer
+
+    trainer = make_sft_trainer(model, tokenizer, data, run, folder, BudgetSFTTrainer)
+    assert isinstance(trainer, BudgetMixin)
+    return trainer
 
 
 def _rule(session: Session, arm: Arm, seed: int, data: Prepared) -> Rule:
@@ -138,14 +150,14 @@ def _rule(session: Session, arm: Arm, seed: int, data: Prepared) -> Rule:
     return resolve(rule, budget.nominal_steps(tokens, arm.kept, scored, arm.config.prior.units))
 
 
-def _before(session: Session, trainer: BudgetTrainer, data: Prepared, seed: int) -> None:
+def _before(session: Session, trainer: BudgetMixin, data: Prepared, seed: int) -> None:
     path = before_of(session.folder, seed, session.start.seeded)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, {"sets": _measured(session.battery, trainer, data, "before")})
 
 
-def _add_callbacks(session: Session, trainer: BudgetTrainer, data: Prepared, folder: Path) -> None:
+def _add_callbacks(session: Session, trainer: BudgetMixin, data: Prepared, folder: Path) -> None:
     def measure(k: int) -> None:
         values = {"step": trainer.history.steps, "spent": trainer.spent}
         _write(_during(folder, k), {**values, "sets": _measured(session.battery, trainer, data, "during")})
@@ -161,7 +173,7 @@ def _during(folder: Path, k: int) -> Path:
     return folder / f"during-{k}.json"
 
 
-def _save(session: Session, trainer: BudgetTrainer, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
+def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
     count = session.plan.evaluations
     result = {
         "arm": arm.name,
@@ -174,11 +186,21 @@ def _save(session: Session, trainer: BudgetTrainer, data: Prepared, arm: Arm, se
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
         "after": _measured(session.battery, trainer, data, "after"),
+        "more": _more(session, trainer),
     }
     _write(file_of(session.folder, arm.name, seed), result)
 
 
-def _measured(battery: Battery, trainer: BudgetTrainer, data: Prepared, title: str) -> dict[str, Any]:
+def _more(session: Session, trainer: BudgetMixin) -> dict[str, Any]:
+    """Benchmarks and written answers of the trained model."""
+    plan, tokenizer, size = session.plan, session.start.tokenizer, trainer.args.per_device_eval_batch_size
+    found = run_tasks(trainer.model, tokenizer, plan.tasks, batch_size=size) if plan.tasks else {}
+    if plan.answers is not None:
+        found["answers"] = answer_rows(trainer.model, tokenizer, plan.answers, batch_size=size)
+    return found
+
+
+def _measured(battery: Battery, trainer: BudgetMixin, data: Prepared, title: str) -> dict[str, Any]:
     return {name: found.to_json() for name, found in battery.measure(trainer, data, title).items()}
 
 

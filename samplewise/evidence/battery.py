@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from samplewise.config import DataConfig
+from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
 from samplewise.evidence.evaluate import Evaluation, HeldOut
 from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
 from samplewise.evidence.starts import Start
-from samplewise.run.execute import evaluate_in
-from samplewise.run.prepare import prepare
+from samplewise.run.execute import evaluate_in, prepare_any
 from samplewise.run.prepared import Prepared
-from samplewise.run.trainer import RunTrainer
+from samplewise.run.trainer import HistoryMixin
 from samplewise.types import SamplewiseError
 
 
@@ -25,7 +24,7 @@ class Battery:
     sets: Mapping[str, Sequence[HeldOut]]
     lines: list[str]
 
-    def measure(self, trainer: RunTrainer, data: Prepared, title: str) -> dict[str, Evaluation]:
+    def measure(self, trainer: HistoryMixin, data: Prepared, title: str) -> dict[str, Evaluation]:
         """The trainer's model on every set."""
         return {
             name: evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}")
@@ -35,20 +34,20 @@ class Battery:
 
 def open_data(plan: PlanConfig, start: Start) -> tuple[Prepared, Battery]:
     """The plan's own training text, and what all arms are measured on."""
-    data = prepare(plan.data, start.tokenizer, start.context)
+    data = prepare_any(plan.data, start.tokenizer, start.context)
     sets, lines = _with_domains(data, plan.data, plan.domains, start)
     return data, Battery(sets, lines)
 
 
 def open_sets(
-    data: DataConfig, domains: Mapping[str, DomainConfig], start: Start
+    data: DataConfig | InstructionsConfig, domains: Mapping[str, DomainConfig], start: Start
 ) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
     """The windows of every set, the held-out ones first, and what was read, in words."""
-    return _with_domains(prepare(data, start.tokenizer, start.context), data, domains, start)
+    return _with_domains(prepare_any(data, start.tokenizer, start.context), data, domains, start)
 
 
 def _with_domains(
-    prepared: Prepared, data: DataConfig, domains: Mapping[str, DomainConfig], start: Start
+    prepared: Prepared, data: DataConfig | InstructionsConfig, domains: Mapping[str, DomainConfig], start: Start
 ) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
     sets: dict[str, Sequence[HeldOut]] = {HELD_OUT: prepared.held_out}
     lines = list(prepared.lines)
@@ -59,9 +58,9 @@ def _with_domains(
     return sets, lines
 
 
-def _texts(data: DataConfig) -> list[Document]:
-    """The training corpus for the search of duplicates; nothing of a stream, whose copies are not looked for."""
-    if data.streaming:
+def _texts(data: DataConfig | InstructionsConfig) -> list[Document]:
+    """The training corpus for the search of duplicates; nothing of streams and instructions, which are not searched."""
+    if isinstance(data, InstructionsConfig) or data.streaming:
         return []
     return list(
         read_documents(
@@ -71,14 +70,18 @@ def _texts(data: DataConfig) -> list[Document]:
 
 
 def _domain(
-    name: str, domain: DomainConfig, data: DataConfig, start: Start, known: list[Document]
+    name: str, domain: DomainConfig, data: DataConfig | InstructionsConfig, start: Start, known: list[Document]
 ) -> tuple[list[Window], str]:
     read = read_documents(
         domain.path, text_field=domain.text_field, config=domain.name, split=domain.split, on_error=data.on_error
     )
     kept, copies = _new(read, known, domain.documents)
     cut = cut_windows(
-        kept, start.tokenizer, max_length=data.max_length, min_tokens=data.min_tokens, context=start.context
+        kept,
+        start.tokenizer,
+        max_length=data.max_length,
+        min_tokens=getattr(data, "min_tokens", 16),
+        context=start.context,
     )
     windows = [window for window in cut if domain.windows is None or window.index < domain.windows]
     if not windows:

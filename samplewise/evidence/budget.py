@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from samplewise.evidence.plan import BudgetConfig
 from samplewise.run.history import History
-from samplewise.run.trainer import RunTrainer
+from samplewise.run.trainer import HistoryMixin, RunTrainer
 from samplewise.types import SamplewiseError
 
 NOMINAL = 10_000
@@ -60,8 +60,8 @@ class Budget:
         return history.tokens if self.kind == "tokens" else history.units + prior
 
 
-class BudgetTrainer(RunTrainer):
-    """`RunTrainer` under a budget, overspent by less than one step.
+class BudgetMixin(HistoryMixin):
+    """A run's trainer under a budget, overspent by less than one step.
 
     Set `budget`, and `prior` units of what was spent before, then train. The schedule of the learning rate runs over
     what is left after `prior`.
@@ -113,10 +113,14 @@ class BudgetTrainer(RunTrainer):
         return (num_train_epochs, 0) if self.spent >= self.budget.amount else place
 
 
+class BudgetTrainer(BudgetMixin, RunTrainer):
+    """`RunTrainer` under a budget."""
+
+
 class StopWhenSpent(TrainerCallback):
     """Ends training after the step that reaches the budget."""
 
-    def __init__(self, trainer: BudgetTrainer) -> None:
+    def __init__(self, trainer: BudgetMixin) -> None:
         self.trainer = trainer
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -128,7 +132,7 @@ class StopWhenSpent(TrainerCallback):
 class AtFractions(TrainerCallback):
     """Calls `measure(k)` after the step with which k/(count + 1) of the budget is reached, for k = 1 … count."""
 
-    def __init__(self, trainer: BudgetTrainer, count: int, measure: Callable[[int], object]) -> None:
+    def __init__(self, trainer: BudgetMixin, count: int, measure: Callable[[int], object]) -> None:
         self.trainer, self.count, self.measure = trainer, count, measure
         self.reached = 0
 

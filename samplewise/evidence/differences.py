@@ -15,12 +15,16 @@ from samplewise.evidence.plan import HELD_OUT
 Values = Mapping[str, Any]
 """values.json: {"before": {seed: sets}, "during": [{arm: {seed: sets}}, …], "after": {arm: {seed: sets}}}."""
 
-ROLES = ("uniform", "random", "rate")
-"""What an arm is compared with: the control, its random control, the control at another learning rate."""
+NATS = ("loss", "worst_decile", "worst_group")
+"""Metrics that min_effect is one of."""
 
 
 def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[str, str, str, bool]]:
-    """(arm, control, role, whether the arm is a control itself), in the order of the results."""
+    """(arm, control, role, whether the arm is a control itself), in the order of the results.
+
+    role: "uniform" against the plan's control, "random" against the arm's random one, "rate" against the plan's control
+    at another learning rate.
+    """
     rates = [arm["name"] for arm in arms if arm["role"] == "rate"]
     for arm in arms:
         name, is_arm = arm["name"], arm["role"] == "arm"
@@ -43,7 +47,7 @@ def differences(
         at = k / len(stages)
         for arm, other, role, of_controls in comparisons(arms, control):
             for name, metric, x, more in _matrices(stage, arm, other, role, at, documents):
-                row = _row(x["values"], min_effect if metric != "bits_per_byte" else None)
+                row = _row(x["values"], min_effect if metric in NATS else None)
                 row = {
                     "arm": arm,
                     "control": other,
@@ -79,13 +83,16 @@ def _matrices(
     if not seeds or (at < 1 and role != "uniform"):
         return
     for name, own in documents.items():
+        if any(name not in stage[each][seed] for each in (arm, other) for seed in seeds):
+            continue  # benchmarks are measured at the end only
         this, that = (np.array([stage[each][seed][name] for seed in seeds], float) for each in (arm, other))
         if this.shape[1] < 2:
             continue
         whole = name == HELD_OUT and at == 1 and role != "rate"
         for metric in METRICS if whole else ("loss",):
             found = METRICS[metric](this, own) - METRICS[metric](that, own)
-            yield name, metric, {"values": found, "seeds": [int(seed) for seed in seeds]}, {}
+            label = name.split("/")[-1] if "/" in name else metric
+            yield name, label, {"values": found, "seeds": [int(seed) for seed in seeds]}, {}
         worst = worst_group(that, own) if whole else None
         if worst is not None:
             found = (this - that)[:, worst[1]]

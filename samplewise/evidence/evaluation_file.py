@@ -33,14 +33,14 @@ class EvaluateConfig:
     output: str
     domains: dict[str, DomainConfig] = field(default_factory=dict)
     tasks: list[TaskConfig] = field(default_factory=list)
-    instructions: AnswersConfig | None = None
+    answers: AnswersConfig | None = None
     batch_size: int = 8
 
 
 def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print) -> dict[str, Any]:
     """Evaluate, write config.output, and return what is in it.
 
-    {"model", "config", "sets": {name: {"figures", "groups", "documents"}}, "tasks", "instructions"}: values by
+    {"model", "config", "sets": {name: {"figures", "groups", "documents"}}, "tasks", "answers"}: values by
     document, item and row, so that two such files can be paired.
     """
     start = open_start(config.model)
@@ -59,10 +59,8 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
         found["sets"][name] = {**result.to_json(), "groups": groups(result.to_json()["documents"])}
     if config.tasks:
         found["tasks"] = run_tasks(model, start.tokenizer, config.tasks, batch_size=size)
-    if config.instructions is not None:
-        found["instructions"] = answer_rows(
-            model, start.tokenizer, config.instructions, batch_size=size, autocast=autocast
-        )
+    if config.answers is not None:
+        found["answers"] = answer_rows(model, start.tokenizer, config.answers, batch_size=size, autocast=autocast)
     path = Path(config.output).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, json.dumps(found, indent=1, allow_nan=False).encode())
@@ -84,7 +82,7 @@ def measured(found: Mapping[str, Any]) -> Iterator[tuple[str, list[Any], list[fl
     for name, each in found["sets"].items():
         documents = each["documents"]
         yield f"{name}: loss", [(d["id"], d["tokens"]) for d in documents], [d["loss"] for d in documents]
-    for name, each in {**found["tasks"], "instructions": found.get("instructions")}.items():
+    for name, each in {**found["tasks"], "answers": found.get("answers")}.items():
         for metric, values in (each or {"values": {}})["values"].items():
             yield f"{name}: {metric}", each["items"], values
 
@@ -128,7 +126,7 @@ def table(found: Mapping[str, Any], against: list[dict[str, Any]] | None = None)
             f"{f['bits_per_byte']:>11.4f}{len(each['documents']):>11,}"
         )
         lines += [f"  {group:<22}{g['mean']:>9.4f}{g['documents']:>49,}" for group, g in each["groups"].items()]
-    for name, each in {**found["tasks"], "instructions": found.get("instructions")}.items():
+    for name, each in {**found["tasks"], "answers": found.get("answers")}.items():
         if each:
             shown = ", ".join(f"{metric} {value:.4g}" for metric, value in each["figures"].items())
             lines.append(f"{name:<24}{shown} ({len(each['items']):,} items)")

@@ -32,7 +32,7 @@ def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
     Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
     """
     folder = Path(plan.output).expanduser()
-    check_training(plan.training)
+    check_training(plan.training, plan.data.kind)
     arms = all_arms(plan)
     with locked(folder), full_disk_explained(folder):
         _check_folder(folder, plan)

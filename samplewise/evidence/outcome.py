@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
+from samplewise.evidence.tasks import HIGHER
 
 SCHEMA = "samplewise-results-1"
 RESULTS, VALUES = "results.json", "values.json"
@@ -53,6 +54,7 @@ def write_outcome(folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: b
         "min_effect": plan.min_effect,
         "arms": described,
         "documents": documents,
+        "higher_is_better": [name for name in documents if name.split("/")[-1] in HIGHER],
         "differences": rows,
         "verdicts": verdicts(rows, plan.min_effect),
     }
@@ -85,7 +87,18 @@ def _values(folder: Path, plan: PlanConfig, arms: Sequence[Arm], runs: Runs, see
         return {name: by_seed for name, by_seed in chosen.items() if by_seed}
 
     during = [stage(lambda run, k=k: run["during"][k]["sets"]) for k in range(plan.evaluations)]
-    return {"before": before, "during": during, "after": stage(lambda run: run["after"])}
+    after = stage(lambda run: run["after"])
+    for (arm, seed), run in runs.items():
+        for name, values, _ in more_of(run):
+            after[arm][str(seed)][name] = values
+    return {"before": before, "during": during, "after": after}
+
+
+def more_of(run: dict[str, Any]) -> Iterator[tuple[str, list[float], list[Any]]]:
+    """("task/measure", values, items) of a run's benchmarks and answers."""
+    for task, found in run.get("more", {}).items():
+        for measure, values in found["values"].items():
+            yield f"{task}/{measure}", [round(value, 7) for value in values], found["items"]
 
 
 def _losses(sets: dict[str, Any]) -> dict[str, list[float]]:
@@ -95,7 +108,12 @@ def _losses(sets: dict[str, Any]) -> dict[str, list[float]]:
 def _documents(runs: Runs) -> dict[str, list[dict[str, Any]]]:
     if not runs:
         return {}
-    sets = next(iter(runs.values()))["after"]
+    first = next(iter(runs.values()))
+    items = {
+        name: [{"id": item, "source": name.split("/")[0], "row": i, "tokens": 0, "bytes": 0, "group": None}
+               for i, item in enumerate(of)]
+        for name, _, of in more_of(first)
+    }  # fmt: skip
     return {
         name: [
             {
@@ -104,8 +122,8 @@ def _documents(runs: Runs) -> dict[str, list[dict[str, Any]]]:
             }
             for each in found["documents"]
         ]
-        for name, found in sets.items()
-    }
+        for name, found in first["after"].items()
+    } | items
 
 
 def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -135,6 +153,8 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "curve": [_mean(list(losses)) for losses in _columns([h["curves"]["loss"] for h in histories])],
         "during": [_during([run["during"][k] for run in runs]) for k in range(len(runs[0]["during"]))],
+        "more": {name: _mean([_mean(v) for run in runs for n, v, _ in more_of(run) if n == name])
+                 for name, _, _ in more_of(runs[0])},
         **stability([run["gradient_norm"] for run in runs], [h["curves"]["loss"] for h in histories]),
     }  # fmt: skip
     return described | {"ran": ran}

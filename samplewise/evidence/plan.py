@@ -8,7 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from samplewise.config import DataConfig, load_settings
+from samplewise.config import DataConfig, InstructionsConfig, load_settings
+from samplewise.evidence.answers import AnswersConfig
+from samplewise.evidence.tasks import TaskConfig
 from samplewise.rules import parse_rule
 from samplewise.types import SamplewiseError
 
@@ -105,15 +107,16 @@ class SweepConfig:
 class PlanConfig:
     """A comparison.
 
-    model: a hub id, a folder, a .gguf file, or a mapping for random weights (another start under every seed).
-    arms: a rule, or a mapping as `ArmConfig`, by name. control: the arm that the others are compared with, added as
+    model: a hub id, a folder, a .gguf file, or a mapping for random weights (another start under every seed). arms:
+    a rule, or a mapping as `ArmConfig`, by name. control: the arm that the others are compared with, added as
     uniform() where it is not among them. evaluations: how many during training, evenly over the budget. min_effect:
-    the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid. The
-    rest as in a run file, training.seed apart, which is each of seeds in turn.
+    the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid.
+    tasks, answers: benchmarks and written answers, measured after training. The rest as in a run file,
+    training.seed apart, which is each of seeds in turn.
     """
 
     model: str | ScratchConfig
-    data: DataConfig
+    data: DataConfig | InstructionsConfig
     budget: BudgetConfig
     output: str
     arms: dict[str, str | ArmConfig] = field(default_factory=dict)
@@ -121,6 +124,8 @@ class PlanConfig:
     control: str = "uniform"
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     domains: dict[str, DomainConfig] = field(default_factory=dict)
+    tasks: list[TaskConfig] = field(default_factory=list)
+    answers: AnswersConfig | None = None
     evaluations: int = 1
     min_effect: float = 0.005
     sweep: SweepConfig | None = None
@@ -180,8 +185,9 @@ def _check(plan: PlanConfig) -> None:
         )  # fmt: skip
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise SamplewiseError("seeds", expected="different whole numbers", got=plan.seeds, remedy="[0, 1, 2] is three.")
-    if HELD_OUT in plan.domains:
-        raise SamplewiseError("domains", expected="other names", got=HELD_OUT, remedy="It is the plan's own set.")
+    for name in plan.domains:
+        if name == HELD_OUT or "/" in name:
+            raise SamplewiseError("domains", expected="other names", got=name, remedy=f"Not {HELD_OUT}, and no /.")
     if plan.evaluations < 0:
         raise SamplewiseError("evaluations", expected="0 or more", got=plan.evaluations, remedy="1 is one halfway.")
     if not (plan.arms or plan.sweep):

@@ -73,7 +73,7 @@ def _other_sets(results: Mapping[str, Any], wide: int) -> list[str]:
     lines: list[str] = []
     for row in results["differences"]:
         if row["at"] == 1 and row["role"] == "uniform" and not _is_main(row):
-            what = row["metric"] if row["set"] == HELD_OUT else f"{row['metric']} on {row['set']}"
+            what = row["metric"] if row["set"] == HELD_OUT else f"{row['metric']} on {row['set'].split('/')[0]}"
             what += f" ({row['group']})" if "group" in row else ""
             lines.append(f"{row['arm']:<{wide}}  {what:<34} {_difference(row)}")
     return ["", *lines] if lines else []

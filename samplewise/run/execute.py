@@ -136,13 +136,16 @@ def make_trainer(
     return _with_progress(trainer)
 
 
-def make_sft_trainer(model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path) -> HistoryMixin:
+def make_sft_trainer(
+    model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path, kind: type[Any] | None = None
+) -> HistoryMixin:
     """The same for a run on instructions."""
-    from samplewise.run.sft import RunSFTTrainer
-
+    if kind is None:
+        from samplewise.run.sft import RunSFTTrainer as kind  # noqa: N813
+    assert kind is not None
     assert isinstance(config.data, InstructionsConfig)
     args = training_arguments(config.training, folder, config.data.max_length)
-    return _with_progress(RunSFTTrainer(args=args, turns=config.data.turns, **_common(model, tokenizer, data, config)))
+    return _with_progress(kind(args=args, turns=config.data.turns, **_common(model, tokenizer, data, config)))
 
 
 def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> dict[str, Any]:

@@ -230,6 +230,41 @@ def test_the_command_prints_the_table_and_checks_itself(here, tmp_path):
     assert "of one with another budget" in again.stderr
 
 
+def test_instructions_with_benchmarks_and_written_answers(here, tmp_path):
+    words = world.WORDS
+    rows = [
+        {
+            "instruction": f"{words[i % 45]} {words[(7 * i) % 60]} {words[i // 45]}",
+            "output": f"{words[i % 9]} {words[3]}",
+        }
+        for i in range(80)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = [{"query": f"{words[i]} w2", "choices": ["w3 w4", "w5"], "gold": i % 2} for i in range(6)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    data = {"kind": "instructions", "path": str(tmp_path / "rows.jsonl"), "max_length": 48, "chat_template": "plain",
+            "held_out": 0.2}  # fmt: skip
+    plan = load_plan(write_plan(here, data=data), [
+        f"output={tmp_path / 'out'}", "seeds=[0]", "budget={compute: 900}", "evaluations=0",
+        "training.activation_checkpointing=false",
+        f"tasks=[{{name: choice, file: {tmp_path / 'items.jsonl'}, query: query, delimiter: ' '}}]",
+        f"answers={{path: {tmp_path / 'rows.jsonl'}, held_out: 0.2, rows: 4, template: plain, max_new_tokens: 3}}",
+    ])  # fmt: skip
+    found = run_plan(plan, say=str)
+    assert set(found["documents"]) == {
+        "held_out",
+        "choice/acc",
+        "choice/acc_norm",
+        "answers/exact_match",
+        "answers/rouge_l",
+    }
+    assert "answers/rouge_l" in found["higher_is_better"]
+    row = next(row for row in found["differences"] if row["set"] == "answers/rouge_l")
+    assert (row["metric"], row["documents"], row["seeds_needed"]) == ("rouge_l", 4, None)
+    assert 900 <= found["budget"]["spent"]["band"]["0"] < 900 + 4 * 8 * 48
+    check_results(tmp_path / "out")
+
+
 def test_a_budget_is_one_of_three():
     assert Budget("steps", 5).max_steps == 5
     assert Budget("tokens", 5).max_steps > 10**8

@@ -17,7 +17,7 @@ from samplewise.evidence.starts import Start
 from samplewise.run.arguments import with_precision
 from samplewise.run.callbacks import Progress
 from samplewise.run.execute import evaluate_in, make_trainer
-from samplewise.run.prepare import Prepared
+from samplewise.run.prepared import Prepared
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,8 @@
+"""The trainer of an arm on instructions. Needs the extra `trl`."""
+
+from samplewise.evidence.budget import BudgetMixin
+from samplewise.run.sft import RunSFTTrainer
+
+
+class BudgetSFTTrainer(BudgetMixin, RunSFTTrainer):
+    """`RunSFTTrainer` under a budget."""
