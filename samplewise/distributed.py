@@ -41,7 +41,7 @@ def gather_fields(
     packed = torch.stack([field.contiguous().view(torch.int64) for field in local.values()]).to(device)
     counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor([count], dtype=torch.int64, device=device))
-    sizes = [int(each) for each in counts]
+    sizes: list[int] = torch.cat(counts).tolist()  # one wait for the device, not one a rank
     padded = packed.new_zeros(len(fields), max(sizes))
     padded[:, :count] = packed
     parts = [torch.zeros_like(padded) for _ in sizes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,10 +37,12 @@ def fair_shares(sizes: list[list[int]]) -> Shares:
             (kept if stays else moving).append((owner, number))
             loads[owner] += size if stays else 0
         shares.append(kept)
+    heap = [(load, number) for number, load in enumerate(loads)]
+    heapq.heapify(heap)
     for owner, number in sorted(moving, key=lambda row: -sizes[row[0]][row[1]]):
-        least = loads.index(min(loads))
+        load, least = heap[0]
         shares[least].append((owner, number))
-        loads[least] += sizes[owner][number]
+        heapq.heapreplace(heap, (load + sizes[owner][number], least))
     return shares
 
 
@@ -54,8 +57,11 @@ def worth_moving(sizes: list[list[int]], capacity: int) -> bool:
     >>> worth_moving([[1] * 8, []], 4), worth_moving([[1] * 5, [1] * 3], 8)
     (True, False)
     """
+    needed = most_needed(sizes, capacity)
+    if needed <= math.ceil(sum(map(sum, sizes)) / len(sizes) / capacity):  # no sharing could need fewer
+        return False
     shared = [[sizes[owner][number] for owner, number in share] for share in fair_shares(sizes)]
-    return most_needed(sizes, capacity) > most_needed(shared, capacity)
+    return needed > most_needed(shared, capacity)
 
 
 def most_needed(sizes: list[list[int]], capacity: int) -> int:

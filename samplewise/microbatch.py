@@ -7,6 +7,7 @@ put together, which saves padding as well.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -212,6 +213,8 @@ def micro_batches_needed(sizes: Sequence[int], capacity: int) -> int:
     (2, 2)
     """
     count = max(1, math.ceil(sum(sizes) / capacity))
+    if max(sizes, default=1) == 1:  # rows of a padded micro-batch
+        return count
     while count < len(sizes) and max(_loads(sizes, count)) > capacity:
         count += 1
     return count
@@ -228,11 +231,11 @@ def spread(sizes: Sequence[int], count: int) -> list[list[int]]:
     [[0, 3], [1, 2]]
     """
     parts: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
+    loads = [(0, part) for part in range(count)]  # a heap: 65,536 rows are dealt in every step of a large run
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        least = loads.index(min(loads))
+        load, least = loads[0]
         parts[least].append(i)
-        loads[least] += sizes[i]
+        heapq.heapreplace(loads, (load + sizes[i], least))
     return parts
 
 

@@ -203,9 +203,28 @@ def goes_on_with_less(folder, rank, ranks):
     return saving(folder, 2, "checkpoint-2")
 
 
+def repeats(folder, rank, ranks):
+    """Seven rows on two ranks: the host's sampler takes the first row twice, and a step is short."""
+    ends = {}
+    for name, kind, more in (
+        ("host", Trainer, {}),
+        ("ours", WeightedTrainer, {"rule": "uniform()", "per": "token", "log_samples": folder.with_name("samples")}),
+    ):
+        args = tiny.arguments(folder, max_steps=-1, num_train_epochs=2, per_device_train_batch_size=2,
+                              gradient_accumulation_steps=1)  # fmt: skip
+        model = tiny.model("opt", dtype=torch.float64)
+        trainer = kind(model, args, train_dataset=tiny.Rows(7), data_collator=tiny.collate, **more)
+        trainer.train()
+        ends[name] = {
+            "parameters": torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(),
+            "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        }  # fmt: skip
+    return ends
+
+
 SCENES = {each.__name__: each for each in (
     same, other_rule, too_many_bad, inf, nan, overflow, no_sample, no_sample_scored, dies, hangs,
-    saves, goes_on, goes_on_with_less,
+    saves, goes_on, goes_on_with_less, repeats,
 )}  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 PROGRAM = Path(__file__).with_name("met.py")
@@ -17,7 +18,8 @@ ENVIRONMENT = {
     "PYTHONPATH": FOLDERS,
 }  # fmt: skip
 FAST = ["same:3", "other_rule:2", "too_many_bad:2", "nan:1", "nan:2", "overflow:1", "overflow:2", "no_sample:1",
-        "no_sample:2", "dies:2", "hangs:2", "saves:2", "goes_on:1", "goes_on_with_less:1"]  # fmt: skip
+        "no_sample:2", "dies:2", "hangs:2", "saves:2", "goes_on:1", "goes_on_with_less:1",
+        "repeats:2"]  # fmt: skip
 SLOW = ["inf:1", "inf:2", "no_sample_scored:1", "no_sample_scored:2"]
 
 
@@ -123,3 +125,15 @@ def test_fewer_ranks_go_on_with_the_same_steps_or_say_that_they_do_not(scenes):
     assert len(less["log"]) == 4
     assert "2 ranks wrote the checkpoint, 1 go on: steps have the same rows" in " ".join(half["messages"])
     assert "a step of the checkpoint had 8 rows, and has 4 now: 2 steps of these" in " ".join(less["messages"])
+
+
+def test_rows_that_the_sampler_repeats_count_as_for_the_host_and_are_recorded_once(scenes):
+    host, ours = (scenes.said("repeats")[0][name] for name in ("host", "ours"))
+    assert len(host["loss"]) == 4
+    assert ours["loss"] == pytest.approx(host["loss"], rel=1e-6)
+    assert np.abs(np.subtract(ours["parameters"], host["parameters"])).max() <= 1e-6, "the host takes its loss in fp32"
+    table = pyarrow.parquet.read_table(scenes.folder / "samples").to_pydict()
+    pairs = list(zip(table["step"], table["id"], strict=True))
+    assert len(pairs) == len(set(pairs))
+    assert {step for step, _ in pairs} == {1, 2, 3, 4}
+    assert {name for _, name in pairs} == set(range(7))
