@@ -81,6 +81,12 @@ def refuse_options(trainer: Any) -> None:
             _splits_sequence(parallel),
             "A sample's tokens must be on one rank: no context parallelism.",
         ),
+        ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Only FSDP 2 has been thought of: fsdp_version: 2."),
+        (
+            "deepspeed",
+            trainer.logits == "refuse" and has_parted_head(trainer.accelerator) and "ZeRO stage 3",
+            'The head is in parts there: stage 1 or 2, or logits="allow".',
+        ),
         (
             "model",
             _is_encoder_decoder(trainer.model) and "an encoder–decoder",
@@ -90,6 +96,18 @@ def refuse_options(trainer: Any) -> None:
     for name, value, remedy in refused:
         if value:
             raise SamplewiseError(name, expected="it not to be used with weights", got=repr(value), remedy=remedy)
+
+
+def is_fsdp1(accelerator: Any) -> bool:
+    """Whether accelerate shards with FSDP's first version, whose parameters are flat pieces."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    return plugin is not None and getattr(plugin, "fsdp_version", 1) == 1
+
+
+def has_parted_head(accelerator: Any) -> bool:
+    """Whether the head's weight is whole nowhere outside the head's own forward: DeepSpeed's ZeRO stage 3."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    return plugin is not None and plugin.zero_stage == 3
 
 
 def _steps_in_backward(optimizer: str) -> bool:

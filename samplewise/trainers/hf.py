@@ -178,6 +178,11 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         self, reason: Redo, host_step: Callable[..., Tensor], model: nn.Module, *args: Any, **kwargs: Any
     ) -> None:
         """The one way back: the step's gradients are discarded, and the same micro-batches run in two passes."""
+        if self.is_deepspeed_enabled:
+            raise SamplewiseError(
+                "loss", expected="finite losses, as DeepSpeed's gradients cannot be taken back", got=str(reason),
+                remedy="Take a rule that scores first, which leaves such samples out, or clean the data.",
+            ) from None  # fmt: skip
         logger.warning("step %d runs again in two passes: %s", self.state.global_step, reason)
         model.zero_grad()
         self._mode = TwoPass(self._setting)

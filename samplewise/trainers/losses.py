@@ -19,7 +19,7 @@ from samplewise.modes import Setting
 from samplewise.rules import resolve
 from samplewise.rules.tokens import TokenRule
 from samplewise.step import no_token_in_step
-from samplewise.trainers.checks import warn_if_eos_is_masked
+from samplewise.trainers.checks import has_parted_head, warn_if_eos_is_masked
 from samplewise.trainers.figures import Figures
 from samplewise.types import Rule, SamplewiseError, State
 
@@ -66,6 +66,9 @@ class LossesMixin(_Host):
         return model
 
     def _attach(self) -> Any:
+        if has_parted_head(self.accelerator):
+            self._forward = FromLogits()
+            return lambda: None
         try:
             find_head(self.model)  # pyright: ignore[reportArgumentType]
         except SamplewiseError:

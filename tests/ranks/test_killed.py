@@ -58,6 +58,8 @@ def test_killed_and_resumed_is_the_run_that_was_not(tmp_path, case, ranks, momen
 def test_at_every_fifth_moment(tmp_path, case, ranks):
     (whole,) = ends(tmp_path, case, ranks, ["never"])
     seen = whole["seen"]
-    moments = [f"{kind}:{n}" for kind in ("file", "forward", "step") for n in range(1, seen.get(kind, 0) + 1, 5 * ranks)]
+    moments = [
+        f"{kind}:{n}" for kind in ("file", "forward", "step") for n in range(1, seen.get(kind, 0) + 1, 5 * ranks)
+    ]
     moments += ["1@file:3", "1@forward:3", "1@step:5"] if ranks > 1 else []
     check(whole, ends(tmp_path, case, ranks, moments)[1:])

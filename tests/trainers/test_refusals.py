@@ -1,5 +1,7 @@
 """What cannot go together with weights, and input that cannot be trained on: one exception that names it."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -7,7 +9,7 @@ import transformers
 from transformers import Trainer
 
 import samplewise as sw
-from samplewise.trainers import WeightedMixin, WeightedTrainer
+from samplewise.trainers import WeightedMixin, WeightedTrainer, checks
 
 
 def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dataset=None, options=None, **arguments):
@@ -48,6 +50,23 @@ def test_data_parallel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", property(lambda self: 2))
     with pytest.raises(sw.SamplewiseError, match="DataParallel"):
         trainer(tmp_path)
+
+
+def test_sharding_whose_head_is_in_parts_is_refused(tmp_path, monkeypatch):
+    """Neither can run here: the settings are looked at, no more."""
+    zero = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3)))
+    for version in (1, 2):
+        plugin = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=version)))
+        assert checks.is_fsdp1(plugin) == (version == 1)
+    assert checks.has_parted_head(zero)
+    assert not checks.is_fsdp1(zero)
+    for name, problem in (("is_fsdp1", "fsdp"), ("has_parted_head", "deepspeed")):
+        with monkeypatch.context() as patch:
+            patch.setattr(checks, name, lambda accelerator: True)
+            with pytest.raises(sw.SamplewiseError, match=rf"^{problem}: "):
+                trainer(tmp_path)
+    monkeypatch.setattr(checks, "has_parted_head", lambda accelerator: True)
+    trainer(tmp_path, options={"logits": "allow"})
 
 
 def test_a_loss_of_the_users_own_is_refused(tmp_path):
