@@ -20,7 +20,7 @@ REPETITIVE = 0.6
 REPEATED = 0.3
 """Share of a text in lines or runs of words that it has had before."""
 ENCODED = 40
-"""Characters without a space: longer runs are ids, base64 or addresses."""
+"""Letters and digits in one run: longer ones are keys or base64. Addresses and code have other signs between."""
 LETTERS = 0.55
 """Share of letters among what is not white space, in prose at least."""
 UNKNOWN = 0.5
@@ -29,13 +29,14 @@ LEAST = 60
 """Characters below which a text is too short to judge."""
 
 _RUN = 4  # words
+_SOLID = re.compile(r"[A-Za-z0-9+]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
 @dataclass(frozen=True)
 class Measures:
     """Of one text: compressed, its size under zlib as a share of its bytes; repeated, unknown and letters, shares;
-    longest, characters without a space; script, the alphabet of most of its letters.
+    longest, letters and digits in one run; script, the alphabet of most of its letters.
     """
 
     compressed: float
@@ -73,7 +74,7 @@ def _flagged(own: Measures, usual: float, script: str) -> list[str]:
     seen = {
         "repetitive": own.compressed < REPETITIVE * usual,
         "repeated lines": own.repeated > REPEATED,
-        "encoded": own.longest > ENCODED and own.script != "HAN",
+        "encoded": own.longest > ENCODED,
         "few letters": own.letters < LETTERS,
         "unknown words": own.unknown > UNKNOWN and own.script == script,
         "other script": own.script not in (script, ""),
@@ -90,7 +91,7 @@ def _measured(text: str, words: list[str], spread: Counter[str]) -> Measures:
         len(zlib.compress(data, 9)) / max(1, len(data)),
         max(_repeated(text.split("\n")), _repeated(_runs(text.split()))),
         letters / max(1, len(solid)),
-        max(map(len, text.split()), default=0),
+        max(map(len, _SOLID.findall(text)), default=0),
         alone / max(1, len(words)),
         _script(text),
     )

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.corpus.select import Selection
-from samplewise.corpus.texts import Piece, texts_of
+from samplewise.corpus.texts import Piece, records_of
+from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
 from samplewise.data.records import missing_extra
 from samplewise.types import SamplewiseError
@@ -36,15 +37,16 @@ def write_weights(selection: Selection, path: Path) -> None:
     _copy(selection, f"{kept} UNION ALL {rest}", path, "FORMAT parquet, COMPRESSION zstd")
 
 
-def write_texts(selection: Selection, path: Path, documents: Iterable[Document]) -> int:
-    """Records with text, id, doc_id, source, row, window, n_tokens and the key; how many. documents: of the corpus.
+def write_texts(selection: Selection, path: Path, documents: Iterable[Document | Conversation]) -> int:
+    """Records with text (of instructions: messages, or prompt and completion), id, doc_id, source, row, window,
+    n_tokens and the key; how many. documents: of the corpus.
 
     Where the rule weighs, with sample_weight as well (mean 1 over what is kept).
     A window's text is the part of its document that its tokens cover.
     """
     suffix = suffix_of(path, TEXTS)
     with replaced(path) as temporary:
-        records = ({"text": text, **values} for text, values in texts_of(_pieces(selection), documents))
+        records = records_of(_pieces(selection), documents)
         return _write_parquet(temporary, records) if suffix == ".parquet" else _write_lines(temporary, suffix, records)
 
 

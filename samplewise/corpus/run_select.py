@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.output import IDS, TEXTS, WEIGHTS, suffix_of, write_ids, write_texts, write_weights
+from samplewise.corpus.reread import read_again
 from samplewise.corpus.select import Choice, Selection, select
 from samplewise.corpus.statement import sentences, statement, write_statement
 from samplewise.corpus.store import open_scores
-from samplewise.data.read import Document, read_documents
 from samplewise.types import SamplewiseError
 
 KINDS = {"ids": IDS, "weights": WEIGHTS, "texts": TEXTS}
@@ -65,13 +64,4 @@ def _write(selection: Selection, target: Target, path: Path, manifest: Manifest)
     elif target.kind == "weights":
         write_weights(selection, path)
     else:
-        write_texts(selection, path, _documents(target.data, manifest))
-
-
-def _documents(data: str | None, manifest: Manifest) -> Iterator[Document]:
-    path = data or manifest.made.get("data")
-    if not path:
-        raise SamplewiseError(
-            "--data", expected="the corpus", got="scores that do not name it", remedy="Give --data, or --ids."
-        )
-    return read_documents(path, on_error="skip")
+        write_texts(selection, path, read_again(manifest, target.data))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
 from samplewise.types import SamplewiseError
 
@@ -24,8 +25,8 @@ class Piece:
     values: dict[str, Any]
 
 
-def texts_of(pieces: Iterable[Piece], documents: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(text, values) of every piece, in one pass. Both come sorted by source and row.
+def records_of(pieces: Iterable[Piece], documents: Iterable[Document | Conversation]) -> Iterator[dict[str, Any]]:
+    """A record of every piece, in one pass: its text, or messages, and its values. Both come sorted by source and row.
 
     Errors: SamplewiseError where the corpus no longer has a document, or has a shorter one, than when it was scored.
     """
@@ -37,14 +38,25 @@ def texts_of(pieces: Iterable[Piece], documents: Iterable[Document]) -> Iterator
             here, data = next(found, None), b""
         if here is None or (here.source, here.row) != (piece.source, piece.row):
             raise _changed(piece, "nothing there")
+        if isinstance(here, Conversation):
+            yield {**_said(here), **piece.values}
+            continue
         if piece.size is None:
-            yield here.text, piece.values
+            yield {"text": here.text, **piece.values}
             continue
         data = data or here.text.encode()
         end = piece.start + piece.size
         if end > len(data):
             raise _changed(piece, f"{len(data)} bytes of text, where {end} were scored")
-        yield data[piece.start : end].decode(errors="replace"), piece.values
+        yield {"text": data[piece.start : end].decode(errors="replace"), **piece.values}
+
+
+def _said(row: Conversation) -> dict[str, Any]:
+    """In the two forms that every trainer of instructions reads."""
+    if row.plain:
+        return {"prompt": row.messages[0].content, "completion": row.messages[1].content}
+    tools = {} if row.tools is None else {"tools": row.tools}
+    return {"messages": [message.for_template() for message in row.messages], **tools}
 
 
 def _changed(piece: Piece, got: str) -> SamplewiseError:

@@ -148,3 +148,26 @@ def test_a_corpus_that_has_changed_is_refused(corpus, tmp_path):
         assert done.returncode == 1, change
         assert "the corpus as it was scored" in done.stderr
         assert not out.exists()
+
+
+def test_instructions_come_as_messages(tmp_path):
+    """Rows that were scored as instructions are written as conversations, in the form that trainers read."""
+    turns = ("user", "assistant")
+    rows: list[dict] = [{"messages": [{"role": turn, "content": f"{turn} {i}"} for turn in turns]} for i in range(9)]
+    rows.append({"prompt": "once", "completion": " upon"})
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    types = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL}
+    columns = {name: [1.0] * len(rows) for name in types} | {
+        "id": list(range(10)), "doc_id": list(range(10)), "source": ["rows.jsonl"] * 10, "row": list(range(10)),
+        "window": [0] * 10, "n_tokens": [4] * 10, "n_bytes": [20] * 10, "loss": [i / 10 for i in range(10)],
+    }  # fmt: skip
+    shard = write_shard(Place(tmp_path / "scores"), "shard-00000.parquet", columns, types)
+    facts = {"settings": {"kind": "instructions", "format": "auto"}}
+    manifest = Manifest(10, 10, 0, 10, 40, [shard], types, fingerprints=facts, made={"data": str(path)})
+    write_manifest(Place(tmp_path / "scores"), manifest)
+    done = world.samplewise("select", tmp_path / "scores", "--rule", "top_k(0.2)", "--out", tmp_path / "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    first, second = read(tmp_path / "out.jsonl")
+    assert first["messages"] == rows[8]["messages"]
+    assert (second["prompt"], second["completion"]) == ("once", " upon")

@@ -1,0 +1,49 @@
+"""The records of a corpus that was scored, read again as they were read then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from samplewise.corpus.files import list_corpus
+from samplewise.corpus.manifest import Manifest
+from samplewise.corpus.place import is_url
+from samplewise.corpus.reader import Quarantined, Reader, Reading, rows_of
+from samplewise.data.conversation import Conversation
+from samplewise.data.formats import FORMATS
+from samplewise.data.instructions import SUFFIXES
+from samplewise.data.read import Document
+from samplewise.data.sources import is_local
+from samplewise.types import SamplewiseError
+
+BYTES = 2**20
+"""Of text held at a time."""
+
+
+def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document | Conversation]:
+    """Documents or conversations in the order of the scores; what was quarantined is passed over.
+
+    data: where the corpus is now; None for where it was. Errors: SamplewiseError where it is not there.
+    """
+    path = data or manifest.made.get("data")
+    if not path:
+        raise SamplewiseError(
+            "--data", expected="the corpus", got="scores that do not name it", remedy="Give --data, or --ids."
+        )
+    settings = manifest.fingerprints.get("settings", {})
+    kind = settings.get("kind", "text")
+    if is_url(path) or is_local(path) or str(path).startswith("file://"):
+        files, _ = list_corpus(path, SUFFIXES if kind == "instructions" else tuple(FORMATS))
+    else:
+        files = rows_of(path, settings.get("config"), settings.get("split", "train"), settings.get("streaming", False))
+    limit = settings.get("limit")
+    return _entries(
+        Reader(files, Reading(kind, settings.get("text_field", "text"), settings.get("format", "auto"), limit))
+    )
+
+
+def _entries(reader: Reader) -> Iterator[Document | Conversation]:
+    last = False
+    while not last:
+        block = reader.block(BYTES)
+        yield from (entry for entry in block.entries if not isinstance(entry, Quarantined))
+        last = block.last
