@@ -14,6 +14,7 @@ ID = "sample_id"  # [n] int64
 WEIGHT = "sample_weight"  # [n] fp64: the data's own weight
 REFERENCE = "reference_loss"  # [n] fp64: loss under a reference model, nats/token
 GROUP = "group"  # [n] int64
+STORED = "stored_loss"  # [n] fp64: the sample's loss as it was before, nats/token; NaN where it has none
 MASS = "samplewise_mass"  # [n] fp64: what a sample counts before it is weighed
 COEFFICIENT = "samplewise_coefficient"  # [n] fp64: what its loss counts in the step, once that is known
 SEGMENTS = "samplewise_segments"  # [B, T] int64: the sample 0..n-1 of each position, -1 for none; without it, the row's
@@ -22,7 +23,7 @@ BEFORE = "samplewise_before"  # [n] int64: predicted tokens before a token rule 
 TOKEN_REFERENCE = "samplewise_token_reference"  # [B, T]: token losses of the reference model, aligned with labels
 LAST = "samplewise_last"  # on the step's last micro-batch
 
-COLUMNS = (ID, WEIGHT, REFERENCE, GROUP)
+COLUMNS = (ID, WEIGHT, REFERENCE, GROUP, STORED)
 """Columns of a dataset that reach the rule: one value a sample."""
 BY_SAMPLE = frozenset({*COLUMNS, MASS, COEFFICIENT, BEFORE})
 OURS = frozenset({*BY_SAMPLE, SEGMENTS, TOKEN_WEIGHTS, TOKEN_REFERENCE, LAST})

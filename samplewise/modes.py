@@ -125,7 +125,7 @@ class Mode(ABC):
         device = self.setting.device
         given = [row for batch in marked for row in rows(batch)]
         mine = [row for row in given if bool((row.samples[COEFFICIENT] > 0).any())]
-        sizes = _of_all_ranks([row.size for row in mine], device)
+        sizes = of_all_ranks([row.size for row in mine], device)
         capacity = largest(self.setting.size, device)
         moving = worth_moving(sizes, capacity)
         if moving:
@@ -176,7 +176,7 @@ class LossFree(Mode):
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Plans from ids and token counts, deals the kept rows."""
-        tokens = torch.cat([_counts(batch).cpu() for batch in batches])
+        tokens = torch.cat([counts_of(batch).cpu() for batch in batches])
         return self._begin(batches, torch.zeros(len(tokens)), tokens)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -195,10 +195,15 @@ class LossFree(Mode):
         loss, mass, coefficient = step["loss"][run], step["mass"][run], step["coefficient"][run]
         if not bool(torch.isfinite(loss).all()):
             raise Redo("a loss is not finite")
+        if not bool(run.any()):  # chance has dropped them all
+            return
         self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))
         means = {"loss": float((loss * mass).sum() / mass.sum()), "weighted_loss": float((loss * coefficient).sum())}
-        state = learned(self.setting.rule, self.samples, self.setting.state)
-        self.plan = replace(self.plan, figures=self.plan.figures | means, state=state)
+        self.plan = replace(self.plan, figures=self.plan.figures | means, state=self._learned())
+
+    def _learned(self) -> State:
+        """The rule's state, now that the losses are known."""
+        return learned(self.setting.rule, self.samples, self.setting.state)
 
 
 class OnePass(Mode):
@@ -343,7 +348,7 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _counts(batch: Batch) -> Tensor:
+def counts_of(batch: Batch) -> Tensor:
     """[n] predicted tokens of a micro-batch's samples."""
     return token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS))
 
@@ -352,7 +357,7 @@ def _means(loss: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return sample_means(loss, batch["labels"], segments=batch.get(SEGMENTS), token_weights=batch[TOKEN_WEIGHTS])
 
 
-def _of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:
+def of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:
     """Every rank's list of sizes."""
     whole, spans = gather_fields({"size": torch.tensor(sizes, dtype=torch.int64)}, device)
     return [whole["size"][span].tolist() for span in spans]

@@ -53,7 +53,7 @@ class HistoryMixin(WeightedMixin, Trainer):
         read = sum(int(token_counts(batch["labels"], segments=batch.get(SEGMENTS)).sum()) for batch in self._batches)
         other = read if self.reference_model is not None else 0
         if self.token_rule is None:
-            return _units(mode, trained) + other
+            return _units(mode, trained) + other + getattr(mode, "scored_tokens", 0)
         scored = read if isinstance(mode, TwoPass) else 0
         return scored + 3 * round(read * mode.plan.figures["kept"]) + other
 

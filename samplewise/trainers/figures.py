@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 from samplewise.clock import Clock
@@ -9,7 +10,7 @@ from samplewise.clock import Clock
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr")
 COUNTED = ("empty", "nonfinite")
-PASSES = {"micro": 0, "one_pass": 1, "two_pass": 2}
+PASSES = {"micro": 0, "stored": 1, "one_pass": 1, "two_pass": 2}
 
 
 class Figures:
@@ -18,6 +19,7 @@ class Figures:
     def __init__(self) -> None:
         self.steps = self.redone = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
+        self.noted: dict[str, float] = {}
         self.clock = Clock()
 
     def add(self, figures: dict[str, float], mode: str) -> None:
@@ -29,6 +31,10 @@ class Figures:
             self.sums["tokens_kept"] += figures["tokens_kept"]
         self.sums["mode"] += PASSES[mode]
 
+    def note(self, figures: dict[str, float]) -> None:
+        """Figures of which the last known value is logged."""
+        self.noted |= {name: value for name, value in figures.items() if math.isfinite(value)}
+
     def flush(self) -> dict[str, float]:
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
         if self.steps == 0:
@@ -36,6 +42,7 @@ class Figures:
         means = {PREFIX + name: self.sums[name] / self.steps for name in (*LOGGED, "mode")}
         if "tokens_kept" in self.sums:
             means[PREFIX + "tokens_kept"] = self.sums["tokens_kept"] / self.steps
+        means |= {PREFIX + name: value for name, value in self.noted.items()}
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}
         if self.redone:  # one-pass steps that ran again in two passes
             counts[PREFIX + "redone"] = self.redone

@@ -35,7 +35,9 @@ from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
 from samplewise.trainers.recording import RecordingMixin
 from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token_rule
+from samplewise.trainers.remembering import RememberingMixin
 from samplewise.trainers.resume import ResumableMixin
+from samplewise.trainers.watching import WatchingMixin
 from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
@@ -45,7 +47,9 @@ BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the host, never run."""
 
 
-class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, ResumableMixin):
+class WeightedMixin(
+    LossesMixin, LoadingMixin, ReferenceMixin, WatchingMixin, RememberingMixin, RecordingMixin, ResumableMixin
+):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     rule: how the samples of a step are weighed: a Rule or its text. Required.
@@ -62,6 +66,9 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
     token_rule: which tokens of a sample count, before the rule weighs samples: a TokenRule or its text, `rho1(…)`.
     reference_model: a second model of the same tokenizer, or its name, run without gradient: for token rules, and for
         rules on excess loss where the data has no column reference_loss. It costs one more forward.
+    loss_from: "fresh", or "stored": the rule sees each sample's stored loss, from the column stored_loss, else from its
+        last visit, so that rows are chosen before any forward and a step costs its kept share. What has none is scored,
+        and so is a random 5%, to compare; while their rank correlation is below `least_stored_corr`, all are.
     log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.samplelog`).
     The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
     of the data reach the step. Evaluation is always the host's plain loss.
@@ -87,6 +94,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         turns: bool = False,
         token_rule: TokenRule | str | None = None,
         reference_model: nn.Module | str | None = None,
+        loss_from: str = "fresh",
+        least_stored_corr: float = 0.7,
         log_samples: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,6 +104,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         check_choice("normalize", normalize, ("step", "micro"))
         check_choice("logits", logits, ("refuse", "allow"))
         check_choice("turns", turns, (True, False))
+        check_choice("loss_from", loss_from, ("fresh", "stored"))
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or (pool > 1 and normalize == "micro"):
             raise SamplewiseError(
                 "pool",
@@ -107,6 +117,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         self.max_nonfinite, self.turns = max_nonfinite, turns
         self.rule_state: State = self.rule.init()
         self.token_rule, self.reference_model = as_token_rule(token_rule), as_reference(reference_model)
+        self.loss_from, self.least_stored_corr = loss_from, least_stored_corr
         self._sample_log = None if log_samples is None else SampleLog(log_samples)
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()
@@ -116,6 +127,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         refuse_options(self)
         refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
         self.check_reference()
+        self.check_stored()
         if normalize == "micro":
             check_micro_batch(self.args.train_batch_size)
 
@@ -139,7 +151,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         self._with_reference(prepared)
         self._batches, self._setting = prepared, self._shared(prepared, num_items)
         one_pass = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
-        self._mode = choose(
+        self._mode = self._from_store(self._setting, prepared) or choose(
             self._setting, normalize=self.normalize, one_pass=one_pass, own_term=has_own_term(self.model)
         )
         return self._planned(self._mode), num_items
@@ -204,6 +216,8 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
         self.rule_state = plan.state
         self._figures.add(plan.figures, mode.name)
         self._record(mode)
+        self._learn(mode)
+        self._watched(mode)
         return torch.tensor(mode.loss)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -225,7 +239,7 @@ class WeightedMixin(LossesMixin, LoadingMixin, ReferenceMixin, RecordingMixin, R
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The host's log, with this library's figures beside the training loss."""
         if "loss" in logs:
-            logs = {**logs, **self._figures.flush()}
+            logs = {**logs, **self._figures.flush(), **self._group_figures()}
         super().log(logs, *args, **kwargs)
 
 

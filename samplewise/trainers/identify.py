@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from samplewise.fields import GROUP, ID, REFERENCE, WEIGHT
+from samplewise.fields import GROUP, ID, REFERENCE, STORED, WEIGHT
 from samplewise.types import SamplewiseError
 
 
@@ -86,6 +86,7 @@ _WANTED = {
     GROUP: "whole numbers",
     WEIGHT: "finite numbers of 0 or more",
     REFERENCE: "finite losses in nats per token",
+    STORED: "losses in nats per token, NaN where there is none",
 }
 
 
@@ -97,6 +98,8 @@ def _whole(value: Any) -> int:
 
 
 def _number(column: str, value: float) -> float:
+    if column == STORED and math.isnan(value):
+        return value
     if not math.isfinite(value) or (column == WEIGHT and value < 0):
         raise ValueError
     return value

@@ -120,6 +120,10 @@ class ResumableMixin(_Host):
             return self._position[0], self._position[1] * self.args.gradient_accumulation_steps
         return place
 
+    def _saved_state(self) -> State:
+        """What a checkpoint holds of this library's state."""
+        return self.rule_state
+
     def _stream_position(self) -> tuple[int, int] | None:
         """Of a stream: passes before this one, and steps taken in it."""
         if not self._streams or self.state.epoch is None:
@@ -141,7 +145,7 @@ class ResumableMixin(_Host):
                 "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
                 "rows": self._rows(), "position": self._stream_position(),
             }  # fmt: skip
-            save_state(folder, self.rule_state, facts)
+            save_state(folder, self._saved_state(), facts)
         self._limit = limit = self.args.save_total_limit
         try:
             super()._save_checkpoint(model, trial)

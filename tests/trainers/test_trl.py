@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from samplewise.trainers.trl import WeightedSFTTrainer
 
 ROWS, LONGEST = 16, 40
-OURS = ("per", "turns", "normalize", "reference_model", "token_rule")
+OURS = ("per", "turns", "normalize", "reference_model", "token_rule", "loss_from")
 
 
 def conversations(n: int = ROWS, *, seed: int = 1, **columns) -> datasets.Dataset:
