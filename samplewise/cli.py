@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from samplewise.commands.compare import compare, sweep, tokenizer
+from samplewise.commands.diagnose import diagnose
 from samplewise.commands.evaluate import evaluate
 from samplewise.commands.probe import corrupt, probe
 from samplewise.commands.report import report
@@ -99,6 +100,7 @@ def rules() -> None:
 
 app.command()(score)
 app.command()(compare)
+app.command()(diagnose)
 app.command()(evaluate)
 app.command()(select)
 app.command()(probe)

@@ -27,6 +27,7 @@ from samplewise.run.folder import (
     BEFORE,
     CONFIG,
     FIGURE,
+    GROUPS,
     RESULTS,
     check_folder,
     check_space,
@@ -241,10 +242,12 @@ def _finish(
     config: RunConfig, folder: Path, description: ModelDescription, data: Prepared,
     before: Evaluation, after: Evaluation, history: History,
 ) -> Finished:  # fmt: skip
-    from samplewise.report import draw_run
+    from samplewise.report import draw_groups, draw_run
 
     results = results_of(config, str(description), data.counts, before, after, history)
     draw_run(folder / FIGURE, history, before, after, f"{description.name} · {config.rule}")
+    if history.groups:
+        draw_groups(folder / GROUPS, history.groups, config.rule)
     write_bytes(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False).encode())  # last: it marks the end
     (folder / BEFORE).unlink(missing_ok=True)
     return Finished(folder, before, after, history, results)

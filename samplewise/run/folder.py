@@ -15,7 +15,8 @@ from samplewise.config import RunConfig, load_config, to_yaml
 from samplewise.types import SamplewiseError
 
 LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL = ".lock", "run.yaml", ".before.json", "results.json", "run.png", "model"
-OWN = (LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL)
+GROUPS = "groups.png"
+OWN = (LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
 
 
 @contextmanager

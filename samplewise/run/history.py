@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from samplewise.checkpoint import write_bytes
 
 FILE = "history.json"
-CURVES = ("loss", "weighted_loss", "ess", "max_weight", "kl", "kept")
+CURVES = ("loss", "weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
 EDGES = [2 ** (k / 4) for k in range(-32, 33)]
 """Bins of positive weights: four an octave, from 1/256 to 256; what lies outside is counted in the last bin."""
 
@@ -23,6 +24,7 @@ class History:
     """curves: one value a step of each of `CURVES`. bins: samples by weight; left_out: those of weight 0.
 
     samples: of all steps, those left out included. tokens: predicted tokens trained on. seconds: wall time by phase.
+    groups: the weight of every group after each step, where the rule learns some; NaN before a group is met.
     units: what the steps cost: 1 for each token of a forward, 2 for each of a backward; scoring included.
     """
 
@@ -33,6 +35,7 @@ class History:
     tokens: int = 0
     units: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -55,6 +58,13 @@ class History:
         self.samples += samples
         self.tokens += tokens
         self.units += units
+
+    def add_groups(self, weights: Mapping[int, float]) -> None:
+        """Take in the weights of groups after the step that `add` has taken in."""
+        for name in [str(name) for name in weights if str(name) not in self.groups]:
+            self.groups[name] = [math.nan] * (self.steps - 1)
+        for name, weight in weights.items():
+            self.groups[str(name)].append(weight)
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add wall time to a phase."""

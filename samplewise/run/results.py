@@ -39,6 +39,7 @@ def results_of(
         "training": {
             "steps": history.steps, "samples": history.samples, "samples_left_out": history.left_out,
             "tokens_trained": history.tokens, "curves": history.curves, "weight_bins": history.bins,
+            "group_weights": {name: values[-1] for name, values in history.groups.items()},
         },
         "seconds": history.seconds,
         "versions": {name: _version(name) for name in ("samplewise", "torch", "transformers")},

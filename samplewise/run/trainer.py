@@ -12,6 +12,7 @@ from transformers import Trainer
 from samplewise.fields import SEGMENTS
 from samplewise.losses import token_counts
 from samplewise.modes import LossFree, Micro, Mode, TwoPass
+from samplewise.rules.groups import group_weights
 from samplewise.run.history import History
 from samplewise.trainers import WeightedMixin, WeightedTrainer
 from samplewise.trainers.figures import PREFIX
@@ -45,6 +46,8 @@ class HistoryMixin(WeightedMixin, Trainer):
         tokens = _tokens_trained(mode)
         units = self._units(mode, tokens) + self._wasted
         self.history.add(mode.plan.figures, weights, samples, tokens, units)
+        if "group" in self.rule.needs:
+            self.history.add_groups(group_weights(self.rule_state))
         self._wasted = 0
         return report
 

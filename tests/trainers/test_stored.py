@@ -102,7 +102,7 @@ def test_a_step_costs_its_kept_share(tmp_path):
 
 
 def test_the_last_visit_is_remembered(tmp_path):
-    """First epoch: all is new and scored. Second: planned from what the first found, the same at a learning rate of 0."""
+    """First epoch: all is new and scored. Second: planned from what the first found; nothing has moved in between."""
     trainer = run(tmp_path, tiny.Rows(24), max_steps=6)
     first, second = trainer.plans[:3], trainer.plans[3:]
     assert {name for name, *_ in trainer.plans} == {"stored"}
