@@ -61,7 +61,8 @@ def test_the_path_of_the_groups(here):
     (here / "rows.json").write_text(json.dumps(rows))
     done = finished(
         here, "groups", rule="group_dro(step_size=0.5)",
-        data={"kind": "instructions", "path": str(here / "rows.json"), "chat_template": "plain", "held_out": 0.2, "max_length": 64},
+        data={"kind": "instructions", "path": str(here / "rows.json"), "chat_template": "plain", "held_out": 0.2,
+              "max_length": 64},
     )  # fmt: skip
     paths = done.history.groups
     assert set(paths) == {"0", "1"}
