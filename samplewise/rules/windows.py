@@ -25,7 +25,7 @@ def sliced(
         steps, taken together, to that slice: until so many were seen by the step's own ranks, pointwise from then on.
     """
     if window is not None:
-        return _windowed(f"{expression[:-1]}, window={window})", ranks, check, _whole_window(window))
+        return _windowed(f"{expression[:-1]}, window={window})", ranks, check, whole_window(window))
 
     def asked(n: int, state: State) -> None:
         if not once or state["step"] == 0:
@@ -99,7 +99,8 @@ def _tensor(state: State, key: str) -> Tensor:
     return value
 
 
-def _whole_window(window: object) -> int:
+def whole_window(window: object) -> int:
+    """`window` as a number of steps."""
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise SamplewiseError(
             "window", expected="a whole number of steps, at least 1", got=repr(window)[:50],

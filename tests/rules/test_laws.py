@@ -43,6 +43,7 @@ TABLE = [
     Row(sw.lin_upper()),
     Row(sw.lin_upper(r=0.4)),
     Row(sw.quadratic(r=0.4)),
+    Row(sw.lin_upper(r=0.4, window=2)),
     Row(sw.extremes(r=0.4)),
     Row(sw.mid_ranking(frac=0.25, portion=1), least=4),
     Row(sw.mid_ranking(frac=0.3, portion=3), least=4),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.types import SamplewiseError
+from samplewise.types import SamplewiseError, as_samples
 
 RULES = {"lin_upper": sw.lin_upper, "quadratic": sw.quadratic, "extremes": sw.extremes}
 
@@ -78,3 +78,47 @@ def test_extrema_are_over_the_samples_present(name):
 def test_bad_temperatures_are_named(name, r):
     with pytest.raises(SamplewiseError, match=r"^r: expected a finite temperature above 0"):
         RULES[name](r)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("window", [None, 1])
+def test_no_temperature_is_too_low(name, window):
+    """Two samples are the ends of their range, where Quadratic is lowest: its weights still are weights."""
+    rule = RULES[name](r=1e-4, window=window)
+    state = rule.update(as_samples([1.0, 2.0]), torch.ones(2), rule.init())
+    for samples in (as_samples([1.0, 2.0]), as_samples([1.0, 1.0, 2.0])):
+        weights = sw.plan_step(rule, samples, state).weights
+        assert weights[0] == (0 if name == "lin_upper" else 1)
+
+
+# ---- over a window ----
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_range_is_that_of_the_last_steps(name):
+    """By the step's own extrema until three steps were seen, by those of the last three from then on."""
+    rule = RULES[name](r=0.7, window=3)
+    state, seen = rule.init(), []
+    for number in range(7):
+        loss = np.random.default_rng(number).uniform(number % 3, 5, 9)
+        samples = as_samples(loss)
+        assert rule.ready(state) == (number >= 3)
+        past = np.concatenate(seen[-3:]) if number >= 3 else loss
+        ends = [past.min(), past.max()]
+        clipped = np.clip(loss, *ends)
+        expected = by_the_paper(name, [*clipped, *ends], 0.7)[:-2]  # the ends fix the range
+        weights = sw.plan_step(rule, samples, state).weights.numpy()
+        np.testing.assert_allclose(weights / 9, expected / expected.sum(), rtol=1e-9)
+        if number >= 3:
+            assert rule.factor is not None
+            factor = rule.factor(samples, state).numpy()
+            np.testing.assert_allclose(factor / factor.sum(), weights / 9, rtol=1e-12)
+        seen.append(loss)
+        state = rule.update(samples, torch.ones(9), state)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("window", [0, 2.0, True, "64"])
+def test_bad_windows_are_named(name, window):
+    with pytest.raises(SamplewiseError, match=r"^window: expected a whole number of steps"):
+        RULES[name](window=window)
