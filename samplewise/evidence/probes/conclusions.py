@@ -63,8 +63,8 @@ def _learnability(rows: Sequence[Found]) -> str:
 def _agreement(rows: Sequence[Mapping[str, float]]) -> str:
     best = max(range(len(rows)), key=lambda i: rows[i]["mean"])
     said = {
-        1: "They are apart: high losses pull where held-out text goes.",
-        -1: "They are apart: high losses pull elsewhere.",
+        1: "They are apart: the highest losses agree more with held-out text.",
+        -1: "They are apart: the highest losses agree less with held-out text.",
         0: "Their intervals meet.",
     }
     return (

@@ -38,7 +38,7 @@ class ProbeConfig:
     model: as in a plan. models: others, or checkpoints of the same, whose ranking is held against its own.
     samples: documents looked at, the first window of each; held_out: documents that stand for what is wanted.
     quantiles: of the loss. steps, batch, learning_rate: of the short trainings. noisy: documents spoilt in each of
-    kinds. rules: whose weight on noise is told, in steps of step samples. output: a folder.
+    kinds. rules: whose weight on noise is told, in steps of step samples a fifth of which is noise. output: a folder.
     """
 
     model: str | ScratchConfig
@@ -153,6 +153,7 @@ def _noise(
     config: ProbeConfig, start: Start, model: Any, own: Sequence[Document], losses: np.ndarray, say: Say
 ) -> dict[str, Any]:
     clean, spoilt, labels = losses, [], []
+    share = max(1, round(len(clean) / 4 / max(1, len(config.kinds))))  # of each kind: a fifth of all is noise
     found: dict[str, np.ndarray] = {}
     for kind in config.kinds:
         say(f"noise: {kind}")
@@ -160,8 +161,8 @@ def _noise(
         windows = _first_windows(texts, config, start)
         if len(windows) > 1:
             found[kind] = _losses(model, windows, start)
-            spoilt.append(found[kind])
-            labels += [kind] * len(windows)
+            spoilt.append(found[kind][:share])
+            labels += [kind] * len(spoilt[-1])
     everything = np.concatenate([clean, *spoilt])
     kinds = [None] * len(clean) + labels
     weights = {
