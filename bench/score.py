@@ -1,10 +1,9 @@
-"""Scoring a corpus: speed against two other ways, memory, selection, and what bf16 changes.
+"""Scoring a corpus: speed against two other ways, memory, and what bf16 changes.
 
     python bench/score.py speed --model MODEL --data TEXT --length 512     # and --length 64
     python bench/score.py packing --model MODEL --data TEXT --length 64
     python bench/score.py dtype --model MODEL --data TEXT
     PYTHONPATH=.:tests python bench/score.py memory
-    PYTHONPATH=.:tests python bench/score.py select --rows 50000000
 
 CPU time over all threads: where others use the machine too, only its ratios within one run can be trusted. The ways
 take turns, and the median round counts.
@@ -190,22 +189,9 @@ def memory(given: argparse.Namespace) -> None:
             print(f"| {count:,} | {megabytes:.0f} | {cpu:.0f} |", flush=True)
 
 
-def select(given: argparse.Namespace) -> None:
-    from fake_scores import write_fake_scores  # of the tests
-
-    rows = given.rows or 50_000_000
-    with tempfile.TemporaryDirectory() as folder:
-        write_fake_scores(Path(folder) / "scores", rows, shard_rows=10**6, text=False)
-        print("| rule | elapsed s | CPU s | peak memory, MB |\n|---|---|---|---|")
-        for rule in ("band(drop_top=0.1)", "chain(band(drop_top=0.1, drop_bottom=0.1), random_keep(0.5))"):
-            command = [sys.executable, "-m", "samplewise", "select", f"{folder}/scores", "--rule", rule]
-            megabytes, elapsed, cpu = peak([*command, "--ids", "--out", f"{folder}/{abs(hash(rule))}.parquet"], {})
-            print(f"| `{rule}`, {rows:,} rows | {elapsed:.1f} | {cpu:.1f} | {megabytes:.0f} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "packing", "dtype", "memory", "select"])
+    parser.add_argument("what", choices=["speed", "packing", "dtype", "memory"])
     parser.add_argument("--model", help="a folder, hub id or .gguf file")
     parser.add_argument("--data", help="text, such as web documents in .jsonl")
     parser.add_argument("--length", type=int, default=512)
@@ -214,7 +200,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--rows", type=int)
     given = parser.parse_args()
-    {"speed": speed, "packing": packing, "dtype": dtype, "memory": memory, "select": select}[given.what](given)
+    {"speed": speed, "packing": packing, "dtype": dtype, "memory": memory}[given.what](given)
 
 
 if __name__ == "__main__":
