@@ -52,7 +52,7 @@ def kill_and_go_on(processes, tiny_model, corpus, whole, out, kills, seed):
     killed = 0
     for _ in range(kills):
         process = start(processes, (tiny_model, corpus, out))
-        process.join(draw.uniform(0.2, 1.1) * whole[1])
+        process.join(draw.uniform(0.1, 0.9) * whole[1])
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             process.join()
@@ -70,10 +70,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(processes, tiny_model, corpus, w
 
 @pytest.mark.slow
 def test_twenty_killed_runs_go_on_to_the_same_bytes(processes, tiny_model, corpus, whole, tmp_path):
-    killed = sum(
-        kill_and_go_on(processes, tiny_model, corpus, whole, tmp_path / f"out{seed}", 2, seed) for seed in range(1, 15)
-    )
-    assert killed >= 20
+    killed = runs = 0
+    while killed < 20:
+        runs += 1
+        killed += kill_and_go_on(processes, tiny_model, corpus, whole, tmp_path / f"out{runs}", 2, seed=runs)
+        assert runs < 60, "most runs end before they are killed"
 
 
 class Killed(BaseException):
