@@ -64,6 +64,9 @@ def train(
 def weights(
     rule: Annotated[str, typer.Option(help='The rule, for example "ir_dro(r=1)".')],
     losses: Annotated[str | None, typer.Option(help="Losses in nats per token, such as 1,2,3,4.")] = None,
+    weight: Annotated[str | None, typer.Option(help="The data's own weights, for column_weights().")] = None,
+    reference: Annotated[str | None, typer.Option(help='Losses under a reference model, for by("excess", …).')] = None,
+    group: Annotated[str | None, typer.Option(help="Numbers of groups, for rules over groups.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the curve of weight against loss here.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -75,8 +78,10 @@ def weights(
         parsed = parse_rule(rule)
         if losses is None and plot is None:
             raise SamplewiseError("--losses", expected="losses", got="none", remedy="For example --losses 1,2,3,4.")
-        values = _numbers(losses) if losses is not None else [4 * i / 255 for i in range(256)]
-        found = weigh(parsed, values).tolist()
+        values = _numbers("--losses", losses) if losses is not None else [4 * i / 255 for i in range(256)]
+        given = {"weight": weight, "reference": reference, "group": group}
+        fields = {name: _numbers(f"--{name}", text) for name, text in given.items() if text is not None}
+        found = weigh(parsed, values, **fields).tolist()
         if losses is not None:
             print("\n".join(_bars(values, found)))
         if plot is not None:
@@ -89,10 +94,10 @@ def weights(
 
 @app.command()
 def rules() -> None:
-    """List the rules that a run file may name."""
-    from samplewise.rules import RULES
+    """List the rules that a run file may name; those over tokens come last."""
+    from samplewise.rules import RULES, TOKEN_RULES
 
-    for name, make in RULES.items():
+    for name, make in {**RULES, **TOKEN_RULES}.items():
         usage = f"{name}{inspect.signature(make)}".split(" ->")[0].replace("'", "")
         first = (inspect.getdoc(make) or "").splitlines()[0]
         print(f"{usage}\n    {first}")
@@ -110,12 +115,12 @@ app.command()(report)
 app.command()(tokenizer)
 
 
-def _numbers(text: str) -> list[float]:
+def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(",", " ").split()] or [float("")]
     except ValueError:
         raise SamplewiseError(
-            "--losses", expected="numbers with commas between them", got=repr(text), remedy="For example 1,2,3,4."
+            option, expected="numbers with commas between them", got=repr(text), remedy="For example 1,2,3,4."
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import subprocess
 import sys
@@ -229,3 +230,13 @@ def test_without_typer_one_line_says_how_to_get_it():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=world.ROOT)
     assert done.returncode == 1
     assert done.stderr == 'samplewise: typer is not installed: pip install "samplewise[cli]"\n'
+
+
+def test_weights_reads_the_fields_that_a_rule_needs():
+    given = ("--losses", "1,2,3", "--reference", "1,1,1", "--weight", "1,2,0")
+    done = world.samplewise("weights", "--rule", "chain(column_weights(), by('excess', ir_dro(r=1)))", *given)
+    assert done.returncode == 0
+    weights = [float(line.split()[1]) for line in done.stdout.splitlines()[1:]]
+    expected = [1.0, 2 * math.e, 0.0]
+    assert weights == pytest.approx([3 * w / sum(expected) for w in expected], abs=1e-3)
+    assert world.samplewise("weights", "--rule", "group_dro()", "--losses", "1,2", "--group", "0,x").returncode == 1

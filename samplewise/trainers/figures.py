@@ -8,7 +8,7 @@ from collections import defaultdict
 from samplewise.clock import Clock
 
 PREFIX = "samplewise/"
-LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr")
+LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
 COUNTED = ("empty", "nonfinite")
 PASSES = {"micro": 0, "stored": 1, "one_pass": 1, "two_pass": 2}
 
