@@ -94,8 +94,9 @@ class RunConfig:
     """One run: a model, data, a rule, and where the results go.
 
     model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
-    training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions. per, normalize, pool,
-    max_nonfinite, logits, log_samples, token_rule, reference_model (a name, as model): as in `WeightedTrainer`.
+    training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions.
+    per, normalize, pool, max_nonfinite, logits, loss_from, log_samples, token_rule, reference_model (a name, as model):
+    as in `WeightedTrainer`.
     lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.
     """
@@ -109,6 +110,7 @@ class RunConfig:
     pool: int = 1
     max_nonfinite: float = 0.01
     logits: Literal["refuse", "allow"] = "refuse"
+    loss_from: Literal["fresh", "stored"] = "fresh"
     log_samples: str | None = None
     token_rule: str | None = None
     reference_model: str | None = None

@@ -151,7 +151,8 @@ def make_sft_trainer(
 
 def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> dict[str, Any]:
     ours = (
-        "rule", "per", "normalize", "pool", "max_nonfinite", "logits", "log_samples", "token_rule", "reference_model",
+        "rule", "per", "normalize", "pool", "max_nonfinite", "logits", "loss_from", "log_samples", "token_rule",
+        "reference_model",
     )  # fmt: skip
     given = {name: getattr(config, name) for name in ours}
     return {"model": model, "train_dataset": data.train, "processing_class": tokenizer, **given}

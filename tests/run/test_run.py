@@ -19,7 +19,16 @@ from samplewise.run.history import EDGES, History
 from samplewise.run.prepare import prepare
 from samplewise.types import SamplewiseError
 
-FIGURES = {"loss": 2.0, "weighted_loss": 2.1, "ess": 0.5, "max_weight": 3.0, "kl": 0.1, "kept": 0.75}
+FIGURES = {
+    "loss": 2.0,
+    "weighted_loss": 2.1,
+    "ess": 0.5,
+    "max_weight": 3.0,
+    "kl": 0.1,
+    "kept": 0.75,
+    "length_corr": 0.0,
+    "samples": 4.0,
+}
 
 
 @pytest.fixture(scope="module")
