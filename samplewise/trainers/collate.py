@@ -18,6 +18,20 @@ LENGTHS = "seq_lengths"  # of the segments of a packed row, as TRL and others na
 DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others
 
 
+class PlainCollator:
+    """A data collator that leaves out what belongs to samples: evaluation has no use for it, nor has the model.
+
+    collate: the host's.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, features: Sequence[Any]) -> Any:
+        """What `collate` makes of the rows without those columns."""
+        return self.collate([without_fields(row) if isinstance(row, Mapping) else row for row in features])
+
+
 class FieldsCollator:
     """A data collator that keeps `sample_id`, `sample_weight`, `group`, `reference_loss` and `token_weights`.
 
@@ -33,8 +47,7 @@ class FieldsCollator:
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
         """What `collate` makes of the rows, with the fields of the n samples, [n] each."""
         columns = [name for name in COLUMNS if name in features[0]]
-        ours = {*columns, TOKEN_WEIGHTS}
-        batch = dict(self.collate([{k: v for k, v in feature.items() if k not in ours} for feature in features]))
+        batch = dict(self.collate([without_fields(feature) for feature in features]))
         lengths = [_lengths(feature) for feature in features]
         counts = torch.tensor([len(own) for own in lengths])
         if "labels" in batch and (len(batch["labels"]) != len(features) or bool((counts > 1).any())):
@@ -44,6 +57,11 @@ class FieldsCollator:
             batch["labels"] = batch["labels"].masked_fill(batch[TOKEN_WEIGHTS] == 0, IGNORED)  # so the host counts too
         batch |= {name: _field(name, features, counts) for name in columns}
         return _turned(batch) if self.turns and "labels" in batch else batch
+
+
+def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without the columns that are this library's."""
+    return {key: value for key, value in row.items() if key not in COLUMNS and key != TOKEN_WEIGHTS}
 
 
 def _lengths(feature: Mapping[str, Any]) -> list[int]:
@@ -90,6 +108,12 @@ def _values(name: str, given: Any, count: int) -> Tensor:
 def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:
     """[B, T] token weights where the rows' tokens are; labels' own shape."""
     rows = [torch.as_tensor(feature[TOKEN_WEIGHTS], dtype=torch.float32) for feature in features]
+    for row, feature in zip(rows, features, strict=True):
+        if len(row) != len(feature["input_ids"]):
+            raise SamplewiseError(
+                TOKEN_WEIGHTS, expected=f"a number for each of the row's {len(feature['input_ids'])} tokens",
+                got=len(row), remedy="The first is never used: nothing predicts a row's first token.",
+            )  # fmt: skip
     out = torch.zeros(batch["labels"].shape)
     if len(out) == 1 and (len(rows) > 1 or SEGMENTS in batch):
         flat = torch.cat(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
@@ -11,7 +11,7 @@ from samplewise.distributed import world_size
 from samplewise.fields import COLUMNS, TOKEN_WEIGHTS
 from samplewise.rules import resolve
 from samplewise.trainers.checks import check_collator, check_columns, check_step_size
-from samplewise.trainers.collate import LENGTHS, FieldsCollator
+from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
 from samplewise.trainers.identify import identified
 from samplewise.types import Rule, SamplewiseError
 
@@ -74,6 +74,22 @@ class LoadingMixin(_Host):
             return super().get_train_dataloader()
         finally:
             self.train_dataset, self.data_collator, self._train_batch_size = before
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The host's; rows may have the columns of samples, as those do that were split off the training data."""
+        return self._plainly(super().get_eval_dataloader, *args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The host's, as for evaluation."""
+        return self._plainly(super().get_test_dataloader, *args, **kwargs)
+
+    def _plainly(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        before = self.data_collator
+        self.data_collator = PlainCollator(before)
+        try:
+            return build(*args, **kwargs)
+        finally:
+            self.data_collator = before
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

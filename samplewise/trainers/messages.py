@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from samplewise.data.chat import encode_conversations
 from samplewise.data.forms import conversation_of
@@ -11,6 +14,8 @@ from samplewise.data.records import Problem
 from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.fields import TOKEN_WEIGHTS
 from samplewise.types import SamplewiseError
+
+logger = logging.getLogger("samplewise")
 
 KEYS = ("messages", "conversations", "completion")
 
@@ -25,8 +30,9 @@ def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
     """The dataset in tokens: only the assistant's messages are predicted, each token with its message's weight.
 
     A message without a weight has 1, one of 0 is masked. Conversations of which nothing is left to predict are left
-    out. The dataset's other columns stay. Errors: SamplewiseError on rows that are no conversation, on weights that are
-    negative or not finite, and on a template that does not show the assistant's part.
+    out; of a dataset with a length the log says how many. The dataset's other columns stay. Errors: SamplewiseError on
+    rows that are no conversation, on weights that are negative or not finite, on a template that does not show the
+    assistant's part, and where nothing at all is left to predict.
     """
     template = chat_template(tokenizer)
 
@@ -35,7 +41,30 @@ def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
 
     old = [key for key in (*KEYS, "prompt", "tools") if key in next(iter(dataset))]
     dataset = dataset.map(encode, with_indices=True, remove_columns=old)
-    return dataset.filter(lambda row: len(row["input_ids"]) > 0)
+    kept = dataset.filter(lambda row: len(row["input_ids"]) > 0)
+    if hasattr(dataset, "__len__"):
+        _say_left_out(len(dataset) - len(kept), len(dataset))
+    return kept
+
+
+def _say_left_out(count: int, of: int) -> None:
+    if count == of:
+        raise SamplewiseError(
+            "train_dataset", expected="an assistant's message with a weight above 0", got=f"none in {of} rows",
+            remedy="Weights of 0 mask messages: give one that is to be learned another weight.",
+        )  # fmt: skip
+    if count:
+        logger.warning("%d of %d conversations have nothing to predict: left out", count, of)
+
+
+def refuse_late_weights(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing new. Errors: SamplewiseError for a weight inside a message of a stream whose first row has none."""
+    if has_message_weights(row):
+        raise SamplewiseError(
+            "train_dataset", expected="weights in the messages of a stream's first row, as in later ones",
+            got="none there", remedy="Give the first row's messages a weight, 1 for example.",
+        )  # fmt: skip
+    return {}
 
 
 def _encoded(row: dict[str, Any], number: int, template: ChatTemplate) -> dict[str, Any]:
@@ -49,4 +78,5 @@ def _encoded(row: dict[str, Any], number: int, template: ChatTemplate) -> dict[s
         weights = example.token_weights
         predicted = (example.labels != -100).astype("float32") if weights is None else weights
         return {"input_ids": example.input_ids, "labels": example.labels, TOKEN_WEIGHTS: predicted}
-    return {"input_ids": [], "labels": [], TOKEN_WEIGHTS: []}
+    nothing = np.zeros(0, np.int64)  # of the type that the other rows have: lists would make another column
+    return {"input_ids": nothing, "labels": nothing, TOKEN_WEIGHTS: nothing.astype(np.float32)}

@@ -10,7 +10,7 @@ from typing import Any
 from samplewise.fields import COLUMNS, ID, TOKEN_WEIGHTS
 from samplewise.segments import nested_ids
 from samplewise.trainers.collate import LENGTHS
-from samplewise.trainers.messages import encoded_messages, has_message_weights
+from samplewise.trainers.messages import encoded_messages, has_message_weights, refuse_late_weights
 from samplewise.types import SamplewiseError
 
 logger = logging.getLogger("samplewise")
@@ -30,13 +30,16 @@ def prepare_training(dataset: Any, args: Any, packing: bool, host: Host, tokeniz
     packing, and its own packer then packs the columns along.
     Cost: while packing, each column takes 8 bytes a token in the cache of `datasets`.
     """
-    if has_message_weights(next(iter(dataset))):
-        dataset = encoded_messages(dataset, tokenizer)
-    names = _column_names(dataset)
-    if packing and args.packing_strategy == "wrapped":
-        return _wrapped(dataset, args, names, host)
-    if ID not in names:
+    wrapped, first = packing and args.packing_strategy == "wrapped", next(iter(dataset))
+    if ID not in first and not wrapped:
         dataset = _numbered(dataset, packing)
+    if has_message_weights(first):
+        dataset = encoded_messages(dataset, tokenizer)
+    elif not hasattr(dataset, "__len__"):  # of a stream nothing but the first row is known
+        dataset = dataset.map(refuse_late_weights)
+    names = _column_names(dataset)
+    if wrapped:
+        return _wrapped(dataset, args, names, host)
     if not packing:
         dataset = host(dataset, args, False)
         return _truncated(dataset, args) if TOKEN_WEIGHTS in names and args.max_length is not None else dataset

@@ -59,7 +59,7 @@ class ReferenceMixin(_Host):
     _figures: Figures
 
     def check_reference(self) -> None:
-        """Errors: SamplewiseError where the second model is missing, is not used, or has another vocabulary."""
+        """Errors: SamplewiseError where the second model is missing, unused, the first, or of another vocabulary."""
         token, model = self.token_rule, self.reference_model
         if token is not None and token.needs_reference and model is None:
             raise SamplewiseError(
@@ -76,6 +76,11 @@ class ReferenceMixin(_Host):
             raise SamplewiseError(
                 "reference_model", expected="a rule that reads it", got=f"{self.rule}, which does not",
                 remedy="For example by('excess', ir_dro(r=1.0)), or token_rule='rho1(keep=0.6)'.",
+            )  # fmt: skip
+        if {id(p) for p in model.parameters()} & {id(p) for p in self.model.parameters()}:  # pyright: ignore
+            raise SamplewiseError(
+                "reference_model", expected="a model of its own", got="one that shares parameters with the trained one",
+                remedy="It would be frozen, or adapted, with it: load it again, or copy it before adapters are added.",
             )  # fmt: skip
         sizes = [_vocabulary(each) for each in (self.model, model)]
         if sizes[0] != sizes[1]:

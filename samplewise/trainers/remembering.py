@@ -38,7 +38,13 @@ class RememberingMixin(_Host):
     _was_stale = False
 
     def check_stored(self) -> None:
-        """Errors: SamplewiseError where stored losses would have no effect."""
+        """Errors: SamplewiseError where stored losses would have no effect, or on a limit that is no correlation."""
+        least = self.least_stored_corr
+        if isinstance(least, bool) or not isinstance(least, (int, float)) or not -1 <= least <= 1:
+            raise SamplewiseError(
+                "least_stored_corr", expected="a rank correlation in [-1, 1]", got=repr(least),
+                remedy="0.7 is the default; -1 always takes stored losses.",
+            )  # fmt: skip
         if self.loss_from != "stored":
             return
         without = not self.rule.needs_loss or self.normalize == "micro" or self.token_rule is not None

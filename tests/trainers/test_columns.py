@@ -6,8 +6,8 @@ import datasets
 import pytest
 import tiny
 import torch
-from test_trl import FORMS, LONGEST, ROWS, Watched, conversations, trained
-from transformers import DataCollatorWithFlattening
+from test_trl import FORMS, LONGEST, ROWS, Watched, conversations, tokenizer, trained
+from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
 import samplewise as sw
 from samplewise.fields import SEGMENTS
@@ -114,6 +114,31 @@ def test_token_weights_are_cut_with_their_tokens(tmp_path, mode):
         assert len(row["token_weights"]) == len(row["input_ids"]) == 12
     cut = slice(None, 12) if mode == "keep_start" else slice(-12, None)
     assert sorted(trainer.train_dataset["token_weights"]) == sorted(row[cut] for row in data["token_weights"])
+
+
+@pytest.mark.parametrize("form", ["padded", "padding-free"])
+@pytest.mark.parametrize("missing", [1, -1], ids=["one too few", "one too many"])
+def test_token_weights_of_another_length_are_refused(tmp_path, form, missing):
+    """In a flat row they would move on to the next sample."""
+    data = conversations()
+    weights = [[1.0] * (len(ids) - missing) for ids in data["input_ids"]]
+    with pytest.raises(sw.SamplewiseError, match=r"^token_weights: expected a number for each of the row's \d+ tokens"):
+        trained(tmp_path, form, "uniform()", data=data.add_column("token_weights", weights), max_length=None)
+
+
+@pytest.mark.parametrize("unused", [True, False])
+def test_evaluation_on_rows_with_the_same_columns_is_the_plain_one(tmp_path, unused):
+    data = half_weighted(**COLUMNS)
+    plain = conversations()
+
+    def evaluated(data):
+        trainer = WeightedTrainer(
+            tiny.model(), tiny.arguments(tmp_path, remove_unused_columns=unused), train_dataset=data,
+            eval_dataset=data, data_collator=DataCollatorForSeq2Seq(tokenizer()), rule="uniform()",
+        )  # fmt: skip
+        return trainer.evaluate()["eval_loss"], trainer.predict(data).metrics["test_loss"]
+
+    assert evaluated(data) == evaluated(plain)
 
 
 # ---- turns ----

@@ -154,3 +154,11 @@ def test_the_second_model_is_left_as_it_was_but_frozen(tmp_path):
     assert not any(p.requires_grad for p in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all("samplewise" not in str(type(m.forward)) for m in model.modules())
+
+
+def test_a_second_model_that_is_the_first_is_refused(tmp_path):
+    """Adapters would be put into both: the excess loss would be 0, and nothing weighed."""
+    model, rule = tiny.model(), "by('excess', ir_dro(r=1.0))"
+    for adapted in (False, True):
+        with pytest.raises(sw.SamplewiseError, match=r"^reference_model: expected a model of its own"):
+            trained(tmp_path, "padded", rule, model=model, reference_model=model, adapted=adapted)

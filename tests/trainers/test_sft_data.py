@@ -176,6 +176,33 @@ def test_a_message_weight_that_is_none_is_named(tmp_path, bad):
         run(tmp_path, data)
 
 
+@pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.parametrize("options", [{}, {"packing": True, "max_length": 40}], ids=["padded", "packed"])
+def test_conversations_whose_messages_all_have_weight_zero_are_left_out_and_counted(tmp_path, caplog, at, options):
+    """The others keep the number of their row as id."""
+    rows = said(weights=(0.5, 1.0))
+    rows[at] = said(8, weights=(0.0, 0.0))[at]
+    with caplog.at_level(logging.WARNING):
+        trainer = run(tmp_path, datasets.Dataset.from_dict({"messages": rows}), max_steps=1, **options)
+    assert trainer.steps[0][1].id.tolist() == [k for k in range(8) if k != at]
+    assert "1 of 8 conversations have nothing to predict: left out" in caplog.text
+
+
+def test_messages_that_all_have_weight_zero_are_refused(tmp_path):
+    data = datasets.Dataset.from_dict({"messages": said(weights=(0.0, 0.0))})
+    with pytest.raises(sw.SamplewiseError, match=r"^train_dataset: expected an assistant's message with a weight"):
+        run(tmp_path, data)
+
+
+def test_weights_that_begin_within_a_stream_are_not_passed_over(tmp_path):
+    """Of a stream the first row alone says whether messages have weights."""
+    rows = said()
+    rows[3][1]["weight"] = 0.25
+    stream = datasets.IterableDataset.from_generator(lambda: ({"messages": row} for row in rows))
+    with pytest.raises(sw.SamplewiseError, match="expected weights in the messages of a stream's first row"):
+        run(tmp_path, stream, max_steps=1)
+
+
 def test_turns_of_conversations(tmp_path):
     data = datasets.Dataset.from_dict({"messages": said()})
     trainer = run(tmp_path, data, assistant_only_loss=True, turns=True, packing=True, max_length=40)

@@ -170,6 +170,12 @@ def test_refused_by_name(tmp_path, rule, options):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("least", ["0.7", 70, True])
+def test_a_limit_that_is_no_correlation_is_refused(tmp_path, least):
+    with pytest.raises(sw.SamplewiseError, match=r"^least_stored_corr: expected a rank correlation"):
+        run(tmp_path, tiny.Rows(24), least_stored_corr=least)
+
+
 # ---- what a run says of itself ----
 
 
