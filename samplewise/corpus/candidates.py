@@ -44,6 +44,10 @@ def make_candidates(
     more = [FIELDS[name] for name in fields]
     needed = [*needed_columns(by, within), *more]
     scores.check_columns(needed)
+    if scores.manifest.columns.get(by) == "string":
+        raise SamplewiseError(
+            "--by", expected="a column of numbers", got=f"{by}, which is text", remedy="Name another."
+        )
     connection.execute(f"CREATE OR REPLACE TEMP VIEW scored AS {_rows(connection, scores, needed)}")
     key = "loss::DOUBLE - reference::DOUBLE" if by == "excess" else f"{quoted(by)}::DOUBLE"
     columns = f'id, doc_id, source, row, "window", n_tokens, n_bytes, {key} AS key'

@@ -7,7 +7,7 @@ from itertools import count
 
 import torch
 
-from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, read_manifest, write_manifest
+from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest, write_manifest
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.store import duckdb_for
@@ -20,7 +20,9 @@ QUARANTINE = "quarantine.jsonl"
 def finish(parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, str]) -> Manifest | None:
     """The manifest, written if all shards are there; None while some are not."""
     if parts.place.exists(parts.inside(MANIFEST)):
-        return read_manifest(parts.place, parts.folder)
+        manifest = read_manifest(parts.place, parts.folder)
+        check_files(parts.place, manifest, parts.folder)
+        return manifest
     done = all_done(parts)
     if done is None:
         return None

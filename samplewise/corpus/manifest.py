@@ -85,6 +85,21 @@ def read_manifest(place: Place, folder: str = "") -> Manifest:
     return Manifest(**{**values, "shards": [Shard(**shard) for shard in values["shards"]]})
 
 
+def check_files(place: Place, manifest: Manifest, folder: str = "") -> None:
+    """Raises SamplewiseError where a shard is gone, or (here, where that costs nothing) has another size."""
+    there = set(place.names(folder))
+    for shard in manifest.shards:
+        name = f"{folder}/{shard.name}" if folder else shard.name
+        fault = "gone" if shard.name not in there else ""
+        if not fault and not place.remote and place.size(name) != shard.bytes:
+            fault = "changed"
+        if fault:
+            raise SamplewiseError(
+                "scores", expected="files as they were written", got=f"{place.inside(name)} {fault}",
+                remedy="Restore it, or score again into another folder.",
+            )  # fmt: skip
+
+
 def shard_of(name: str, rows: int, data: bytes) -> Shard:
     """The entry of a shard."""
     return Shard(name, rows, len(data), hashlib.sha256(data).hexdigest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from samplewise.corpus.files import list_corpus
+from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.place import is_url
 from samplewise.corpus.reader import Quarantined, Reader, Reading, rows_of
@@ -22,7 +22,8 @@ BYTES = 2**20
 def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document | Conversation]:
     """Documents or conversations in the order of the scores; what was quarantined is passed over.
 
-    data: where the corpus is now; None for where it was. Errors: SamplewiseError where it is not there.
+    data: where the corpus is now; None for where it was. Errors: SamplewiseError where it is not there, or where its
+        files are others than those that were scored (told by their fingerprint, as in scoring).
     """
     path = data or manifest.made.get("data")
     if not path:
@@ -33,6 +34,12 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
     kind = settings.get("kind", "text")
     if is_url(path) or is_local(path) or str(path).startswith("file://"):
         files, _ = list_corpus(path, SUFFIXES if kind == "instructions" else tuple(FORMATS))
+        # places alone would give a sample its neighbour's text after one line was put in
+        if manifest.fingerprints.get("corpus", found := fingerprint(files)) != found:
+            raise SamplewiseError(
+                path, expected="the corpus as it was scored", got="files of other names or contents",
+                remedy="Give that corpus with --data, or score again.",
+            )  # fmt: skip
     else:
         files = rows_of(path, settings.get("config"), settings.get("split", "train"), settings.get("streaming", False))
     limit = settings.get("limit")

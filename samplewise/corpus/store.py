@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.corpus.manifest import Manifest, read_manifest, shard_of
+from samplewise.corpus.manifest import Manifest, check_files, read_manifest, shard_of
 from samplewise.corpus.place import Place
 from samplewise.corpus.table import arrow
 from samplewise.data.records import missing_extra
@@ -110,7 +110,7 @@ class Scores:
 def open_scores(path: str | Path) -> Scores:
     """The scores in a folder, local or a URL that fsspec knows.
 
-    Raises SamplewiseError where none have been finished there.
+    Raises SamplewiseError where none have been finished there, or files are gone or cut; `Scores.verify` reads them.
 
     >>> open_scores("no/such/folder")
     Traceback (most recent call last):
@@ -119,7 +119,11 @@ def open_scores(path: str | Path) -> Scores:
     place = Place(path)
     manifest = read_manifest(place)
     names = [name for name in place.names(ADDED) if place.exists(f"{ADDED}/{name}/manifest.json")]
-    return Scores(place, manifest, {name: read_manifest(place, f"{ADDED}/{name}") for name in names})
+    added = {name: read_manifest(place, f"{ADDED}/{name}") for name in names}
+    check_files(place, manifest)
+    for name, each in added.items():
+        check_files(place, each, f"{ADDED}/{name}")
+    return Scores(place, manifest, added)
 
 
 def column(scores: Scores | str | Path, name: str = "loss") -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +160,12 @@ def duckdb_for(place: Place, memory: str = "2GB") -> Any:
         import duckdb
     except ImportError:
         raise missing_extra("duckdb", "corpus", "scores") from None
-    connection = duckdb.connect(config={"memory_limit": memory})
+    try:
+        connection = duckdb.connect(config={"memory_limit": memory})
+    except duckdb.ParserException:
+        raise SamplewiseError(
+            "--memory", expected="bytes, such as 2GB or 500MB", got=repr(memory), remedy="Check it."
+        ) from None
     if place.remote:
         connection.register_filesystem(place.files)
     return connection

@@ -207,8 +207,8 @@ def test_what_cannot_be_ranked_is_left_out_and_counted(tmp_path):
     loss[[3, 4]], loss[5], tokens[6] = np.nan, np.inf, 0
     for name, values in (("loss", loss), ("n_tokens", tokens)):
         found = found.set_column(found.column_names.index(name), found.schema.field(name), [values])
-    pq.write_table(found, folder / "shard-00000.parquet")
     scores = open_scores(folder)
+    pq.write_table(found, folder / "shard-00000.parquet")
     with select(scores, Choice(parse_rule("top_k(0.5)"))) as chosen:
         assert chosen.candidates.left_out == 4
         assert chosen.totals()[0][0:4:2] == (96, 48)

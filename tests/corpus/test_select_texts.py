@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pyarrow.parquet as pq
@@ -10,10 +12,13 @@ import pytest
 import world
 import zstandard
 
-from samplewise.corpus.manifest import Manifest, write_manifest
+from samplewise.corpus.files import fingerprint, list_corpus
+from samplewise.corpus.manifest import Manifest, read_manifest, write_manifest
 from samplewise.corpus.place import Place
+from samplewise.corpus.store import open_scores
 from samplewise.corpus.table import COLUMNS, OPTIONAL, write_shard
 from samplewise.data.ids import document_id, window_id
+from samplewise.types import SamplewiseError
 
 ALPHABET = "abc é漢\U0001f600 \n"
 
@@ -125,6 +130,9 @@ def test_a_budget_in_words_and_ids_alone(corpus, tmp_path):
     (["--out", "x.jsonl", "--tokens", "lots"], ["--tokens", "2B, 500M"]),
     (["--out", "x.jsonl", "--below", 3, "--data", "no/such"], ["no/such"]),
     (["--out", "x.parquet", "--ids", "--weights", "--below", 3], ["one kind of output"]),
+    (["--out", "x.jsonl", "--control", "./x.jsonl", "--below", 3], ["another file than --out"]),
+    (["--out", "x.jsonl", "--memory", "lots", "--below", 3], ["--memory", "2GB"]),
+    (["--out", "x.jsonl", "--by", "source", "--below", 3], ["--by", "column of numbers"]),
 ])  # fmt: skip
 def test_refusals_leave_no_file(corpus, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
@@ -136,6 +144,23 @@ def test_refusals_leave_no_file(corpus, tmp_path, monkeypatch, options, words):
 
 
 def test_a_corpus_that_has_changed_is_refused(corpus, tmp_path):
+    """Also where places and sizes still fit, and a sample would only be given another text than its loss is of."""
+    lines = (corpus[0] / "b.jsonl").read_text().split("\n")
+    scores = tmp_path / "scores"
+    shutil.copytree(corpus[1], scores)
+    manifest = read_manifest(Place(scores))
+    files, _ = list_corpus(corpus[0], (".jsonl",))
+    write_manifest(Place(scores), replace(manifest, fingerprints={"corpus": fingerprint(files)}))
+    for change, changed in (("same", lines), ("one letter", [lines[0].replace(".", "!"), *lines[1:]])):
+        other = tmp_path / change
+        shutil.copytree(corpus[0], other)
+        (other / "b.jsonl").write_text("\n".join(changed))
+        out = tmp_path / "x.jsonl"
+        done = world.samplewise("select", scores, "--below", 99, "--data", other, "--out", out)
+        assert done.returncode == (change != "same"), done.stderr
+        assert out.exists() == (change == "same")
+        out.unlink(missing_ok=True)
+    assert "the corpus as it was scored" in done.stderr
     for change in ("shorter", "gone"):
         other = tmp_path / change
         (other / "a").mkdir(parents=True)
@@ -148,6 +173,29 @@ def test_a_corpus_that_has_changed_is_refused(corpus, tmp_path):
         assert done.returncode == 1, change
         assert "the corpus as it was scored" in done.stderr
         assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["data/b.jsonl", "data/a/new.jsonl", "scores/shard-00000.parquet"])
+def test_nothing_that_is_read_is_replaced(corpus, place):
+    out = corpus[0].parent / place
+    before = out.read_bytes() if out.exists() else None
+    options = ["--ids"] if out.suffix == ".parquet" else []
+    done = world.samplewise("select", corpus[1], "--below", 99, "--out", out, *options)
+    assert done.returncode == 1
+    assert "no part of the scores or of the corpus" in done.stderr
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_scores_that_lost_a_file_are_refused(corpus, tmp_path, change):
+    shutil.copytree(corpus[1], tmp_path / "scores")
+    shard = tmp_path / "scores" / "shard-00000.parquet"
+    if change == "gone":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(SamplewiseError, match=rf"shard-00000.parquet {change}"):
+        open_scores(tmp_path / "scores")
 
 
 def test_instructions_come_as_messages(tmp_path):

@@ -43,10 +43,11 @@ def test_a_column_of_other_ids_is_refused(tmp_path):
     write_fake_scores(tmp_path, 300, added=("reference",))
     place, name = Place(tmp_path), "columns/reference/shard-00000.parquet"
     other = pa.table({"id": pa.array(range(300)), "reference": pa.array([0.0] * 300, pa.float32())})
+    scores = open_scores(tmp_path)
     pa.parquet.write_table(other, place.inside(name))
     with pytest.raises(SamplewiseError, match="the ids of the scores"):
-        column(tmp_path, "reference")
-    assert len(column(tmp_path, "loss")[0]) == 300
+        column(scores, "reference")
+    assert len(column(scores, "loss")[0]) == 300
 
 
 def test_a_changed_byte_is_found(tmp_path):
