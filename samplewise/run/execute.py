@@ -133,8 +133,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of a run on text, with this library's progress in place of the host's. folder: of its checkpoints."""
     args, collator = training_arguments(config.training, folder), PadCollator(tokenizer.pad_token_id)
-    trainer = kind(args=args, data_collator=collator, **_common(model, tokenizer, data, config))
-    return _with_progress(trainer)
+    return _made(kind, args=args, data_collator=collator, **_common(model, tokenizer, data, config))
 
 
 def make_sft_trainer(
@@ -146,7 +145,7 @@ def make_sft_trainer(
     assert kind is not None
     assert isinstance(config.data, InstructionsConfig)
     args = training_arguments(config.training, folder, config.data.max_length)
-    return _with_progress(kind(args=args, turns=config.data.turns, **_common(model, tokenizer, data, config)))
+    return _made(kind, args=args, turns=config.data.turns, **_common(model, tokenizer, data, config))
 
 
 def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> dict[str, Any]:
@@ -158,7 +157,17 @@ def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> di
     return {"model": model, "train_dataset": data.train, "processing_class": tokenizer, **given}
 
 
-def _with_progress(trainer: Any) -> Any:
+def _made(kind: type[Any], **given: Any) -> Any:
+    """The trainer, with progress. Errors: SamplewiseError, for what the host refuses too."""
+    try:
+        trainer = kind(**given)
+    except SamplewiseError:
+        raise
+    except ValueError as error:  # an evaluation during training, adapters on the head: each with a sentence
+        got = " ".join(str(error).split())
+        raise SamplewiseError(
+            "training", expected="what the trainer takes", got=got, remedy="Check the values under training and lora."
+        ) from error
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(trainer))
     return trainer

@@ -104,6 +104,16 @@ def test_packed_and_padded_rows_hold_the_same_samples(config, tmp_path):
     assert shares[0][1] == pytest.approx(shares[1][1], rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("training.eval_strategy=steps", "eval_dataset"),
+     ("lora={r: 2, alpha: 4, target_modules: [lm_head]}", "lm_head")],
+)  # fmt: skip
+def test_what_the_trainer_itself_refuses_is_one_line(config, override, said):
+    with pytest.raises(SamplewiseError, match=rf"^training: expected what the trainer takes, got .*{said}"):
+        run(config(override), say=str)
+
+
 def test_adapters_alone_are_trained_and_saved(config, here, tmp_path):
     import peft
 
