@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,7 @@ def _field(name: str, features: Sequence[Mapping[str, Any]], counts: Tensor) -> 
 
 def _values(name: str, given: Any, count: int) -> Tensor:
     dtype = DTYPES.get(name, torch.float64)
-    if not isinstance(given, (list, tuple)) and not (isinstance(given, Tensor) and given.dim() == 1):
+    if isinstance(given, str) or np.ndim(given) != 1:
         whole = torch.full((count,), checked(name, given), dtype=dtype)
         return nested_ids(whole, torch.arange(count)) if name == ID else whole
     if len(given) != count:

@@ -35,6 +35,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
     """
 
     _allowed_hosts = ("transformers.", "trl.")
+    _prepared = False  # the training set, which comes first
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
@@ -59,8 +60,9 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 dataset, processing_class, args, packing, formatting_func, dataset_name
             )
 
-        if dataset_name != "train":
+        if dataset_name != "train" or self._prepared:  # an evaluation set may have that name too
             return host(dataset, args, packing)
+        self._prepared = True
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         return prepare_training(dataset, args, packing, host, tokenizer)
 

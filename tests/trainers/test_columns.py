@@ -36,6 +36,13 @@ def test_columns_survive_preparation_and_packing(tmp_path, form):
         torch.testing.assert_close(weights, expected / expected.sum() * (given > 0).sum() / (given > 0).double().mean())
 
 
+def test_columns_of_packed_rows_as_arrays_of_numpy(tmp_path):
+    data = conversations(**COLUMNS).with_format("numpy")
+    trainer, _ = trained(tmp_path, "bfd", "column_weights()", data=data, max_steps=1)
+    assert trainer.steps[0][1].id.tolist() == COLUMNS["sample_id"]
+    assert trainer.steps[0][1].weight.tolist() == WEIGHTS
+
+
 def test_one_pass_with_column_weights(tmp_path):
     """Two products of factors: the second step of the chain runs in one pass and gives the gradient of the first."""
     trainer, gradients = trained(

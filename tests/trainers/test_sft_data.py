@@ -225,6 +225,20 @@ def test_the_first_evaluation_is_trls(tmp_path):
         assert ours[key] == host[key]
 
 
+def test_an_evaluation_set_named_train_is_evaluated_like_any_other(tmp_path):
+    """Weights inside messages are for training alone: TRL encodes all evaluation sets."""
+    data = datasets.Dataset.from_dict({"messages": said(weights=(0.5, 1.0)), "sample_weight": [1.0] * 8})
+    args = SFTConfig(
+        str(tmp_path), use_cpu=True, report_to="none", bf16=False, dataloader_pin_memory=False, disable_tqdm=True
+    )
+    trainer = WeightedSFTTrainer(
+        tiny.model(), args, train_dataset=data, eval_dataset={"train": data, "other": data}, processing_class=chatty(),
+        rule="column_weights()",
+    )  # fmt: skip
+    found = trainer.evaluate()
+    assert found["eval_train_loss"] == found["eval_other_loss"]
+
+
 # ---- refused ----
 
 
