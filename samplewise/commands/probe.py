@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from samplewise.commands.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.types import SamplewiseError
 
 
 def probe(
@@ -54,12 +55,22 @@ def corrupt(
         from samplewise.data import read_documents
         from samplewise.evidence.probes.corruptions import with_corruptions
 
+        _refuse_overwriting(Path(corpus).expanduser().resolve(), output.resolve(), labels.resolve())
         spoilt, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)
         rows = "".join(json.dumps({"text": document.text}) + "\n" for document in spoilt)
         write_bytes(output, rows.encode())
         by_row = {row: kinds[name] for row, name in enumerate(_ids(spoilt)) if name in kinds}
         write_bytes(labels, json.dumps({"seed": seed, "share": share, "rows": by_row}, indent=1).encode())
         print(f"corpus     {output}, {len(spoilt):,} documents, {len(kinds):,} of them spoilt\nlabels     {labels}")
+
+
+def _refuse_overwriting(corpus: Path, output: Path, labels: Path) -> None:
+    for path, others in ((output, {corpus, labels}), (labels, {corpus})):
+        if others & {path, *path.parents}:
+            raise SamplewiseError(
+                str(path), expected="a file that is no part of the corpus, nor the other output", got="one that is",
+                remedy="Name another.",
+            )  # fmt: skip
 
 
 def _ids(documents: list) -> list[int]:

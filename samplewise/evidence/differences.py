@@ -9,7 +9,7 @@ import numpy as np
 
 from samplewise.evidence.crossed import SEEDS, crossed, family_p, seeds_needed
 from samplewise.evidence.holm import holm
-from samplewise.evidence.metrics import METRICS, worst_group
+from samplewise.evidence.metrics import METRICS, metrics_for, worst_group
 from samplewise.evidence.plan import HELD_OUT
 
 Values = Mapping[str, Any]
@@ -89,7 +89,7 @@ def _matrices(
         if this.shape[1] < 2:
             continue
         whole = name == HELD_OUT and at == 1 and role != "rate"
-        for metric in METRICS if whole else ("loss",):
+        for metric in metrics_for(this.shape[1], over_seeds=len(seeds) >= SEEDS) if whole else ("loss",):
             found = METRICS[metric](this, own) - METRICS[metric](that, own)
             label = name.split("/")[-1] if "/" in name else metric
             yield name, label, {"values": found, "seeds": [int(seed) for seed in seeds]}, {}

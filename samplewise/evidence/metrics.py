@@ -41,6 +41,11 @@ def worst_decile(values: np.ndarray, documents: Documents) -> np.ndarray:
     return q + np.maximum(values - q, 0.0) * D / k
 
 
+TAIL = 6
+"""Documents that the worst decile must have to be compared over documents alone. With fewer, its interval is far too
+narrow: of two equal arms 8% are told apart with 5, 28% with 2, and all with 1, whose q leaves nothing to vary."""
+
+
 def bits_per_byte(values: np.ndarray, documents: Documents) -> np.ndarray:
     """[S, D]: means over documents are all nats over all bytes, in bits."""
     tokens = np.array([document["tokens"] for document in documents], float)
@@ -53,6 +58,16 @@ METRICS: dict[str, Callable[[np.ndarray, Documents], np.ndarray]] = {
     "worst_decile": worst_decile,
     "bits_per_byte": bits_per_byte,
 }
+
+
+def metrics_for(documents: int, *, over_seeds: bool) -> list[str]:
+    """The metrics that so many documents can be compared by. over_seeds: whether the interval covers seeds as well.
+
+    >>> metrics_for(50, over_seeds=False), metrics_for(51, over_seeds=False) == list(METRICS)
+    (['loss', 'bits_per_byte'], True)
+    """
+    enough = over_seeds or math.ceil(documents / 10) >= TAIL
+    return [name for name in METRICS if enough or name != "worst_decile"]
 
 
 GROUP = 5

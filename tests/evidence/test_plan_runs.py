@@ -216,7 +216,7 @@ def test_the_command_prints_the_table_and_checks_itself(here, tmp_path):
         "uniform at 2× the learning rate",
         "random 0.75",
         "band",
-        "worst_decile",
+        "bits_per_byte",
         "loss on other",
         "documents only",
     ):

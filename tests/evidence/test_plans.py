@@ -16,8 +16,9 @@ from samplewise.data import Document
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.check import check_results
 from samplewise.evidence.controls import all_arms, kept_share
+from samplewise.evidence.crossed import crossed
 from samplewise.evidence.differences import differences
-from samplewise.evidence.metrics import bits_per_byte, worst_decile
+from samplewise.evidence.metrics import bits_per_byte, metrics_for, worst_decile
 from samplewise.evidence.outcome import SCHEMA
 from samplewise.evidence.plan import PlanConfig, ScratchConfig, load_plan
 from samplewise.evidence.sentences import verdicts
@@ -136,6 +137,22 @@ def test_metrics_are_the_figures_of_an_evaluation(count, seeds):
     own = [{"tokens": 10 + i, "bytes": 7 * i + 30} for i in range(count)]
     nats = x @ [each["tokens"] for each in own]
     assert bits_per_byte(x, own).mean(1) == pytest.approx(nats / np.log(2) / sum(each["bytes"] for each in own))
+
+
+@pytest.mark.parametrize(("seeds", "documents"), [(1, 10), (1, 20), (2, 40), (1, 51), (2, 200), (3, 10), (3, 30)])
+def test_equal_arms_are_not_told_apart_by_their_tails(seeds, documents):
+    """False alarms at 5%: where the worst decile is compared, at most 8% of 1,000 (over 5 standard errors above)."""
+    draw = np.random.default_rng(documents)
+    false = compared = 0
+    for _ in range(1000):
+        level = draw.normal(3, 0.5, documents)
+        arm, control = (level + 0.02 * draw.normal(size=(seeds, documents)) for _ in range(2))
+        for metric in metrics_for(documents, over_seeds=seeds >= 3):
+            if metric == "worst_decile":
+                compared += 1
+                false += crossed(worst_decile(arm, []) - worst_decile(control, [])).p < 0.05
+    assert compared == (1000 if seeds >= 3 or documents > 50 else 0)
+    assert false <= 80
 
 
 def test_stability_counts_spikes_and_spread():

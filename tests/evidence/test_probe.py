@@ -110,6 +110,23 @@ def test_the_command_keeps_the_labels_apart(tmp_path):
     assert len(labels) > 10
 
 
+@pytest.mark.parametrize("options", [
+    ("in/corpus.jsonl", "in/corpus.jsonl", "labels.json"), ("in", "in/new.jsonl", "labels.json"),
+    ("in", "out.jsonl", "in/labels.json"), ("in", "out.jsonl", "out.jsonl"),
+    ("in", "out.jsonl", "labels.json", "--share", 2),
+])  # fmt: skip
+def test_the_command_replaces_nothing_that_it_reads(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    world.save_corpus(tmp_path / "in" / "corpus.jsonl")
+    before = (tmp_path / "in" / "corpus.jsonl").read_bytes()
+    done = world.samplewise("corrupt", *options)
+    assert done.returncode == 1
+    assert "no part of the corpus" in done.stderr or "at most 1" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["corpus.jsonl"]
+    assert (tmp_path / "in" / "corpus.jsonl").read_bytes() == before
+
+
 # ---- numbers ----
 
 

@@ -113,8 +113,10 @@ def with_corruptions(
     """The documents with a `share` of them spoilt, each in one of the kinds, and the kinds by document id.
 
     Sources, rows, ids and order stay: nothing in a document tells that it was spoilt but its text. Which documents and
-    kinds is a pure function of (seed, id).
+    kinds is a pure function of (seed, id). Errors: SamplewiseError for a share that is not above 0 and at most 1.
     """
+    if not 0 < share <= 1:
+        raise SamplewiseError("share", expected="above 0 and at most 1", got=share, remedy="0.2 spoils a fifth.")
     labels: dict[int, str] = {}
     spoilt = []
     for document in documents:
