@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -51,12 +52,23 @@ def conversation_of(
         messages, plain = _READ[name](record)
         _check(messages)
         return Conversation(
-            tuple(messages), source, row, name, line, plain, record.get("tools"),
+            tuple(messages), source, row, name, line, plain, _tools(record),
             _whole(record, "sample_id"), _number(record, "sample_weight", least=0.0), _group(record),
             _number(record, "reference_loss"),
         )  # fmt: skip
     except _Unfit as unfit:
         return unfit.problem
+
+
+def _tools(record: Mapping[str, Any]) -> Any:
+    """What a template is told of tools; often a text of JSON, since tables have no column for any other shape."""
+    tools = record.get("tools")
+    if not isinstance(tools, str):
+        return tools
+    try:
+        return json.loads(tools) if tools.strip() else None
+    except json.JSONDecodeError as error:
+        raise _Unfit("tools that are no JSON", "a list of tools, or its JSON", f"{tools[:40]!r} ({error})") from None
 
 
 def _form(record: Mapping[str, Any], form: str) -> str:

@@ -32,8 +32,13 @@ def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
     A message without a weight has 1, one of 0 is masked. Conversations of which nothing is left to predict are left
     out; of a dataset with a length the log says how many. The dataset's other columns stay. Errors: SamplewiseError on
     rows that are no conversation, on weights that are negative or not finite, on a template that does not show the
-    assistant's part, and where nothing at all is left to predict.
+    assistant's part, on arguments for the template in the rows, and where nothing at all is left to predict.
     """
+    if "chat_template_kwargs" in next(iter(dataset)):
+        raise SamplewiseError(
+            "train_dataset", expected="no column chat_template_kwargs beside weights inside messages", got="one",
+            remedy="TRL does not encode such rows: give the tokenizer a chat template that needs no more.",
+        )  # fmt: skip
     template = chat_template(tokenizer)
 
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:

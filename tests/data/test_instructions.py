@@ -101,6 +101,13 @@ def test_a_folder_is_read_in_order_and_text_files_in_it_are_not(tmp_path):
         read(tmp_path / "notes.txt")
 
 
+def test_tools_may_be_a_text_of_json():
+    rows = [{"messages": [ASK, ANSWER], "tools": tools} for tools in ('[{"name": "add"}]', "", None, [{"name": "add"}])]
+    assert [each.tools for each in read(rows)] == [[{"name": "add"}], None, None, [{"name": "add"}]]
+    with pytest.raises(SamplewiseError, match="expected a list of tools, or its JSON"):
+        read([{"messages": [ASK, ANSWER], "tools": "add"}])
+
+
 def test_roles_have_many_names():
     roles = ["system", "human", "function_call", "observation", "gpt", "user", "assistant"]
     (found,) = read([{"conversations": [{"from": role, "value": f"{i}"} for i, role in enumerate(roles)]}])

@@ -1,5 +1,6 @@
 """Conversations in TRL's trainer as people have them: templates, masks, packing, weights inside messages."""
 
+import json
 import logging
 
 import datasets
@@ -192,6 +193,22 @@ def test_messages_that_all_have_weight_zero_are_refused(tmp_path):
     data = datasets.Dataset.from_dict({"messages": said(weights=(0.0, 0.0))})
     with pytest.raises(sw.SamplewiseError, match=r"^train_dataset: expected an assistant's message with a weight"):
         run(tmp_path, data)
+
+
+def test_arguments_of_the_template_are_not_passed_over(tmp_path):
+    rows = {"messages": said(weights=(1.0, 0.5)), "chat_template_kwargs": [{"enable_thinking": False}] * 8}
+    with pytest.raises(sw.SamplewiseError, match="expected no column chat_template_kwargs beside weights"):
+        run(tmp_path, datasets.Dataset.from_dict(rows))
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 1.0)], ids=["by TRL", "weights"])
+def test_tools_may_be_a_text_of_json(tmp_path, weights):
+    tool = {"type": "function", "function": {"name": "w1", "parameters": {"type": "object", "properties": {}}}}
+    tokenizer = chatty("{% if tools %}<user> {{ tools[0]['function']['name'] }} <end> {% endif %}" + TEMPLATE)
+    data = datasets.Dataset.from_dict({"messages": said(weights=weights), "tools": [json.dumps([tool])] * 8})
+    trainer = run(tmp_path, data, tokenizer=tokenizer, assistant_only_loss=True, max_steps=1)
+    expected = tokenizer.apply_chat_template(said()[0], tools=[tool])["input_ids"]
+    assert expected in [list(row) for row in trainer.train_dataset["input_ids"]]
 
 
 def test_weights_that_begin_within_a_stream_are_not_passed_over(tmp_path):
