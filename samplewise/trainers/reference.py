@@ -94,8 +94,8 @@ class ReferenceMixin(_Host):
             for batch in batches:
                 self._check_tokens(batch)
                 batch[BEFORE] = token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).cpu()
-        if self.reference_model is None:
-            return
+        if self.reference_model is None or (self.token_rule is None and REFERENCE in batches[0]):
+            return  # the column is what the rule reads
         with self._figures.clock.timed("reference"), self.accelerator.autocast():
             model = self.reference_model.to(self.args.device)
             for batch in batches:

@@ -162,3 +162,14 @@ def test_a_second_model_that_is_the_first_is_refused(tmp_path):
     for adapted in (False, True):
         with pytest.raises(sw.SamplewiseError, match=r"^reference_model: expected a model of its own"):
             trained(tmp_path, "padded", rule, model=model, reference_model=model, adapted=adapted)
+
+
+def test_a_column_of_reference_losses_spares_the_second_models_forward(tmp_path):
+    other, ran = tiny.model(seed=9), []
+    other.register_forward_hook(lambda *_: ran.append(1))
+    other.get_input_embeddings().register_forward_hook(lambda *_: ran.append(1))
+    rule, data = "by('excess', ir_dro(r=1.0))", conversations(reference_loss=[1.0 + 0.1 * k for k in range(16)])
+    trained(tmp_path, "padded", rule, data=data, reference_model=other)
+    assert not ran
+    trained(tmp_path, "padded", rule, reference_model=other)
+    assert ran
