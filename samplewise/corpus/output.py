@@ -22,7 +22,10 @@ IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz
 
 
 def write_ids(selection: Selection, path: Path) -> None:
-    """The ids of what is kept (of documents: doc_id), in the order of the corpus: .parquet, or .txt with one a line."""
+    """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
+
+    In the order of the corpus, but for rules that weigh in memory, whose weights are joined by id in no order.
+    """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     form = "FORMAT parquet" if suffix_of(path, IDS) == ".parquet" else "FORMAT csv, HEADER false"
     _copy(selection, f"SELECT {name} FROM {selection.view} WHERE kept", path, form)
