@@ -21,7 +21,7 @@ SEED = 0x5EED
 class LossMemory:
     """id -> (loss, step) of the last visit: sorted arrays, one search for any number of ids.
 
-    Cost: 24 bytes a sample. A look-up of 10⁶ ids among 10⁶ takes half a second; a step of N known samples N binary
+    Cost: 24 bytes a sample. A look-up of 10⁶ ids among 10⁶ takes a second; a step of N known samples N binary
     searches; new ids are merged in, which copies the arrays (10 ms at 10⁶), in the first epoch only.
     """
 
