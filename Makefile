@@ -6,7 +6,7 @@ ARGS     ?=
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
-.PHONY: demo test test-all test-versions lint types install clean
+.PHONY: demo test test-all test-versions results-pages lint types install clean
 
 demo: .venv/installed            ## train a real model on real text under several rules, and compare
 	$(RUN) examples/demo.py $(ARGS)
@@ -28,6 +28,9 @@ test-%: .venv-%/installed
 	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt torch numpy
 	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt -e '.[all]' pytest pytest-timeout hypothesis
 	touch $@
+
+results-pages: .venv/installed   ## the tables on the pages of results/, from their numbers
+	$(PY) tools/results.py
 
 lint: .venv/installed
 	$(PY) -m ruff check .

@@ -1,0 +1,261 @@
+"""The pages of results/: accepted numbers, tables that they give, and all sections; on a small run too."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import world
+from plans import write_plan
+from result_pages.parts import COST, PLAN, PROBE, RESULTS, between, pages, parts
+from result_pages.summary import EMPTY
+from result_pages.take import SECTIONS, refuse_machine_paths, take
+from result_pages.write import outdated, write
+
+from samplewise.config import load_settings
+from samplewise.evidence.check import check_results
+from samplewise.evidence.experiment import run_plan
+from samplewise.evidence.plan import load_plan
+from samplewise.evidence.probes.conclusions import conclusions
+from samplewise.evidence.probes.probe import ProbeConfig, run_probe
+from samplewise.report.plan import write_plan as write_report
+from samplewise.types import SamplewiseError
+
+published = pytest.mark.parametrize("page", pages(RESULTS), ids=lambda page: page.name)
+
+
+def sections(text: str) -> dict[str, str]:
+    """By heading of the second level what is below it."""
+    found = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    return dict(zip(found[1::2], (body.strip() for body in found[2::2]), strict=True))
+
+
+def unwritten(page: Path) -> list[str]:
+    """Sections that have no prose."""
+    found = sections((page / "README.md").read_text(encoding="utf-8"))
+    prose = {name: re.sub(r"<!-- (\w.*?) -->.*?<!-- /\1 -->|!\[.*?\]\(.*?\)", "", body, flags=re.DOTALL).strip()
+             for name, body in found.items()}  # fmt: skip
+    return [name for name in SECTIONS if not prose.get(name)]
+
+
+def broken_links(page: Path) -> list[str]:
+    """Files that its README.md names and that are not there."""
+    text = (page / "README.md").read_text(encoding="utf-8")
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    return [link for link in links if link and not (page / link).exists()]
+
+
+# ---- what is published ----
+
+
+@published
+def test_the_numbers_are_accepted(page):
+    for part in parts(page):
+        found = part.read()
+        refuse_machine_paths(found, str(part.folder))
+        if part.kind == PLAN:
+            assert check_results(part.folder)["complete"]
+            load_plan(part.folder / "plan.yaml")
+        elif part.kind == PROBE:
+            assert conclusions(found) == found["conclusions"]
+
+
+@published
+def test_the_page_is_whole(page):
+    assert unwritten(page) == []
+    assert broken_links(page) == []
+
+
+@published
+def test_the_files_are_small(page):
+    assert sum(path.stat().st_size for path in page.rglob("*") if path.is_file()) < 4e6
+
+
+def test_every_table_is_what_the_numbers_give():
+    assert outdated(RESULTS) == [], "python tools/results.py"
+
+
+# ---- on a small run ----
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a finished run, a partial one and a probe, all with paths below it."""
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_plan(Path(), budget={"steps": 2}, evaluations=2, controls={"rates": [2.0]})
+        world.save_corpus(folder / "other.jsonl", 12, 21, 70)
+        plan = load_plan("plan.yaml", ["domains={other: {path: other.jsonl}}", "output=out"])
+        write_report(folder / "out", run_plan(plan, say=str))
+        Path("probe.yaml").write_text(json.dumps({
+            "model": "model", "output": "probed", "models": {"a copy": "model"}, "samples": 16, "held_out": 8,
+            "data": {"path": "corpus.jsonl", "max_length": 32, "min_tokens": 4}, "quantiles": 2, "steps": 1, "batch": 4,
+            "noisy": 4, "step": 8, "kinds": ["shuffled words"],
+        }))  # fmt: skip
+        run_probe(load_settings(ProbeConfig, "probe.yaml"), say=str)
+    return folder
+
+
+@pytest.fixture
+def place(here, tmp_path, monkeypatch):
+    """An empty results/ beside a README.md, and the current folder that the run's paths start from."""
+    monkeypatch.chdir(here)
+    root = tmp_path / "results"
+    root.mkdir()
+    for path in (root / "README.md", tmp_path / "README.md"):
+        path.write_text("# A title\n\n<!-- summary -->\n<!-- /summary -->\n")
+    return root
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """By arm the cells of its first row."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith("| "):
+            first, *cells = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+            found.setdefault(first, cells)
+    return found
+
+
+def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
+    folder = take(Path("out"), "r1-own-data", place)
+    assert check_results(folder)["complete"]
+    assert {path.name for path in folder.iterdir()} == {
+        "plan.yaml", "results.json", "values.json", "facts.json", "fig-differences.svg", "README.md"
+    }  # fmt: skip
+    assert (folder / "values.json").stat().st_size < 0.8 * (here / "out" / "values.json").stat().st_size
+    assert load_plan(folder / "plan.yaml").output == "runs/r1-own-data"
+    assert len(write(place, place.parent / "README.md")) == 3
+    assert outdated(place, place.parent / "README.md") == write(place, place.parent / "README.md") == []
+    assert broken_links(folder) == broken_links(place) == broken_links(place.parent) == []
+    assert unwritten(folder) == ["Question", "Setup", "Result", "What it means", "Limits"], "headings are no page"
+    text = (folder / "README.md").read_text()
+    assert "llama with random weights" not in text
+    assert "2 steps. Seeds: 0, 1; intervals cover documents." in text
+    assert "other (12 documents)" in text
+
+
+def test_the_table_has_the_numbers_of_the_results(place):
+    folder = take(Path("out"), "r1", place)
+    write(place, place.parent / "README.md")
+    results, text = json.loads((folder / "results.json").read_text()), (folder / "README.md").read_text()
+    found = rows(text)
+    assert [*found] == ["arm", *(arm["name"] for arm in results["arms"]), "band − random 0.75"]
+    for row in results["differences"]:
+        shown = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
+        assert (shown in text) == ((row["metric"], row["role"]) in {
+            ("loss", "uniform"), ("loss", "random"), ("worst_decile", "uniform"), ("worst_group", "uniform"),
+        }), row  # fmt: skip
+    assert text.count("band − random 0.75") == 1, "on the other text too"
+    band = next(arm for arm in results["arms"] if arm["name"] == "band")
+    assert found["band"][0] == f"{band['ran']['figures']['held_out']['mean']:.4f}"
+    assert found["uniform"][-1] == "the control"
+    assert "| band | `band(drop_top=0.25)` | – | 2 |" in text
+    assert "2× the learning rate" in text
+    assert "75%" in text, "the share that band keeps"
+    for summary in (place / "README.md", place.parent / "README.md"):
+        assert "band: " in summary.read_text()
+        assert EMPTY not in summary.read_text()
+
+
+def test_what_labels_got_is_shown_where_there_are_some(place):
+    folder = take(Path("out"), "r2", place)
+    results = json.loads((folder / "results.json").read_text())
+    shares = {"labelled": (0.31, 0.2), "clean": (0.69, 0.8), "base64": (0.31, 0.2)}
+    mean = {kind: {"weight": weight, "samples": seen, "tokens": seen} for kind, (weight, seen) in shares.items()}
+    results["arms"][-1]["ran"]["labels"] = {"documents": {"base64": 8}, "mean": mean, "by_seed": {}}
+    (folder / "results.json").write_text(json.dumps(results))
+    write(place, place.parent / "README.md")
+    text = (folder / "README.md").read_text()
+    assert "| 75% | 31% | 20% |" in text
+    assert "| band | 1.55 | 0.86 |" in text
+
+
+def test_a_number_changed_by_hand_is_found(place):
+    folder = take(Path("out"), "r1", place)
+    top, page = place.parent / "README.md", folder / "README.md"
+    write(place, top)
+    text = page.read_text()
+    page.write_text(text.replace("the control", "best of all"))
+    assert outdated(place, top) == [page]
+    page.write_text(text.replace("## Question", "## Question\n\nWords of one's own."))
+    assert outdated(place, top) == []
+    top.write_text(top.read_text().replace("band", "bond"))
+    assert outdated(place, top) == [top]
+    page.write_text(text.replace("<!-- /table -->", ""))
+    with pytest.raises(SamplewiseError, match="once each"):
+        write(place, top)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("plan.yaml", "model: model", "model: /home/me/model", "paths below"),
+        ("plan.yaml", "path: other.jsonl", "path: ../other.jsonl", "paths below"),
+        ("results.json", '"complete": true', '"complete": false', "a finished run"),
+        ("results.json", '"verdict": "', '"verdict": "almost ', "the sentences"),
+        ("results.json", '"source": "corpus.jsonl"', '"source": "/home/me/corpus.jsonl"', "paths below"),
+        ("values.json", '"held_out": [', '"held_out": [1.0,', "finite values"),
+    ],
+)
+def test_what_is_not_fit_is_not_taken(here, place, tmp_path, file, old, new, message):
+    run = shutil.copytree(here / "out", tmp_path / "run")
+    text = (run / file).read_text()
+    assert old in text
+    (run / file).write_text(text.replace(old, new))
+    with pytest.raises(SamplewiseError, match=message):
+        take(run, "r1", place)
+    assert pages(place) == []
+
+
+@pytest.mark.parametrize("name", ["R 1", "../r1", "a/b/c", ""])
+def test_a_name_is_a_folder_or_one_below_it(place, name):
+    with pytest.raises(SamplewiseError, match="a name such as"):
+        take(Path("out"), name, place)
+
+
+def test_parts_of_a_page_have_tables_of_their_own(place):
+    take(Path("probed"), "r0-losses/words", place)
+    page = place / "r0-losses" / "README.md"
+    write(place, place.parent / "README.md")
+    text = page.read_text()
+    assert "<!-- table words -->" in text
+    found = json.loads((place / "r0-losses" / "words" / "probe.json").read_text())
+    assert rows(text)["shuffled words"][1].startswith(f"{found['noise']['kinds']['shuffled words']['auc']:.2f} ±")
+    assert f"{found['agreement']['cosine'][1]['mean']:+.3f}" in rows(text)["2"][6]
+    assert rows(text)["this model · a copy"] == ["1.000", "100%"]
+    assert "Beside them: [r0-losses](r0-losses/README.md)" in (place / "README.md").read_text()
+    take(Path("out"), "r0-losses/arms", place)
+    with pytest.raises(SamplewiseError, match="<!-- facts arms -->"):
+        write(place, place.parent / "README.md")
+    page.write_text(f"{text}\n<!-- facts arms --><!-- /facts arms -->\n<!-- table arms --><!-- /table arms -->\n")
+    write(place, place.parent / "README.md")
+    assert "](arms/plan.yaml)" in page.read_text()
+    assert "[r0-losses (arms)](results/r0-losses/README.md)" in (place.parent / "README.md").read_text()
+
+
+def test_what_stands_between_markers_is_replaced_and_nothing_else():
+    text = "a <!-- t --> old <!-- /t --> b <!-- t two -->kept<!-- /t two -->"
+    assert between(text, "t", lambda: "new", Path("p")) == (
+        "a <!-- t -->\n\nnew\n\n<!-- /t --> b <!-- t two -->kept<!-- /t two -->"
+    )
+
+
+def test_the_costs_have_a_row_for_each_rule(place, tmp_path):
+    own = {"mode": "one_pass", "cpu_ratio": 0.9, "elapsed_ratio": 0.8, "spread": 1.1, "memory_ratio": 0.25}
+    (tmp_path / "cost").mkdir()
+    (tmp_path / "cost" / COST).write_text(json.dumps({
+        "versions": "torch 2", "step": {
+            "model": "llama", "rows": 8, "accumulation": 4, "length": 128, "dtype": "fp32", "threads": 2, "rounds": 5,
+            "load": 0.1, "cores": 2, "plain": {"elapsed": 1.0, "cpu": 2.0, "memory": 100.0},
+            "rules": {"ir_dro(r=1)": own, "band(drop_top=0.1)": {**own, "memory_ratio": None}},
+        },
+        "planning": {"sizes": [32, 1024], "milliseconds": {"ir_dro(r=1)": [0.1, 0.22], "band(drop_top=0.1)": [1, 2]}},
+    }))  # fmt: skip
+    take(tmp_path / "cost", "cost", place)
+    write(place, place.parent / "README.md")
+    found = rows((place / "cost" / "README.md").read_text())
+    assert found["`ir_dro(r=1)`"] == ["one_pass", "0.900", "0.800", "1.10", "0.25", "0.1", "0.22"]
+    assert found["`band(drop_top=0.1)`"][4] == "–"

@@ -1,0 +1,69 @@
+"""One line that says what was run: model, data, budget, seeds, documents. And the same in the cells of the summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from result_pages.markdown import code
+from samplewise.config import load_settings
+from samplewise.evidence.plan import HELD_OUT, PlanConfig
+
+FACTS = "facts.json"
+"""What is in neither plan nor results: {"model": in words, "short": in fewer}. Written when a run is taken over."""
+
+UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (a token's forward 1, backward 2)"}
+
+
+def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
+    """The sentence above a comparison's table."""
+    plan, known = _plan(folder), _known(folder)
+    data = plan.data
+    form = "instructions" if data.kind == "instructions" else "windows"
+    own = results["documents"].get(HELD_OUT, [])
+    documents = len({row.get("id") for row in own})
+    texts = "".join(f", {name} ({len(results['documents'][name])} documents)" for name in plan.domains)
+    return (
+        f"Model: {known['model']}. Data: {code(data.path)}, {form} of up to {data.max_length} tokens, "
+        f"{documents:,} held-out documents{texts}. Budget of every arm: {_amount(results)}. "
+        f"Seeds: {', '.join(map(str, results['seeds']))}; intervals cover {_covers(results)}. "
+        f"The plan: [plan.yaml]({_link(folder, 'plan.yaml')})."
+    )
+
+
+def cells(folder: Path, results: Mapping[str, Any]) -> list[str]:
+    """Model, data, budget and number of seeds, short."""
+    kind = {"steps": "steps", "tokens": "tokens", "compute": "units"}[results["budget"]["kind"]]
+    amount = results["budget"]["amount"]
+    short = f"{amount / 1e6:,.3g} M" if amount >= 1e6 else f"{amount:,}"
+    return [
+        _known(folder)["short"],
+        code(Path(_plan(folder).data.path).name),
+        f"{short} {kind}",
+        str(len(results["seeds"])),
+    ]
+
+
+def _amount(results: Mapping[str, Any]) -> str:
+    budget = results["budget"]
+    return f"{budget['amount']:,} {UNIT[budget['kind']]}"
+
+
+def _covers(results: Mapping[str, Any]) -> str:
+    found = sorted({row["covers"] for row in results["differences"]})
+    return " or ".join(found) if found else "nothing"
+
+
+def _plan(folder: Path) -> PlanConfig:
+    return load_settings(PlanConfig, folder / "plan.yaml")
+
+
+def _known(folder: Path) -> dict[str, str]:
+    return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+
+
+def _link(folder: Path, name: str) -> str:
+    """From the page's README.md, which is in this folder or in the one above it."""
+    return name if (folder / "README.md").exists() else f"{folder.name}/{name}"
