@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,9 @@ def corrupt(
         rows = "".join(json.dumps({"text": document.text}) + "\n" for document in spoilt)
         write_bytes(output, rows.encode())
         by_row = {row: kinds[name] for row, name in enumerate(_ids(spoilt)) if name in kinds}
-        write_bytes(labels, json.dumps({"seed": seed, "share": share, "rows": by_row}, indent=1).encode())
+        digest = hashlib.sha256(rows.encode()).hexdigest()
+        told = {"seed": seed, "share": share, "sha256": digest, "rows": by_row}
+        write_bytes(labels, json.dumps(told, indent=1).encode())
         print(f"corpus     {output}, {len(spoilt):,} documents, {len(kinds):,} of them spoilt\nlabels     {labels}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
+from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.starts import Start
 from samplewise.evidence.tasks import run_tasks
@@ -33,13 +34,19 @@ RUNS = "runs"
 
 @dataclass(frozen=True)
 class Session:
-    """What the runs of a plan share. data: the training text of a path, None for the plan's own."""
+    """What the runs of a plan share.
+
+    data: the training text of a path, None for the plan's own. corpus: the labelled one, where the plan names labels;
+    labels: of a path's training text.
+    """
 
     plan: PlanConfig
     start: Start
     battery: Battery
     data: dict[str | None, Prepared]
     folder: Path
+    corpus: LabelledCorpus | None = None
+    labels: dict[str | None, Labels] = field(default_factory=dict)
 
     def training_text(self, path: str | None) -> Prepared:
         """Of an arm: read once."""
@@ -47,6 +54,12 @@ class Session:
             own = replace(self.plan.data, path=str(path))
             self.data[path] = prepare_any(own, self.start.tokenizer, self.start.context)
         return self.data[path]
+
+    def labels_of(self, path: str | None) -> Labels | None:
+        """Of an arm's training text: found once."""
+        if self.corpus is not None and path not in self.labels:
+            self.labels[path] = self.corpus.of(self.training_text(path).train, path)
+        return self.labels.get(path)
 
 
 def file_of(folder: Path, arm: str, seed: int) -> Path:
@@ -119,7 +132,7 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
     )  # fmt: skip
     model = session.start.fresh(seed)
     trainer = _made(model, session.start.tokenizer, data, run, folder)
-    trainer.budget, trainer.prior = budget, config.prior.units
+    trainer.budget, trainer.prior, trainer.labels = budget, config.prior.units, session.labels_of(config.data)
     if budget.kind == "compute" and trainer.prior >= budget.amount:
         raise SamplewiseError(
             f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
@@ -175,6 +188,7 @@ def _during(folder: Path, k: int) -> Path:
 
 def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
     count = session.plan.evaluations
+    labelled = {} if trainer.labels is None else {"labelled": trainer.labels.documents}
     result = {
         "arm": arm.name,
         "seed": seed,
@@ -187,6 +201,7 @@ def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
         "after": _measured(session.battery, trainer, data, "after"),
         "more": _more(session, trainer),
+        **labelled,
     }
     _write(file_of(session.folder, arm.name, seed), result)
 

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from samplewise.evidence.labels import Labels
 from samplewise.evidence.plan import BudgetConfig
+from samplewise.modes import Mode
 from samplewise.run.history import History
 from samplewise.run.trainer import HistoryMixin, RunTrainer
 from samplewise.types import SamplewiseError
@@ -64,11 +67,12 @@ class BudgetMixin(HistoryMixin):
     """A run's trainer under a budget, overspent by less than one step.
 
     Set `budget`, and `prior` units of what was spent before, then train. The schedule of the learning rate runs over
-    what is left after `prior`.
+    what is left after `prior`. labels: of the samples, to be counted by.
     """
 
     budget: Budget
     prior: int = 0
+    labels: Labels | None = None
 
     @property
     def spent(self) -> int:
@@ -80,6 +84,13 @@ class BudgetMixin(HistoryMixin):
         """How much of its own training an arm has behind it, 0 to 1."""
         prior = self.prior if self.budget.kind == "compute" else 0
         return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
+
+    def _close(self, mode: Mode) -> Tensor:
+        report = super()._close(mode)
+        if self.labels is not None:
+            samples, weights = mode.samples, mode.plan.weights
+            self.history.add_labels(self.labels.tally(samples.id, weights, samples.tokens, self.per))
+        return report
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The host's schedule, over the fraction of the budget instead of steps."""

@@ -12,6 +12,7 @@ from samplewise.config import load_settings, to_yaml
 from samplewise.evidence.arm_run import RUNS, Session, file_of, run_arm, write_failure
 from samplewise.evidence.battery import open_data
 from samplewise.evidence.controls import Arm, all_arms
+from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
 from samplewise.evidence.plan import PlanConfig, ScratchConfig
 from samplewise.evidence.starts import open_start
@@ -48,7 +49,11 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
     data, battery = open_data(plan, start)
     for line in battery.lines:
         say(line)
-    session = Session(plan, start, battery, {None: data}, folder)
+    corpus = None if plan.labels is None else LabelledCorpus(plan.labels, plan.data)
+    session = Session(plan, start, battery, {None: data}, folder, corpus)
+    for path in dict.fromkeys(arm.config.data for _, arm in left):  # before any training
+        if (labels := session.labels_of(path)) is not None:
+            say(f"labels     {path or plan.data.path}: {labels}")
     write_bytes(folder / PLAN, to_yaml(plan).encode())
     total = len(arms) * len(plan.seeds)
     for seed, arm in left:

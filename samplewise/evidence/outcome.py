@@ -16,6 +16,7 @@ from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm
 from samplewise.evidence.differences import differences
 from samplewise.evidence.groups import group_of
+from samplewise.evidence.labels import shares
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
@@ -155,9 +156,24 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "during": [_during([run["during"][k] for run in runs]) for k in range(len(runs[0]["during"]))],
         "more": {name: _mean([_mean(v) for run in runs for n, v, _ in more_of(run) if n == name])
                  for name, _, _ in more_of(runs[0])},
+        **_labels(runs),
         **stability([run["gradient_norm"] for run in runs], [h["curves"]["loss"] for h in histories]),
     }  # fmt: skip
     return described | {"ran": ran}
+
+
+def _labels(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the labels got, where the plan names some: as means over seeds, and by seed."""
+    if "labelled" not in runs[0]:
+        return {}
+    by_seed = {str(run["seed"]): shares(run["history"]["labels"]) for run in runs}
+    kinds = {kind: None for found in by_seed.values() for kind in found}
+    none = {"weight": 0.0, "samples": 0.0, "tokens": 0.0}
+    mean = {
+        kind: {name: _mean([found.get(kind, none)[name] for found in by_seed.values()]) for name in none}
+        for kind in kinds
+    }
+    return {"labels": {"documents": runs[0]["labelled"], "mean": mean, "by_seed": by_seed}}
 
 
 def _during(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

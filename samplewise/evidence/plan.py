@@ -111,6 +111,7 @@ class PlanConfig:
     a rule, or a mapping as `ArmConfig`, by name. control: the arm that the others are compared with, added as
     uniform() where it is not among them. evaluations: how many during training, evenly over the budget. min_effect:
     the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid.
+    labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
     tasks, answers: benchmarks and written answers, measured after training. The rest as in a run file,
     training.seed apart, which is each of seeds in turn.
     """
@@ -129,6 +130,7 @@ class PlanConfig:
     evaluations: int = 1
     min_effect: float = 0.005
     sweep: SweepConfig | None = None
+    labels: str | None = None
     per: Literal["sample", "token"] = "sample"
     normalize: Literal["step", "micro"] = "step"
     pool: int = 1

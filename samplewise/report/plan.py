@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from samplewise.report.labels import labels_table
 from samplewise.report.page import (
     Axis,
     Column,
@@ -24,7 +25,7 @@ from samplewise.report.page import (
     warning,
     write_page,
 )
-from samplewise.report.plan_table import HELD_OUT, UNIT
+from samplewise.report.plan_table import HELD_OUT, UNIT, has_labels
 from samplewise.report.style import ARMS, picture, smoothed, span
 
 Results = Mapping[str, Any]
@@ -47,6 +48,7 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
         *([] if sweep is None else [section("Sensitivity", *_sensitivity(results, sweep))]),
         section("Training", *_training(results)),
         section("Arms", _arms(results)),
+        *([section("Labels", *labels_table(results))] if has_labels(results) else []),
         section("Every difference", _differences(results)),
     ]  # fmt: skip
     path = folder / "report.html"

@@ -20,18 +20,26 @@ def plan_table(results: Mapping[str, Any]) -> str:
         f"budget     {budget['amount']:,} {UNIT[budget['kind']]}; seeds {_listed(results)}",
         "",
     ]
+    labelled = f"{'labelled':>10}" if has_labels(results) else ""
     lines.append(
         f"{'':<{wide}}{'held-out':>10}{'worst':>9}{'kept':>7}{'ESS':>6}{'tokens':>12}{'units':>12}"
-        f"   difference to {results['control']}, 95% interval, p after Holm"
+        f"{labelled}   difference to {results['control']}, 95% interval, p after Holm"
     )
     rows = {row["arm"]: row for row in results["differences"] if _is_main(row)}
     lines += [_row(arm, rows.get(arm["name"]), wide) for arm in results["arms"]]
+    if has_labels(results):
+        lines.append("labelled: share of the weight on documents with a label")
     lines += _other_sets(results, wide)
     lines += ["", *(found["sentence"] for found in results["verdicts"].values())]
     return "\n".join(lines)
 
 
 UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (forward 1, backward 2 a token)"}
+
+
+def has_labels(results: Mapping[str, Any]) -> bool:
+    """Whether a run counted by labels."""
+    return any(arm["ran"] and "labels" in arm["ran"] for arm in results["arms"])
 
 
 def _partial(results: Mapping[str, Any]) -> list[str]:
@@ -61,6 +69,8 @@ def _row(arm: Mapping[str, Any], row: Mapping[str, Any] | None, wide: int) -> st
         f"{arm['name']:<{wide}}{figures['mean']:>10.4f}{figures['worst_decile']:>9.4f}{kept:>7.0%}{ran['ess']:>6.0%}"
         f"{ran['tokens']:>12,.0f}{ran['units']:>12,.0f}"
     )
+    if "labels" in ran:
+        line += f"{ran['labels']['mean']['labelled']['weight']:>10.1%}"
     return line if row is None else line + f"   {_difference(row)}"
 
 

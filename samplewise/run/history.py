@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class History:
     samples: of all steps, those left out included. tokens: predicted tokens trained on. seconds: wall time by phase.
     groups: the weight of every group after each step, where the rule learns some; NaN before a group is met.
     units: what the steps cost: 1 for each token of a forward, 2 for each of a backward; scoring included.
+    labels: by label [weight, samples seen, predicted tokens trained on], where a plan names labels.
     """
 
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
@@ -36,6 +37,7 @@ class History:
     units: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     groups: dict[str, list[float]] = field(default_factory=dict)
+    labels: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -65,6 +67,12 @@ class History:
             self.groups[name] = [math.nan] * (self.steps - 1)
         for name, weight in weights.items():
             self.groups[str(name)].append(weight)
+
+    def add_labels(self, tally: Mapping[str, Sequence[float]]) -> None:
+        """Add what a step gave to each label."""
+        for kind, values in tally.items():
+            before = self.labels.get(kind, [0.0] * len(values))
+            self.labels[kind] = [a + b for a, b in zip(before, values, strict=True)]
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add wall time to a phase."""
