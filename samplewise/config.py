@@ -30,7 +30,9 @@ class DataConfig:
     held_out: share of documents held out, by a hash of their text.
     held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
     held_out_documents: how many held-out documents are evaluated at most (those of the smallest hashes; of a stream
-        the first met, and there it must be given). held_out_windows: at most so many windows of each, from its start.
+        first met, and there it must be given). held_out_windows: at most so many windows of each, from its start.
+    groups: "folder": the first folder below the data root that a document is in (or its file, where it is in none) is
+        the group of its windows, for rules over groups; null: there are none.
     """
 
     path: str
@@ -46,6 +48,7 @@ class DataConfig:
     name: str | None = None
     split: str = "train"
     streaming: bool = False
+    groups: Literal["folder"] | None = None
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def normaliser(rule: Rule, weighed: Tensor, mass: Tensor) -> float:
 FIELDS = {
     "weight": "Give the data a column sample_weight.",
     "reference": "Give the data a column reference_loss (samplewise score writes one), or a reference model.",
-    "group": "Give the data a column group.",
+    "group": "Give the data a column group; of text in a run file, data.groups: folder does.",
 }
 """How to get the optional fields of `Samples`."""
 

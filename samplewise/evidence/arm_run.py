@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from samplewise.rules.budget import resolve
 from samplewise.run.arguments import training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
 from samplewise.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
+from samplewise.run.groups import by_name
 from samplewise.run.prepared import Prepared
 from samplewise.types import Rule, SamplewiseError
 
@@ -196,7 +198,7 @@ def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed
         "learning_rate": trainer.args.learning_rate,
         "spent": trainer.spent,
         "prior": trainer.prior,
-        "history": asdict(trainer.history),
+        "history": _history(trainer, data),
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
         "after": _measured(session.battery, trainer, data, "after"),
@@ -204,6 +206,13 @@ def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed
         **labelled,
     }
     _write(file_of(session.folder, arm.name, seed), result)
+
+
+def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
+    """As JSON values: groups by name, null before one is met."""
+    paths = by_name(trainer.history.groups, data.counts)
+    groups = {name: [None if isnan(weight) else weight for weight in path] for name, path in paths.items()}
+    return asdict(trainer.history) | {"groups": groups}
 
 
 def _more(session: Session, trainer: BudgetMixin) -> dict[str, Any]:

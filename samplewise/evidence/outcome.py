@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "ess": _mean([float(np.mean(h["curves"]["ess"])) for h in histories]),
         "kl": _mean([float(np.mean(h["curves"]["kl"])) for h in histories]),
         "max_weight": _mean([float(np.max(h["curves"]["max_weight"])) for h in histories]),
+        "group_weights": _last_of_groups([h["groups"] for h in histories]),
         "weight_bins": [_mean(list(bins)) for bins in zip(*(h["bins"] for h in histories), strict=True)],
         "figures": {
             name: {figure: _mean([run["after"][name]["figures"][figure] for run in runs]) for figure in FIGURES}
@@ -174,6 +175,12 @@ def _labels(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for kind in kinds
     }
     return {"labels": {"documents": runs[0]["labelled"], "mean": mean, "by_seed": by_seed}}
+
+
+def _last_of_groups(paths: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """The weight of each group at the end of training, over the seeds that met it."""
+    names = sorted({name for path in paths for name in path})
+    return {name: _mean([path[name][-1] for path in paths if name in path]) for name in names}
 
 
 def _during(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.data import PadCollator
 from samplewise.evidence import Evaluation, evaluate
 from samplewise.models import ModelDescription, load_model
+from samplewise.rules import parse_rule
 from samplewise.run.adapters import trained_bytes, with_adapters
 from samplewise.run.arguments import check_training, training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
@@ -37,6 +38,7 @@ from samplewise.run.folder import (
     save_model,
     saved_config,
 )
+from samplewise.run.groups import by_name, check_groups
 from samplewise.run.history import History
 from samplewise.run.instructions import prepare_instructions
 from samplewise.run.prepare import prepare
@@ -132,6 +134,7 @@ def make_trainer(
     model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path, kind: type[Trainer] = RunTrainer
 ) -> Trainer:
     """The trainer of a run on text, with this library's progress in place of the host's. folder: of its checkpoints."""
+    check_groups(parse_rule(config.rule), data.counts)
     args, collator = training_arguments(config.training, folder), PadCollator(tokenizer.pad_token_id)
     return _made(kind, args=args, data_collator=collator, **_common(model, tokenizer, data, config))
 
@@ -257,7 +260,7 @@ def _finish(
     results = results_of(config, str(description), data.counts, before, after, history)
     draw_run(folder / FIGURE, history, before, after, f"{description.name} · {config.rule}")
     if history.groups:
-        draw_groups(folder / GROUPS, history.groups, config.rule)
+        draw_groups(folder / GROUPS, by_name(history.groups, data.counts), config.rule)
     write_bytes(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False).encode())  # last: it marks the end
     (folder / BEFORE).unlink(missing_ok=True)
     return Finished(folder, before, after, history, results)

@@ -21,6 +21,8 @@ from samplewise.data import (
 )
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
+from samplewise.fields import GROUP
+from samplewise.run.groups import Folders, folders_of
 from samplewise.run.prepared import Prepared
 from samplewise.types import SamplewiseError
 
@@ -41,10 +43,11 @@ def prepare(data: DataConfig, tokenizer: Any, context: int | None = None) -> Pre
         )
 
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
-    return (_stream if data.streaming else _in_memory)(data, cut)
+    groups = None if data.groups is None else folders_of(data)
+    return (_stream if data.streaming else _in_memory)(data, cut, groups)
 
 
-def _in_memory(data: DataConfig, cut: Cut) -> Prepared:
+def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
     if data.held_out_from is None:
@@ -59,7 +62,7 @@ def _in_memory(data: DataConfig, cut: Cut) -> Prepared:
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
     cut_report = WindowReport()
-    windows = WindowDataset(cut(train, cut_report))
+    windows = WindowDataset(cut(train, cut_report), _columns(groups))
     held_windows, held_report = _held_out_windows(held, data, cut)
     _check_windows("data", len(windows), cut_report)
     lines = [
@@ -68,17 +71,19 @@ def _in_memory(data: DataConfig, cut: Cut) -> Prepared:
         f"training   {len(train):,} documents, {cut_report.windows:,} windows, {cut_report.tokens:,} tokens"
         f" (before each document: {_prefix(cut_report)}){_short(cut_report)}",
         _held_out_line(held_windows, held_report),
+        *([] if groups is None else [groups.line(windows.windows)]),
     ]
     counts = {
         "read": {"documents": read.read, "empty": read.empty, "ignored": read.ignored, "skipped": dict(read.skipped)},
         "duplicates": {"exact": unique.exact, "near": unique.near},
         "training": _counted(cut_report),
         "held_out": _counted(held_report),
+        "groups": {} if groups is None else groups.numbers,
     }
     return Prepared(windows, held_windows, lines + [f"skipped    {place}" for place in read.places], counts)
 
 
-def _stream(data: DataConfig, cut: Cut) -> Prepared:
+def _stream(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
     if data.held_out_documents is None:
         raise SamplewiseError(
             "data.held_out_documents", expected="a number of documents, as data.streaming is on", got="none",
@@ -100,14 +105,20 @@ def _stream(data: DataConfig, cut: Cut) -> Prepared:
             if not own and fingerprint(document.text) not in apart:
                 yield document
 
-    train = StreamedWindows(lambda: cut(training(), WindowReport()))
+    train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups))
     if next(iter(train), None) is None:
         _check_windows("data", 0, WindowReport())
     lines = [
         f"training   streamed from {data.path}; near-duplicates are not looked for in a stream",
         _held_out_line(windows, report),
+        *([] if groups is None else [groups.line()]),
     ]
-    return Prepared(train, windows, lines, {"training": "streamed", "held_out": _counted(report)})
+    numbers = {} if groups is None else groups.numbers
+    return Prepared(train, windows, lines, {"training": "streamed", "held_out": _counted(report), "groups": numbers})
+
+
+def _columns(groups: Folders | None) -> dict[str, Callable[[Window], float]]:
+    return {} if groups is None else {GROUP: groups}
 
 
 def _documents(data: DataConfig, report: ReadReport) -> Iterator[Document]:

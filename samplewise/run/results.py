@@ -7,6 +7,7 @@ from typing import Any
 
 from samplewise.config import RunConfig
 from samplewise.evidence import Evaluation, compare
+from samplewise.run.groups import by_name
 from samplewise.run.history import History
 
 FIGURES = {
@@ -39,7 +40,7 @@ def results_of(
         "training": {
             "steps": history.steps, "samples": history.samples, "samples_left_out": history.left_out,
             "tokens_trained": history.tokens, "curves": history.curves, "weight_bins": history.bins,
-            "group_weights": {name: values[-1] for name, values in history.groups.items()},
+            "group_weights": {name: path[-1] for name, path in by_name(history.groups, counts).items()},
         },
         "seconds": history.seconds,
         "versions": {name: _version(name) for name in ("samplewise", "torch", "transformers")},
