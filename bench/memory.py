@@ -14,6 +14,7 @@ import argparse
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,8 @@ class Allocations(TrainerCallback):
             self.result = [e.nbytes() for e in events if e.name() == "[memory]" and e.nbytes() > 0]
 
 
-def second_step(watch: Any, shape: Shape, variant: str, given: argparse.Namespace) -> Any:
+def second_step(watch: Any, shape: Shape, variant: str, **options: Any) -> Any:
     """Two steps; what `watch` saw in the second, for the first of `one_pass` is a two_pass one."""
-    options = {"bf16": given.dtype == "bf16", "chunk_bytes": given.chunk_bytes, "frozen_head": given.frozen_head}
     trainer = make_trainers(shape, [variant], steps=2, **options)[variant]
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(watch)
@@ -62,12 +62,22 @@ def second_step(watch: Any, shape: Shape, variant: str, given: argparse.Namespac
     return watch.result
 
 
-def report_peaks(given: argparse.Namespace) -> None:
+def peaks(variants: Sequence[str]) -> dict[str, float]:
+    """MB by variant: this script once more for each, with `--one`."""
     found = {}
-    for variant in ["body", *given.variants]:
+    for variant in variants:
         command = [sys.executable, *sys.argv, "--one", variant]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[variant] = float(done.stdout.split()[-1])
+    return found
+
+
+def options_of(given: argparse.Namespace) -> dict[str, Any]:
+    return {"bf16": given.dtype == "bf16", "chunk_bytes": given.chunk_bytes, "frozen_head": given.frozen_head}
+
+
+def report_peaks(given: argparse.Namespace) -> None:
+    found = peaks(["body", *given.variants])
     print(f"\n{given.shape} {given.dtype}, the body alone: {found['body']:.0f} MB\n")
     print("| variant | MB above the body | / plain |\n|---|---|---|")
     for variant in given.variants:
@@ -79,9 +89,9 @@ def report_allocations(shape: Shape, given: argparse.Namespace) -> None:
     size = 2 if given.dtype == "bf16" else 4
     limit = shape.rows * shape.length * shape.model().config.vocab_size * size / SHARE
     print(f"\n{given.shape} {given.dtype}, allocations above {limit / 1e6:.0f} MB, those of the body left out:")
-    body = Counter(second_step(Allocations(), shape, "body", given))
+    body = Counter(second_step(Allocations(), shape, "body", **options_of(given)))
     for variant in given.variants:
-        beyond = Counter(second_step(Allocations(), shape, variant, given)) - body
+        beyond = Counter(second_step(Allocations(), shape, variant, **options_of(given))) - body
         large = sorted((n for n in beyond.elements() if n > limit), reverse=True)
         print(f"{variant}: {[round(n / 1e6) for n in large] or 'none'} MB", flush=True)
 
@@ -98,7 +108,7 @@ def main() -> None:
     given = parser.parse_args()
     shape = SHAPES[given.shape] if given.shape == "long" else replace(SHAPES[given.shape], length=256)
     if given.one:
-        print(second_step(HighWater(), shape, given.one, given))
+        print(second_step(HighWater(), shape, given.one, **options_of(given)))
     elif given.allocations:
         given.variants = given.variants or ["one_pass"]
         report_allocations(shape, given)

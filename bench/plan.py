@@ -25,13 +25,19 @@ def main() -> None:
         report(rule, steps, mass)
 
 
-def report(rule: Rule, steps: list[Samples], mass: torch.Tensor) -> None:
+def milliseconds(rule: Rule, steps: list[Samples], mass: torch.Tensor) -> tuple[float, float]:
+    """Medians over the steps: elapsed, and CPU."""
     taken = []
     for samples in steps:
         start, cpu = time.perf_counter(), time.process_time()
         plan_step(rule, samples, rule.init(), mass=mass)
         taken.append((time.perf_counter() - start, time.process_time() - cpu))
     wall, cpu = (statistics.median(t[k] for t in taken) * 1e3 for k in (0, 1))
+    return wall, cpu
+
+
+def report(rule: Rule, steps: list[Samples], mass: torch.Tensor) -> None:
+    wall, cpu = milliseconds(rule, steps, mass)
     print(f"{rule}: {cpu:.2f} ms CPU, {wall:.2f} ms elapsed")
 
 

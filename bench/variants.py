@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,14 @@ class Shape:
     length: int
     accumulation: int = 1
     gemma: bool = False
+    small: bool = False
 
     def model(self) -> Any:
         torch.manual_seed(0)
         sizes: dict[str, Any] = {"num_hidden_layers": self.layers, "max_position_embeddings": 8192}
+        if self.small:  # 6.8 M parameters with 6 layers
+            sizes |= {"vocab_size": 4096, "hidden_size": 256, "intermediate_size": 688}
+            return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4))
         if self.gemma:  # the dimensions of Gemma 3 270M
             sizes |= {"vocab_size": 262144, "hidden_size": 640, "intermediate_size": 2048, "head_dim": 256}
             return Gemma3ForCausalLM(Gemma3TextConfig(**sizes, num_attention_heads=4, num_key_value_heads=1))
@@ -54,6 +58,7 @@ SHAPES = {
     "smollm2": Shape(30, 8, 128),
     "long": Shape(6, 1, 4096, accumulation=2),  # the weight of a lone sample is the constant 1: a step has two
     "gemma": Shape(4, 8, 256, gemma=True),
+    "small": Shape(6, 8, 128, accumulation=4, small=True),
 }
 
 
@@ -99,18 +104,21 @@ class Weighted(WeightedTrainer):
         return detach
 
 
-def ours(rule: Rule, backend: Backend = "chunked") -> Callable[..., Trainer]:
+Maker = Callable[..., Trainer]
+
+
+def ours(rule: Rule | str, backend: Backend = "chunked") -> Maker:
     def make(*args: Any, chunk_bytes: int | None, **kwargs: Any) -> Trainer:
         return Weighted(*args, rule=rule, backend=backend, chunk_bytes=chunk_bytes, **kwargs)
 
     return make
 
 
-def theirs(kind: type[Trainer]) -> Callable[..., Trainer]:
+def theirs(kind: type[Trainer]) -> Maker:
     return lambda *args, chunk_bytes, **kwargs: kind(*args, **kwargs)
 
 
-VARIANTS = {
+VARIANTS: dict[str, Maker] = {
     "plain": theirs(Trainer),
     "published": theirs(Published),
     "logits once": theirs(LogitsOnce),
@@ -124,12 +132,20 @@ VARIANTS = {
 
 
 def make_trainers(
-    shape: Shape, names: list[str], *, bf16: bool, steps: int, chunk_bytes: int | None = None, frozen_head: bool = False
+    shape: Shape,
+    names: list[str],
+    *,
+    bf16: bool,
+    steps: int,
+    chunk_bytes: int | None = None,
+    frozen_head: bool = False,
+    variants: Mapping[str, Maker] = VARIANTS,
 ) -> dict[str, Trainer]:
     """One trainer a name. All share parameters and optimizer, which saves memory and changes no step's cost."""
     model, rows = shape.model(), shape.rows * shape.accumulation
     model.get_output_embeddings().weight.requires_grad_(not frozen_head)
-    ids = torch.randint(49152, (4 * rows, shape.length), generator=torch.Generator().manual_seed(0))
+    vocabulary = min(49152, model.config.vocab_size)
+    ids = torch.randint(vocabulary, (4 * rows, shape.length), generator=torch.Generator().manual_seed(0))
     data: Any = [{"input_ids": row, "labels": row} for row in ids]
     args = TrainingArguments(
         tempfile.mkdtemp(), per_device_train_batch_size=shape.rows, gradient_accumulation_steps=shape.accumulation,
@@ -140,7 +156,7 @@ def make_trainers(
     optimizer = None
     for name in names:
         twin = copy.deepcopy(model, {id(p): p for p in model.parameters()})
-        made[name] = VARIANTS[name](
+        made[name] = variants[name](
             twin, args, train_dataset=data, chunk_bytes=chunk_bytes, optimizers=(optimizer, None)
         )
         optimizer = optimizer or made[name].create_optimizer()

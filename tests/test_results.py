@@ -244,18 +244,19 @@ def test_what_stands_between_markers_is_replaced_and_nothing_else():
 
 
 def test_the_costs_have_a_row_for_each_rule(place, tmp_path):
-    own = {"mode": "one_pass", "cpu_ratio": 0.9, "elapsed_ratio": 0.8, "spread": 1.1, "memory_ratio": 0.25}
+    own = {"mode": "one_pass", "kept": 1.0, "cpu_ratio": 0.9, "elapsed_ratio": 0.8, "spread": 1.1}
     (tmp_path / "cost").mkdir()
     (tmp_path / "cost" / COST).write_text(json.dumps({
         "versions": "torch 2", "step": {
             "model": "llama", "rows": 8, "accumulation": 4, "length": 128, "dtype": "fp32", "threads": 2, "rounds": 5,
-            "load": 0.1, "cores": 2, "plain": {"elapsed": 1.0, "cpu": 2.0, "memory": 100.0},
-            "rules": {"ir_dro(r=1)": own, "band(drop_top=0.1)": {**own, "memory_ratio": None}},
+            "load": 0.1, "cores": 2, "plain": {"elapsed": 1.0, "cpu": 2.0},
+            "rules": {"ir_dro(r=1)": own, "rho1(keep=0.6)": {**own, "mode": "two_pass"}},
         },
-        "planning": {"sizes": [32, 1024], "milliseconds": {"ir_dro(r=1)": [0.1, 0.22], "band(drop_top=0.1)": [1, 2]}},
+        "memory": {"body": 400.0, "plain": 100.0, "rules": {"ir_dro(r=1)": 25.0, "rho1(keep=0.6)": 125.0}},
+        "planning": {"sizes": [32, 1024], "milliseconds": {"ir_dro(r=1)": [0.1, 0.22]}},
     }))  # fmt: skip
     take(tmp_path / "cost", "cost", place)
     write(place, place.parent / "README.md")
     found = rows((place / "cost" / "README.md").read_text())
-    assert found["`ir_dro(r=1)`"] == ["one_pass", "0.900", "0.800", "1.10", "0.25", "0.1", "0.22"]
-    assert found["`band(drop_top=0.1)`"][4] == "–"
+    assert found["`ir_dro(r=1)`"] == ["one", "100%", "0.900", "0.800", "1.10", "0.25", "0.1", "0.22"]
+    assert found["`rho1(keep=0.6)`"][-3:] == ["1.25", "–", "–"]
