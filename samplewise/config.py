@@ -30,7 +30,9 @@ class DataConfig:
     held_out: share of documents held out, by a hash of their text.
     held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
     held_out_documents: how many held-out documents are evaluated at most (those of the smallest hashes; of a stream
-        first met, and there it must be given). held_out_windows: at most so many windows of each, from its start.
+        the first met, and there it must be given). held_out_windows: at most so many windows of each, from its start.
+    duplicates: "remove" the exact and near-duplicates within the training text, or "keep" them. Either way the same
+        documents are held out, each once, and no copy of them is trained on. What repeats within a stream stays.
     groups: "folder": the first folder below the data root that a document is in (or its file, where it is in none) is
         the group of its windows, for rules over groups; null: there are none.
     """
@@ -48,6 +50,7 @@ class DataConfig:
     name: str | None = None
     split: str = "train"
     streaming: bool = False
+    duplicates: Literal["remove", "keep"] = "remove"
     groups: Literal["folder"] | None = None
 
 

@@ -89,6 +89,40 @@ def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
     return Deduplicated(kept, exact, near)
 
 
+def without_copies(documents: Iterable[T], of: Iterable[HasText]) -> Deduplicated[T]:
+    """Leaves out every document that repeats one of `of`, by the measure of `deduplicate`; what repeats among the
+    documents alone stays.
+
+    >>> from samplewise.data import Document
+    >>> a, b = "The cat sat on a mat, saw a bird in the tree and went to sleep in the sun till noon", "a dog"
+    >>> documents = [Document(t, "x", i) for i, t in enumerate([b, a.upper(), b, a + " came"])]
+    >>> result = without_copies(documents, [Document(a, "y", 0)])
+    >>> [d.row for d in result.kept], result.exact, result.near
+    ([0, 2], 1, 1)
+    """
+    names: set[bytes] = set()
+    index = NearIndex()
+    for text in (normalise(document.text) for document in of):
+        names.add(_digest(text))
+        index.add(text)
+    kept: list[T] = []
+    exact = near = 0
+    known: dict[bytes, bool] = {}  # whether a text, which may come often, is near one of them
+    for document in documents:
+        text = normalise(document.text)
+        name = _digest(text)
+        if name in names:
+            exact += 1
+            continue
+        if name not in known:
+            known[name] = index.like(text) is not None
+        if known[name]:
+            near += 1
+        else:
+            kept.append(document)
+    return Deduplicated(kept, exact, near)
+
+
 class NearIndex:
     """Kept texts by their shingles. signatures: [BANDS * ROWS] minima of each; buckets: (band, key) -> texts."""
 
@@ -102,26 +136,51 @@ class NearIndex:
         """The place among the texts added of the first that a normalised text is a near-duplicate of; None if there is
         none: then the text is added. One too short for shingles is like none, and added without any.
         """
+        sketch = self._sketch(text)
+        found = self._like(sketch)
+        if found is None:
+            self._add(sketch)
+        return found
+
+    def like(self, text: str) -> int | None:
+        """The place as in `like_or_add`, without adding."""
+        return self._like(self._sketch(text))
+
+    def add(self, text: str) -> None:
+        """Add a text whatever it is like."""
+        self._add(self._sketch(text))
+
+    def _sketch(self, text: str) -> _Sketch:
         own = _shingles(text, self.words)
         if not len(own):
-            self.shingles.append(own)
-            self.signatures.append(own)
-            return None
+            return _Sketch(own, own, [])
         minima = _minima(own)
-        keys = list(enumerate(_mix((minima.reshape(BANDS, ROWS) * _MULTIPLY[:ROWS]).sum(1, dtype=np.uint64)).tolist()))
-        candidates = sorted({i for key in keys for i in self.buckets.get(key, ())})
-        if candidates:
-            # Pages of one template share many bands: the share of equal minima spares most of their exact comparisons.
-            alike = (np.stack([self.signatures[i] for i in candidates]) == minima).mean(1)
-            near = [i for i, share in zip(candidates, alike, strict=True) if share >= LIKELY]
-            found = next((i for i in near if _jaccard(own, self.shingles[i]) >= JACCARD), None)
-            if found is not None:
-                return found
-        for key in keys:
+        keys = _mix((minima.reshape(BANDS, ROWS) * _MULTIPLY[:ROWS]).sum(1, dtype=np.uint64)).tolist()
+        return _Sketch(own, minima, list(enumerate(keys)))
+
+    def _like(self, sketch: _Sketch) -> int | None:
+        candidates = sorted({i for key in sketch.keys for i in self.buckets.get(key, ())})
+        if not candidates:
+            return None
+        # Pages of one template share many bands: the share of equal minima spares most of their exact comparisons.
+        alike = (np.stack([self.signatures[i] for i in candidates]) == sketch.minima).mean(1)
+        near = [i for i, share in zip(candidates, alike, strict=True) if share >= LIKELY]
+        return next((i for i in near if _jaccard(sketch.shingles, self.shingles[i]) >= JACCARD), None)
+
+    def _add(self, sketch: _Sketch) -> None:
+        for key in sketch.keys:
             self.buckets.setdefault(key, []).append(len(self.shingles))
-        self.shingles.append(own)
-        self.signatures.append(minima)
-        return None
+        self.shingles.append(sketch.shingles)
+        self.signatures.append(sketch.minima)
+
+
+@dataclass(frozen=True)
+class _Sketch:
+    """A text as it is compared: its shingles, [BANDS * ROWS] minima, (band, key) each; all empty for a short one."""
+
+    shingles: np.ndarray
+    minima: np.ndarray
+    keys: list[tuple[int, int]]
 
 
 def _digest(normalised: str) -> bytes:

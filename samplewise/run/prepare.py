@@ -17,13 +17,13 @@ from samplewise.data import (
     cut_windows,
     deduplicate,
     read_documents,
-    split_documents,
 )
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.fields import GROUP
 from samplewise.run.groups import Folders, folders_of
 from samplewise.run.prepared import Prepared
+from samplewise.run.sides import sides
 from samplewise.types import SamplewiseError
 
 Cut = Callable[[Iterable[Document], WindowReport], Iterator[Window]]
@@ -50,15 +50,8 @@ def prepare(data: DataConfig, tokenizer: Any, context: int | None = None) -> Pre
 def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
-    if data.held_out_from is None:
-        unique = deduplicate(documents)
-        train, held = split_documents(unique.kept, data.held_out)
-    else:
-        apart = list(_held_out_source(data))
-        named = {id(document) for document in apart}
-        unique = deduplicate([*apart, *documents])  # the held-out copy comes first, and stays
-        train = [document for document in unique.kept if id(document) not in named]
-        held = [document for document in unique.kept if id(document) in named]
+    found = sides(data, documents, None if data.held_out_from is None else list(_held_out_source(data)))
+    train, held = found.train, found.held
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
     cut_report = WindowReport()
@@ -67,7 +60,7 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
     _check_windows("data", len(windows), cut_report)
     lines = [
         f"read       {read}" + (f", {read.ignored} other files ignored" if read.ignored else ""),
-        f"duplicates {unique.exact} exact and {unique.near} near left out",
+        f"duplicates {found.line}",
         f"training   {len(train):,} documents, {cut_report.windows:,} windows, {cut_report.tokens:,} tokens"
         f" (before each document: {_prefix(cut_report)}){_short(cut_report)}",
         _held_out_line(held_windows, held_report),
@@ -75,7 +68,7 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
     ]
     counts = {
         "read": {"documents": read.read, "empty": read.empty, "ignored": read.ignored, "skipped": dict(read.skipped)},
-        "duplicates": {"exact": unique.exact, "near": unique.near},
+        "duplicates": found.duplicates,
         "training": _counted(cut_report),
         "held_out": _counted(held_report),
         "groups": {} if groups is None else groups.numbers,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplewise.data import Document, deduplicate, split_documents
-from samplewise.data.deduplicate import JACCARD, WORDS
+from samplewise.data.deduplicate import JACCARD, WORDS, fingerprint, without_copies
 from samplewise.types import SamplewiseError
 
 VOCABULARY = [f"word{i}" for i in range(3000)]
@@ -53,6 +53,29 @@ def test_near_duplicates_are_found_among_many():
     found = deduplicate(documents(texts + copies))
     assert (len(found.kept), found.exact, found.near) == (100, 0, 10)
     assert [d.text for d in found.kept] == texts
+
+
+@given(picked=st.lists(st.integers(0, 11), max_size=40), of=st.lists(st.integers(0, 11), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_copies_of_other_documents_alone_are_left_out(picked, of):
+    """Three texts and the short one of each, as they are, in capitals and with one word more."""
+    texts = [" ".join(words) for seed in range(3) for words in (text(seed, 90), text(seed, 3))]
+    texts += [each.upper() if len(each) < 60 else f"{each} more" for each in texts]
+    given = documents([texts[i] for i in picked])
+    others = [Document(texts[i], "b.jsonl", 0) for i in of]
+
+    def same(a: Document, b: Document) -> bool:
+        return fingerprint(a.text) == fingerprint(b.text)
+
+    def near(a: Document, b: Document) -> bool:
+        one, two = a.text.lower().split(), b.text.lower().split()
+        return min(len(one), len(two)) >= WORDS and jaccard(one, two) >= JACCARD
+
+    exact = [d for d in given if any(same(d, other) for other in others)]
+    both = [d for d in given if d in exact or any(near(d, other) for other in others)]
+    found = without_copies(given, others)
+    assert found.kept == [d for d in given if d not in both]
+    assert (found.exact, found.near) == (len(exact), len(both) - len(exact))
 
 
 def test_short_texts_are_compared_exactly():

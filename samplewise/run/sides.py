@@ -1,0 +1,53 @@
+"""Which documents of a corpus in memory are trained on, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from samplewise.config import DataConfig
+from samplewise.data import Document, deduplicate, split_documents
+from samplewise.data.deduplicate import without_copies
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Documents to train on and held out. line: the duplicates in words; duplicates: the same in numbers."""
+
+    train: list[Document]
+    held: list[Document]
+    line: str
+    duplicates: dict[str, int]
+
+
+def sides(data: DataConfig, documents: Sequence[Document], apart: Sequence[Document] | None) -> Sides:
+    """Both sides, with no copy of a held-out document on the other one.
+
+    apart: held-out documents from elsewhere, in place of a share of the documents. Either way data.duplicates makes
+    no difference to what is held out, and without_copies takes as much time as a second search for duplicates.
+    Errors: SamplewiseError where a side of a share would stay empty.
+    """
+    everything: list[Document] = [*(apart or []), *documents]  # of two the held-out copy comes first, and stays
+    unique = deduplicate(everything)
+    train, held = _parted(unique.kept, data, apart)
+    if data.duplicates == "remove":
+        line = f"{unique.exact} exact and {unique.near} near left out"
+        return Sides(train, held, line, {"exact": unique.exact, "near": unique.near})
+    own = documents if apart is not None else split_documents(documents, data.held_out)[0]
+    every = without_copies(own, held).kept  # all of `train` is among them
+    repeated = len(every) - len(train)
+    left = unique.exact + unique.near - repeated
+    line = f"{repeated:,} within the training text kept, {left:,} of the held-out side left out"
+    return Sides(every, held, line, {"kept": repeated, "left_out": left})
+
+
+def _parted(
+    documents: list[Document], data: DataConfig, apart: Sequence[Document] | None
+) -> tuple[list[Document], list[Document]]:
+    if apart is None:
+        return split_documents(documents, data.held_out)
+    named = {id(document) for document in apart}
+    return (
+        [document for document in documents if id(document) not in named],
+        [document for document in documents if id(document) in named],
+    )
