@@ -19,10 +19,11 @@ from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
 from samplewise.evidence.labels import LabelledCorpus, Labels
-from samplewise.evidence.plan import PlanConfig
+from samplewise.evidence.plan import ArmConfig, PlanConfig
 from samplewise.evidence.starts import Start
 from samplewise.evidence.tasks import run_tasks
-from samplewise.rules import parse_rule
+from samplewise.memory import PROBE
+from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
 from samplewise.run.arguments import training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
@@ -126,8 +127,10 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
         length = plan.data.max_length if isinstance(plan.data, InstructionsConfig) else None
         training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
     data = session.training_text(config.data)
+    under = config.under(seed)
     run = RunConfig(
         model="", data=plan.data, rule=_rule(session, arm, seed, data).expression, output=str(folder),
+        token_rule=under.token_rule, reference_model=under.reference_model, loss_from=config.loss_from,
         per=config.per or plan.per, normalize=config.normalize or plan.normalize,
         pool=plan.pool if config.pool is None else config.pool, max_nonfinite=plan.max_nonfinite, logits=plan.logits,
         training=with_precision(training, session.start.autocast),
@@ -156,13 +159,22 @@ def _made(model: Any, tokenizer: Any, data: Prepared, run: RunConfig, folder: Pa
 
 def _rule(session: Session, arm: Arm, seed: int, data: Prepared) -> Rule:
     """With its shares of the run as whole steps, since max_steps does not say how long that is."""
-    rule = parse_rule(arm.config.rule.replace("{seed}", str(seed)))
+    config, plan = arm.config.under(seed), session.plan
+    rule = parse_rule(config.rule)
     windows = getattr(data.train, "windows", None)
-    each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else session.plan.data.max_length - 1
-    tokens = float(each) * samples_of_step(session.plan, arm.config)
-    scored = rule.needs_loss and not rule.pointwise
-    budget = Budget.of(session.plan.budget)
-    return resolve(rule, budget.nominal_steps(tokens, arm.kept, scored, arm.config.prior.units))
+    each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
+    tokens = float(each) * samples_of_step(plan, config)
+    budget, forwards, prior = Budget.of(plan.budget), _forwards(config, rule), config.prior.units
+    return resolve(rule, budget.nominal_steps(tokens, arm.kept, forwards, prior, arm.chosen))
+
+
+def _forwards(config: ArmConfig, rule: Rule) -> float:
+    """Passes over a step's samples without gradient: the scoring, a share of it from stored losses, a second model."""
+    token = None if config.token_rule is None else parse_token_rule(config.token_rule)
+    free = token is None and not rule.needs_loss
+    one_pass = rule.pointwise and (token is None or token.scope == "sample")
+    scored = PROBE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
+    return scored + (config.reference_model is not None)
 
 
 def _before(session: Session, trainer: BudgetMixin, data: Prepared, seed: int) -> None:

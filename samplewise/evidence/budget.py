@@ -44,15 +44,15 @@ class Budget:
         """What to tell the host."""
         return self.amount if self.kind == "steps" else ENDLESS
 
-    def nominal_steps(self, tokens: float, kept: float, scored: bool, prior: int) -> int:
+    def nominal_steps(self, tokens: float, kept: float, forwards: float, prior: int, chosen: float = 1.0) -> int:
         """About how many steps it pays for, exactly for a budget of steps: what shares of the run are shares of.
 
-        tokens: of a step's samples before any is dropped; kept: the share of them trained on; scored: in a pass of
-        their own.
+        tokens: of a step's samples before any is dropped; kept: the share of them trained on; forwards: passes over
+        all of them without gradient; chosen: the share of the kept samples' tokens that a token rule leaves.
         """
         if self.kind == "steps":
             return self.amount
-        price = kept * tokens if self.kind == "tokens" else (scored + 3 * kept) * tokens
+        price = kept * chosen * tokens if self.kind == "tokens" else (forwards + 3 * kept) * tokens
         left = self.amount - (prior if self.kind == "compute" else 0)
         return max(1, round(left / price))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
-from samplewise.rules import parse_rule
+from samplewise.rules import TokenRule, parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
 from samplewise.step import plan_step
 from samplewise.types import Rule, Samples
@@ -21,7 +21,8 @@ class Arm:
     """An arm as it is run. role: "control", "rate" or "random" (controls too), or "arm".
 
     of: what a random control is the control of. rate: multiple of the learning rate. kept: the share of samples that
-    its rule keeps, as far as losses of a normal distribution tell.
+    its rule keeps, chosen: the share of tokens that its token rule leaves of them, as far as losses of a normal
+    distribution tell.
     """
 
     name: str
@@ -30,12 +31,14 @@ class Arm:
     rate: float = 1.0
     of: str | None = None
     kept: float = 1.0
+    chosen: float = 1.0
 
 
 def all_arms(plan: PlanConfig) -> list[Arm]:
     """The plan's arms with the default controls, in the order in which they are run: the control first.
 
-    A random control keeps the mean share that its arm would; arms of the same share, pool and corpus have one together.
+    A random control keeps the mean share of samples, and of tokens, that its arm would; arms of the same shares, pool
+    and corpus have one together.
     """
     own = arms_of(plan)
     arms = [Arm(plan.control, own.pop(plan.control), "control")]
@@ -45,22 +48,41 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
     ]
     randoms: dict[tuple[Any, ...], str] = {}
     for name, config in own.items():
-        kept = kept_share(parse_rule(config.rule.replace("{seed}", "0")), samples_of_step(plan, config))
+        under = config.under(0)
+        kept = kept_share(parse_rule(under.rule), samples_of_step(plan, config))
+        chosen = 1.0 if under.token_rule is None else chosen_share(parse_token_rule(under.token_rule))
         control = None
-        if plan.controls.random and kept < 1 and not config.rule.startswith("random_keep"):
-            key = (round(kept, 6), config.pool, config.data, repr(config.training), config.per, config.normalize)
+        if plan.controls.random and _selects(config, kept, chosen):
+            key = (round(kept, 6), round(chosen, 6), config.pool, config.data, repr(config.training), config.per,
+                   config.normalize)  # fmt: skip
             if key not in randoms:
-                randoms[key] = f"random {kept:.4g}" + (f" ({len(randoms) + 1})" if _taken(kept, randoms) else "")
-                rule = f"random_keep(share={kept:.12g}, seed={{seed}})"
-                free = replace(config, rule=rule, prior=type(config.prior)())
-                arms.append(Arm(randoms[key], free, "random", of=name, kept=kept))
+                label = f"random {kept:.4g}" + (f" of samples, {chosen:.4g} of tokens" if chosen < 1 else "")
+                again = f" ({len(randoms) + 1})" if _taken(label, randoms) else ""
+                randoms[key] = label + again
+                arms.append(Arm(randoms[key], _at_random(config, kept, chosen), "random", 1.0, name, kept, chosen))
             control = randoms[key]
-        arms.append(Arm(name, config, "arm", of=control, kept=kept))
+        arms.append(Arm(name, config, "arm", 1.0, control, kept, chosen))
     return arms
 
 
-def _taken(kept: float, randoms: dict[tuple[Any, ...], str]) -> bool:
-    return f"random {kept:.4g}" in randoms.values()
+def _selects(config: ArmConfig, kept: float, chosen: float) -> bool:
+    """Whether it leaves samples or tokens out, and not by chance."""
+    samples = kept < 1 and not config.rule.startswith("random_keep")
+    tokens = chosen < 1 and not str(config.token_rule).startswith("random_tokens")
+    return samples or tokens
+
+
+def _at_random(config: ArmConfig, kept: float, chosen: float) -> ArmConfig:
+    """The arm with its choices left to chance, and nothing spent for them."""
+    rule = f"random_keep(share={kept:.12g}, seed={{seed}})" if kept < 1 else "uniform()"
+    token = None if chosen == 1 else f"random_tokens(keep={chosen:.12g}, seed={{seed}})"
+    return replace(
+        config, rule=rule, token_rule=token, reference_model=None, loss_from="fresh", prior=type(config.prior)()
+    )
+
+
+def _taken(label: str, randoms: dict[tuple[Any, ...], str]) -> bool:
+    return label in randoms.values()
 
 
 def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
@@ -92,3 +114,16 @@ def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
         plan = plan_step(rule, given, state, max_nonfinite=1.0)
         state, kept = plan.state, kept + plan.figures["kept"]
     return round(kept / steps, 12)
+
+
+def chosen_share(rule: TokenRule, samples: int = 8, tokens: int = 1000) -> float:
+    """The mean share of tokens that a token rule gives a weight above 0, of losses drawn from a normal distribution.
+
+    >>> from samplewise import rho1
+    >>> chosen_share(rho1(keep=0.6))
+    0.6
+    """
+    draw = torch.Generator().manual_seed(0)
+    loss, reference = 3 + 0.6 * torch.randn(2, samples * tokens, generator=draw, dtype=torch.float64)
+    owner = torch.arange(samples).repeat_interleave(tokens)
+    return round(float((rule(loss, reference, owner) > 0).double().mean()), 12)

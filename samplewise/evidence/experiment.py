@@ -15,7 +15,7 @@ from samplewise.evidence.controls import Arm, all_arms
 from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
 from samplewise.evidence.plan import PlanConfig, ScratchConfig
-from samplewise.evidence.starts import open_start
+from samplewise.evidence.starts import check_reference, open_start
 from samplewise.run.arguments import check_training
 from samplewise.run.folder import full_disk_explained, locked
 from samplewise.types import SamplewiseError
@@ -50,6 +50,9 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
     for line in battery.lines:
         say(line)
     corpus = None if plan.labels is None else LabelledCorpus(plan.labels, plan.data)
+    names = {arm.config.under(seed).reference_model for seed, arm in left} - {None}
+    for name in sorted(map(str, names)):
+        check_reference(name, start)
     session = Session(plan, start, battery, {None: data}, folder, corpus)
     for path in dict.fromkeys(arm.config.data for _, arm in left):  # before any training
         if (labels := session.labels_of(path)) is not None:

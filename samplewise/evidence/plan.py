@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from samplewise.config import DataConfig, InstructionsConfig, load_settings
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig
-from samplewise.rules import parse_rule
+from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.types import SamplewiseError
 
 HELD_OUT = "held_out"
@@ -59,9 +59,9 @@ class PriorConfig:
 class ArmConfig:
     """What an arm has of its own; None and {} are the plan's.
 
-    rule: may hold {seed}, which becomes the seed's number. training: on top of the plan's. data: the path of a
-    training corpus of its own, such as a selection; evaluated on the plan's held-out documents all the same. prior:
-    what was spent for it before.
+    rule, token_rule, reference_model: may hold {seed}, which becomes the seed's number. training: on top of the plan's.
+    token_rule, reference_model, loss_from: as in a run file. data: the path of a training corpus of its own, such as a
+    selection; evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
     """
 
     rule: str = "uniform()"
@@ -69,8 +69,16 @@ class ArmConfig:
     per: Literal["sample", "token"] | None = None
     normalize: Literal["step", "micro"] | None = None
     pool: int | None = None
+    token_rule: str | None = None
+    reference_model: str | None = None
+    loss_from: Literal["fresh", "stored"] = "fresh"
     data: str | None = None
     prior: PriorConfig = field(default_factory=PriorConfig)
+
+    def under(self, seed: int) -> ArmConfig:
+        """The arm under a seed."""
+        own = {name: getattr(self, name) for name in ("rule", "token_rule", "reference_model")}
+        return replace(self, **{name: text and text.replace("{seed}", str(seed)) for name, text in own.items()})
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
     plan = load_settings(PlanConfig, path, overrides)
     _check(plan)
     for name, arm in arms_of(plan).items():
-        _check_rule(name, arm.rule.replace("{seed}", "0"))
+        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan.data)
     return plan
 
 
@@ -204,10 +212,29 @@ def _check(plan: PlanConfig) -> None:
             )  # fmt: skip
 
 
-def _check_rule(arm: str, rule: str) -> None:
+def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig) -> None:
+    """What a trainer would refuse when the arm's turn comes, said before the first."""
     try:
-        parse_rule(rule)
+        rule = parse_rule(arm.rule)
+        token = None if arm.token_rule is None else parse_token_rule(arm.token_rule)
     except SamplewiseError as error:
         raise SamplewiseError(
-            f"arms.{arm}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
+            f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
         ) from None
+    compares = token is not None and token.needs_reference
+    reads = "reference" in rule.needs and isinstance(data, DataConfig)  # instructions may have the column
+    if arm.reference_model is None and (compares or reads):
+        raise SamplewiseError(
+            f"{place}.reference_model", expected=f"a second model, which {token if compares else rule} compares with",
+            got="none", remedy="For example runs/reference/model; prior: {trained: …} counts its training.",
+        )  # fmt: skip
+    if arm.reference_model is not None and not compares and "reference" not in rule.needs:
+        raise SamplewiseError(
+            f"{place}.reference_model", expected="a rule that reads it", got=f"{rule}, which does not",
+            remedy='For example by("excess", ir_dro(r=1)), or token_rule: rho1(keep=0.6).',
+        )  # fmt: skip
+    if arm.loss_from == "stored" and (not rule.needs_loss or token is not None or arm.normalize == "micro"):
+        raise SamplewiseError(
+            f"{place}.loss_from", expected="fresh with a rule that needs no loss, a token rule, or normalize: micro",
+            got="stored", remedy="Stored losses are samples' losses for a rule to see before the step.",
+        )  # fmt: skip

@@ -38,6 +38,18 @@ def open_start(model: str | ScratchConfig) -> Start:
     )  # fmt: skip
 
 
+def check_reference(name: str, start: Start) -> None:
+    """Errors: SamplewiseError where a second model is not there, or has another tokenizer: its losses must be of the
+    same tokens.
+    """
+    other = load_model(name)[1]
+    if other.get_vocab() != start.tokenizer.get_vocab():
+        raise SamplewiseError(
+            "reference_model", expected=f"one with the tokenizer of the trained model, {len(start.tokenizer):,} tokens",
+            got=f"{name}, with another of {len(other):,}", remedy="Train it from the same start, or tokenizer.",
+        )  # fmt: skip
+
+
 def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
     """A causal language model with random weights, a pure function of config and seed; float32, evaluation mode.
 

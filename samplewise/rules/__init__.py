@@ -10,7 +10,7 @@ from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.schedules import cosine, linear, piecewise
 from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
-from samplewise.rules.tokens import TOKEN_RULES, TokenRule, parse_token_rule, rho1
+from samplewise.rules.tokens import TOKEN_RULES, TokenRule, parse_token_rule, random_tokens, rho1
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "piecewise",
     "quadratic",
     "random_keep",
+    "random_tokens",
     "resolve",
     "rho1",
     "sample_proportional",

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from samplewise.rules.base import check_share, share_of
+from samplewise.rules.base import check_seed, check_share, share_of, uniforms
 from samplewise.rules.parse import EXAMPLE, read_call
 from samplewise.types import SamplewiseError
 
@@ -70,11 +70,7 @@ def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
     >>> rho1(keep=0.5)(loss, reference, torch.tensor([0, 0, 0, 0])).tolist()
     [1.0, 0.0, 1.0, 0.0]
     """
-    keep = check_share("keep", keep, one=True)
-    if scope not in get_args(Scope):
-        raise SamplewiseError(
-            "scope", expected='"sample" or "step"', got=repr(scope), remedy='"sample" runs in one pass.'
-        )
+    keep = _checked(keep, scope)
 
     def apply(loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
         assert reference is not None
@@ -85,10 +81,44 @@ def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
             )  # fmt: skip
         wide = torch.promote_types(loss.dtype, torch.float32)
         excess = (loss.to(wide) - reference.to(wide)).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
-        owner = sample if scope == "sample" else torch.zeros_like(sample)
-        return (excess >= _last_kept(excess, owner, keep)).to(wide)
+        return _highest(excess, sample, keep, scope).to(wide)
 
     return TokenRule(f'rho1(keep={keep}, scope="{scope}")', apply, scope)
+
+
+def random_tokens(keep: float = 0.6, scope: Scope = "sample", seed: int = 0) -> TokenRule:
+    """Train on a random `keep` share of tokens: the control that a selection of as many tokens must beat.
+
+    keep, scope: as in `rho1`. seed: the choice is a pure function of (seed, loss), by a hash of the loss in fp32, so
+        that neither the order of tokens nor the step's split decides; tokens of one loss are kept or left out together.
+    It needs no second model. A token whose loss is not finite is kept, so that its sample's loss shows it.
+
+    >>> random_tokens(keep=0.5)(torch.tensor([3.0, 2.0, 1.0, 5.0]), None, torch.tensor([0, 0, 0, 0])).sum().item()
+    2.0
+    """
+    keep, seed = _checked(keep, scope), check_seed(seed)
+
+    def apply(loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
+        bits = loss.to(torch.float32).contiguous().view(torch.int32)
+        drawn = uniforms(bits.cpu(), 0, seed).masked_fill(~loss.cpu().isfinite(), math.inf)  # MPS knows no fp64
+        kept = _highest(drawn, sample.cpu(), keep, scope).to(loss.device)
+        return kept.to(torch.promote_types(loss.dtype, torch.float32))
+
+    return TokenRule(f'random_tokens(keep={keep}, scope="{scope}", seed={seed})', apply, scope, needs_reference=False)
+
+
+def _checked(keep: float, scope: Scope) -> float:
+    if scope not in get_args(Scope):
+        raise SamplewiseError(
+            "scope", expected='"sample" or "step"', got=repr(scope), remedy='"sample" runs in one pass.'
+        )
+    return check_share("keep", keep, one=True)
+
+
+def _highest(values: Tensor, sample: Tensor, keep: float, scope: Scope) -> Tensor:
+    """[P] bool: the `keep` share of the highest values within each sample, or of all."""
+    owner = sample if scope == "sample" else torch.zeros_like(sample)
+    return values >= _last_kept(values, owner, keep)
 
 
 def _last_kept(values: Tensor, owner: Tensor, keep: float) -> Tensor:
@@ -100,7 +130,7 @@ def _last_kept(values: Tensor, owner: Tensor, keep: float) -> Tensor:
     return values[order[count.cumsum(0) - count + kept - 1]][inverse]
 
 
-TOKEN_RULES: dict[str, Callable[..., TokenRule]] = {"rho1": rho1}
+TOKEN_RULES: dict[str, Callable[..., TokenRule]] = {"rho1": rho1, "random_tokens": random_tokens}
 """Every token rule that text may name."""
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from samplewise.fields import SEGMENTS
+from samplewise.fields import ID, SEGMENTS
 from samplewise.losses import token_counts
 from samplewise.modes import LossFree, Micro, Mode, TwoPass
 from samplewise.rules.groups import group_weights
@@ -53,12 +53,16 @@ class HistoryMixin(WeightedMixin, Trainer):
 
     def _units(self, mode: Mode, trained: int) -> int:
         """The step's cost; a reference model's forward is one unit for each token, and tokens left out still run."""
-        read = sum(int(token_counts(batch["labels"], segments=batch.get(SEGMENTS)).sum()) for batch in self._batches)
-        other = read if self.reference_model is not None else 0
+        counts = [token_counts(batch["labels"], segments=batch.get(SEGMENTS)).cpu() for batch in self._batches]
+        read = sum(int(each.sum()) for each in counts)
+        other = read if self._referred else 0
         if self.token_rule is None:
             return _units(mode, trained) + other + getattr(mode, "scored_tokens", 0)
-        scored = read if isinstance(mode, TwoPass) else 0
-        return scored + 3 * round(read * mode.plan.figures["kept"]) + other
+        if not isinstance(mode, TwoPass):
+            return 3 * read + other
+        kept = mode.samples.id[mode.plan.weights.cpu() > 0]
+        run = (each[torch.isin(batch[ID].cpu(), kept)] for batch, each in zip(self._batches, counts, strict=True))
+        return read + 3 * sum(int(each.sum()) for each in run) + other
 
     def _redo(self, *args: Any, **kwargs: Any) -> None:
         self._wasted = 3 * sum(int(token_counts(batch["labels"]).sum()) for batch in self._batches)

@@ -57,6 +57,7 @@ class ReferenceMixin(_Host):
     per: str
     normalize: str
     _figures: Figures
+    _referred = False  # whether the second model ran for this step
 
     def check_reference(self) -> None:
         """Errors: SamplewiseError where the second model is missing, unused, the first, or of another vocabulary."""
@@ -72,9 +73,10 @@ class ReferenceMixin(_Host):
             )
         if model is None:
             return
-        if token is None and "reference" not in self.rule.needs:
+        if "reference" not in self.rule.needs and (token is None or not token.needs_reference):
+            got = f"{self.rule}{'' if token is None else f' and {token}'}, which does not"
             raise SamplewiseError(
-                "reference_model", expected="a rule that reads it", got=f"{self.rule}, which does not",
+                "reference_model", expected="a rule that reads it", got=got,
                 remedy="For example by('excess', ir_dro(r=1.0)), or token_rule='rho1(keep=0.6)'.",
             )  # fmt: skip
         if {id(p) for p in model.parameters()} & {id(p) for p in self.model.parameters()}:  # pyright: ignore
@@ -94,12 +96,19 @@ class ReferenceMixin(_Host):
             for batch in batches:
                 self._check_tokens(batch)
                 batch[BEFORE] = token_counts(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).cpu()
-        if self.reference_model is None or (self.token_rule is None and REFERENCE in batches[0]):
-            return  # the column is what the rule reads
+        self._referred = self._refers(batches)
+        if not self._referred:
+            return
         with self._figures.clock.timed("reference"), self.accelerator.autocast():
+            assert self.reference_model is not None
             model = self.reference_model.to(self.args.device)
             for batch in batches:
                 self._refer(model, batch)
+
+    def _refers(self, batches: list[Batch]) -> bool:
+        """Whether the second model runs: not where a column already has what the rule reads."""
+        token = self.token_rule is not None and self.token_rule.needs_reference
+        return self.reference_model is not None and (token or REFERENCE not in batches[0])
 
     def _refer(self, model: nn.Module, batch: Batch) -> None:
         token = reference_token_losses(model, batch)

@@ -49,6 +49,12 @@ def here(tmp_path_factory):
         ("arms.band='bnad(drop_top=0.1)'", "Did you mean band"),
         ("arms.band={rul: uniform()}", "Did you mean rule"),
         ("arms.band={rule: uniform(), prior: {scord: 3}}", "Did you mean scored"),
+        ("arms.band={token_rule: rho2()}", r"arms\.band: token rule, .*Did you mean rho1"),
+        ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a second model, which rho1"),
+        ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a second model, which by"),
+        ("arms.band={reference_model: x}", "a rule that reads it, got uniform"),
+        ("arms.band={token_rule: random_tokens(), reference_model: x}", "a rule that reads it"),
+        ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected fresh"),
         ("domains.held_out={path: x}", "other names"),
         ("sweep={rule: ir_dro(r=1), values: {r: [1]}}", "in the rule"),
         ("model={tokenizer: x}", "model.config"),
@@ -77,6 +83,29 @@ def test_default_controls(here):
     assert arms[str(arms["pool"].of)].config.pool == 4
 
 
+def test_the_control_of_chosen_tokens_chooses_them_by_chance(here):
+    path = plans.write_plan(here, controls={"rates": []})
+    plan = load_plan(path, [
+        "arms.rho={token_rule: rho1(keep=0.6), reference_model: x, prior: {trained: 9}}",
+        "arms.both={rule: 'by(\"excess\", band(drop_top=0.25))', token_rule: rho1(keep=0.6), reference_model: x}",
+        "arms.lucky={token_rule: 'random_tokens(keep=0.6, seed={seed})'}",
+        "arms.excess={rule: 'by(\"excess\", ir_dro(r=1))', reference_model: x}",
+        "arms.stored={rule: band(drop_top=0.25), loss_from: stored}",
+    ])  # fmt: skip
+    arms = {arm.name: arm for arm in all_arms(plan)}
+    assert {name: arms[name].of for name in ("rho", "both", "lucky", "excess")} == {
+        "rho": "random 1 of samples, 0.6 of tokens", "both": "random 0.75 of samples, 0.6 of tokens",
+        "lucky": None, "excess": None,
+    }  # fmt: skip
+    assert arms["stored"].of == arms["band"].of == "random 0.75", "by chance nothing is looked up"
+    control = arms[str(arms["both"].of)].config
+    assert control.rule == "random_keep(share=0.75, seed={seed})"
+    assert control.token_rule == "random_tokens(keep=0.6, seed={seed})"
+    assert (control.reference_model, control.prior.units, control.loss_from) == (None, 0, "fresh")
+    assert arms[str(arms["rho"].of)].config.rule == "uniform()"
+    assert control.under(7).token_rule == "random_tokens(keep=0.6, seed=7)"
+
+
 @given(st.integers(2, 97), st.integers(1, 96))
 def test_the_random_control_keeps_exactly_as_many(samples, kept):
     share = min(kept, samples - 1) / samples
@@ -95,6 +124,8 @@ def test_kept_shares():
 def test_a_budget_pays_for_about_so_many_steps():
     assert Budget("steps", 7).nominal_steps(100, 0.5, True, 0) == 7
     assert Budget("tokens", 1000).nominal_steps(100, 0.5, True, 0) == 20
+    assert Budget("tokens", 1000).nominal_steps(100, 0.5, 2.0, 0, chosen=0.5) == 40
+    assert Budget("compute", 1300).nominal_steps(100, 0.5, 1.75, 0, chosen=0.5) == 4, "tokens left out still run"
     assert Budget("compute", 1300).nominal_steps(100, 0.5, True, 300) == 4
     assert Budget("compute", 1300).nominal_steps(100, 0.5, False, 100) == 8
 

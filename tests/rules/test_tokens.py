@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from samplewise.rules.tokens import TOKEN_RULES, parse_token_rule, rho1
+from samplewise.rules.tokens import TOKEN_RULES, parse_token_rule, random_tokens, rho1
 from samplewise.types import SamplewiseError
 
-EXPRESSIONS = ['rho1(keep=0.6, scope="sample")', 'rho1(keep=0.3, scope="step")', 'rho1(keep=1.0, scope="sample")']
+EXPRESSIONS = [
+    'rho1(keep=0.6, scope="sample")', 'rho1(keep=0.3, scope="step")', 'rho1(keep=1.0, scope="sample")',
+    'random_tokens(keep=0.6, scope="sample", seed=0)', 'random_tokens(keep=0.3, scope="step", seed=5)',
+]  # fmt: skip
 
 
 def loop(loss, reference, sample, keep, scope):
@@ -51,8 +54,9 @@ def test_equal_to_the_loop(n, samples, seed, keep, within, ties):
 def test_how_many_are_kept(n, keep):
     loss, reference, _ = tokens(n, 1, n)
     for scope in ("sample", "step"):
-        kept = rho1(keep, scope)(loss, reference, torch.zeros(n, dtype=torch.int64))
-        assert int(kept.sum()) == max(1, math.floor(round(keep * n, 6)))
+        for rule in (rho1(keep, scope), random_tokens(keep, scope)):
+            kept = rule(loss, reference, torch.zeros(n, dtype=torch.int64))
+            assert int(kept.sum()) == max(1, math.floor(round(keep * n, 6)))
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -73,6 +77,20 @@ def test_scope_sample_is_the_same_on_any_samples(expression):
     assert torch.equal(alone, together) == (rule.scope == "sample")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_random_tokens_are_chosen_by_nothing(dtype):
+    """Neither high nor low losses, whatever their spread; another seed, or another loss, is another choice."""
+    loss = torch.randn(20_000, generator=torch.Generator().manual_seed(3), dtype=dtype) * 2 + 3
+    owner = torch.arange(200).repeat_interleave(100)
+    kept = random_tokens(0.3)(loss, None, owner) > 0
+    assert kept.sum() == 6000
+    assert abs(loss[kept].mean() - loss.mean()) < 4 * 2 / 6000**0.5
+    ranks = loss.argsort().argsort()[kept].double() / 20_000
+    assert abs(ranks.std() - 12**-0.5) < 0.01
+    for other in (random_tokens(0.3, seed=1)(loss, None, owner), random_tokens(0.3)(loss + 0.01, None, owner)):
+        assert abs(float(((other > 0) & kept).sum()) / 6000 - 0.3) < 0.03
+
+
 def test_nothing_is_cut_between_equals():
     """Where the model is its own reference, rounding must not choose."""
     loss = torch.rand(10)
@@ -81,9 +99,10 @@ def test_nothing_is_cut_between_equals():
 
 def test_a_loss_that_is_not_finite_stays_in_sight():
     loss, sample = torch.tensor([1.0, math.nan, 3.0, math.inf, 2.0]), torch.tensor([0, 0, 0, 1, 1])
-    kept = rho1(0.5)(loss, torch.zeros(5), sample)
-    assert kept[1] == kept[3] == 1
-    assert kept[0] == kept[4] == 0
+    for rule in (rho1(0.5), random_tokens(0.5)):
+        kept = rule(loss, torch.zeros(5), sample)
+        assert kept[1] == kept[3] == 1
+        assert kept[0] == kept[4] == 0
 
 
 def test_the_gradient_does_not_pass():
@@ -96,7 +115,7 @@ def test_what_is_printed_reads_back(expression):
     rule = parse_token_rule(expression)
     assert repr(rule) == expression
     assert parse_token_rule(f" {rule} ").scope == rule.scope
-    assert set(TOKEN_RULES) == {"rho1"}
+    assert set(TOKEN_RULES) == {"rho1", "random_tokens"}
 
 
 BAD_TEXT = {
@@ -105,7 +124,8 @@ BAD_TEXT = {
     "rho1(keep=0)": r"keep as a share in \(0, 1\]",
     "rho1(keep=linear(1.0, 0.3, steps=10))": r"keep as a share in \(0, 1\]",
     'rho1(scope="batch")': '"sample" or "step"',
-    "ir_dro(r=1)": "Known: rho1",
+    "ir_dro(r=1)": "Known: .*rho1",
+    "random_tokens(seed=0.5)": "seed as a whole number",
     "rho1": r'For example "rho1\(keep=0\.6\)"',
     "": r'For example "rho1\(keep=0\.6\)"',
 }
