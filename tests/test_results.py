@@ -9,8 +9,9 @@ import pytest
 import world
 from plans import write_plan
 from result_pages.parts import COST, PLAN, PROBE, RESULTS, between, pages, parts
+from result_pages.skeleton import SECTIONS
 from result_pages.summary import EMPTY
-from result_pages.take import SECTIONS, refuse_machine_paths, take
+from result_pages.take import refuse_machine_paths, take
 from result_pages.write import outdated, write
 
 from samplewise.config import load_settings
@@ -126,7 +127,7 @@ def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
         "plan.yaml", "results.json", "values.json", "facts.json", "fig-differences.svg", "README.md"
     }  # fmt: skip
     assert (folder / "values.json").stat().st_size < 0.8 * (here / "out" / "values.json").stat().st_size
-    assert load_plan(folder / "plan.yaml").output == "runs/r1-own-data"
+    assert load_plan(folder / "plan.yaml").output == "build/results/r1-own-data"
     assert len(write(place, place.parent / "README.md")) == 3
     assert outdated(place, place.parent / "README.md") == write(place, place.parent / "README.md") == []
     assert broken_links(folder) == broken_links(place) == broken_links(place.parent) == []
@@ -189,6 +190,18 @@ def test_a_number_changed_by_hand_is_found(place):
         write(place, top)
 
 
+def test_a_plan_that_is_there_stays_if_it_is_the_one_that_was_run(here, place):
+    (place / "r1").mkdir()
+    plan = place / "r1" / "plan.yaml"
+    given = f"# Why it is asked.\n{(here / 'out' / 'plan.yaml').read_text()}".replace("output: out", "output: build/r1")
+    plan.write_text(given)
+    take(Path("out"), "r1", place)
+    assert plan.read_text() == given
+    plan.write_text(given.replace("steps: 2", "steps: 3"))
+    with pytest.raises(SamplewiseError, match="one with another budget"):
+        take(Path("out"), "r1", place)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -227,11 +240,13 @@ def test_parts_of_a_page_have_tables_of_their_own(place):
     assert f"{found['agreement']['cosine'][1]['mean']:+.3f}" in rows(text)["2"][6]
     assert rows(text)["this model · a copy"] == ["1.000", "100%"]
     assert "Beside them: [r0-losses](r0-losses/README.md)" in (place / "README.md").read_text()
+    page.write_text(text.replace("## Limits", "## Limits\n\nWords of one's own."))
     take(Path("out"), "r0-losses/arms", place)
-    with pytest.raises(SamplewiseError, match="<!-- facts arms -->"):
-        write(place, place.parent / "README.md")
-    page.write_text(f"{text}\n<!-- facts arms --><!-- /facts arms -->\n<!-- table arms --><!-- /table arms -->\n")
     write(place, place.parent / "README.md")
+    assert list(sections(page.read_text())) == list(SECTIONS)
+    assert sections(page.read_text())["Limits"] == "Words of one's own."
+    assert "<!-- table arms -->" in sections(page.read_text())["Result"]
+    assert broken_links(page.parent) == []
     assert "](arms/plan.yaml)" in page.read_text()
     assert "[r0-losses (arms)](results/r0-losses/README.md)" in (place.parent / "README.md").read_text()
 

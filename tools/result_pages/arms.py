@@ -130,7 +130,8 @@ def _over(shares: Mapping[str, float] | None) -> str:
 def _own(arm: Mapping[str, Any]) -> str:
     """What an arm has that the plan has not, in words."""
     own = arm["own"]
-    found = [f"{key} {code(str(own[key]))}" for key in ("data", "pool", "per", "normalize") if own.get(key) is not None]
+    plain = {key: value for key, value in own.items() if key not in ("training", "prior") and value not in (None, {})}
+    found = [f"{key} {code(str(value))}" for key, value in plain.items()]
     if arm["rate"] != 1:
         found.append(f"{arm['rate']:g}× the learning rate")
     found += [f"{key} {value}" for key, value in own["training"].items()]

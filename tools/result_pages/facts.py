@@ -9,10 +9,11 @@ from typing import Any
 
 from result_pages.markdown import code
 from samplewise.config import load_settings
-from samplewise.evidence.plan import HELD_OUT, PlanConfig
+from samplewise.evidence.plan import HELD_OUT, PlanConfig, ScratchConfig
 
 FACTS = "facts.json"
-"""What is in neither plan nor results: {"model": in words, "short": in fewer}. Written when a run is taken over."""
+"""What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer}; written when a
+run is taken over."""
 
 UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (a token's forward 1, backward 2)"}
 
@@ -67,3 +68,32 @@ def _known(folder: Path) -> dict[str, str]:
 def _link(folder: Path, name: str) -> str:
     """From the page's README.md, which is in this folder or in the one above it."""
     return name if (folder / "README.md").exists() else f"{folder.name}/{name}"
+
+
+def model_facts(model: str | ScratchConfig, root: Path) -> dict[str, str]:
+    """The model is opened for it, where the plan's paths lead, unless another result has the same path."""
+    from samplewise.evidence.starts import open_start
+
+    path = model if isinstance(model, str) else ""
+    for other in root.rglob(FACTS):
+        known = json.loads(other.read_text(encoding="utf-8"))
+        if path and known["path"] == path:
+            return known
+    text = open_start(model).text
+    if not path:
+        return {"path": "", "model": text, "short": f"{text.split()[0]} from scratch, {_size(text)}"}
+    name, _, rest = text.partition(" (")
+    config = Path(path, "config.json")
+    if not config.exists():
+        return {"path": path, "model": text, "short": name}
+    kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]  # a folder's own name says nothing
+    return {"path": path, "model": f"{kind}, {path} ({rest}", "short": f"{kind}, {_size(text)}"}
+
+
+def _size(text: str) -> str:
+    """Of the parameters, out of a description.
+
+    >>> _size("llama with random weights, 7.49 M parameters, 4,096 tokens")
+    '7.49 M'
+    """
+    return next(part.removesuffix(" parameters") for part in text.split(", ") if part.endswith(" parameters"))

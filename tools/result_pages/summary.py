@@ -48,7 +48,7 @@ def _row(page: Path, part: Part, below: str) -> list[str]:
 
 
 def found(results: Results) -> str:
-    """The verdicts of the arms counted.
+    """The verdicts of the arms counted, and the control's other learning rates that beat it.
 
     >>> found({"arms": [{"name": "a", "role": "arm"}], "verdicts": {"a": {"verdict": "none"}}, "control": "uniform"})
     'of 1 arm none is shown to differ from uniform'
@@ -56,10 +56,13 @@ def found(results: Results) -> str:
     own = [arm["name"] for arm in results["arms"] if arm["role"] == "arm" and arm["name"] in results["verdicts"]]
     count = Counter(results["verdicts"][name]["verdict"] for name in own)
     of = f"of {len(own)} arm{'s' * (len(own) != 1)}"
+    rates = [arm["name"] for arm in results["arms"] if arm["role"] == "rate"]
+    better = [name for name in rates if results["verdicts"].get(name, {}).get("verdict") == "better"]
+    beside = f"; better too: {', '.join(better)}" if better else ""
     if count["none"] == len(own):
-        return f"{of} none is shown to differ from {results['control']}"
-    words = [f"{count['better'] or 'none'} better", f"{count['worse'] or 'none'} worse"]
-    return f"{of} {', '.join(words)}, {count['none'] or 'none'} not told apart"
+        return f"{of} none is shown to differ from {results['control']}{beside}"
+    parts = {"better": count["better"], "worse": count["worse"], "not told apart": count["none"]}
+    return f"{of} {', '.join(f'{number} {word}' for word, number in parts.items())}{beside}"
 
 
 def lowest(results: Results) -> str:

@@ -11,18 +11,17 @@ from typing import Any
 
 import yaml
 
-from result_pages.facts import FACTS
+from result_pages.facts import FACTS, model_facts
 from result_pages.parts import COST, KINDS, PLAN, PROBE
+from result_pages.skeleton import put_on_page
 from samplewise.checkpoint import write_bytes
 from samplewise.config import load_settings, to_yaml
 from samplewise.evidence.check import check_results
 from samplewise.evidence.outcome import VALUES
-from samplewise.evidence.plan import PlanConfig, ScratchConfig
+from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.probes.conclusions import conclusions
-from samplewise.evidence.starts import open_start
 from samplewise.types import SamplewiseError
 
-SECTIONS = ("Question", "Setup", "Result", "What it means", "Limits", "How to run it again")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?")
 DIGITS = 5
 """After the point, of training curves: they are drawn and not computed with, and most of the file."""
@@ -31,15 +30,16 @@ DIGITS = 5
 def take(run: Path, name: str, root: Path) -> Path:
     """Copy a folder of `samplewise compare`, `sweep` or `probe`, or one with a cost.json, to `root`/`name`.
 
-    name: of a page, or page/part. plan.yaml gets the output runs/`name`; results.json and values.json are written in
-    one line, training curves with 5 decimals; facts.json says which model it was. A page that is not there yet gets its
-    headings. Errors: SamplewiseError for a run that is partial or not accepted, and for paths of one machine only.
+    name: of a page, or page/part. A plan.yaml that is there stays if it is the run's; results.json and values.json are
+    written in one line, training curves with 5 decimals; facts.json says which model it was. The page gets headings and
+    markers where it has none.
+    Errors: SamplewiseError for a run that is partial or not accepted, and for paths of one machine only.
     """
     kind = next((kind for kind in KINDS if (run / kind).exists()), None)
     if kind is None or not NAME.fullmatch(name):
         expected = f"a folder with one of {', '.join(KINDS)}, and a name such as r1-own-data or r4/redundancy"
         raise SamplewiseError("--take", expected=expected, got=f"{run} {name}", remedy="Name both.")
-    files = {PLAN: _plan, PROBE: _probe}.get(kind, _cost)(run, name)
+    files = {PLAN: _plan, PROBE: _probe}.get(kind, _cost)(run, name, root)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("fig-*.svg"):
@@ -49,53 +49,64 @@ def take(run: Path, name: str, root: Path) -> Path:
         write_bytes(folder / file, content)
     if kind == PLAN:
         check_results(folder)
-    _open_page(root, name, kind, [file for file in files if file.startswith("fig-")])
+    put_on_page(root, name, kind, [file for file in files if file.startswith("fig-")])
     return folder
 
 
-def _plan(run: Path, name: str) -> dict[str, bytes]:
+def _plan(run: Path, name: str, root: Path) -> dict[str, bytes]:
     results = check_results(run)
     if not results["complete"]:
         raise SamplewiseError(
             str(run), expected="a finished run", got=f"{len(results['missing'])} runs missing", remedy="Let it finish."
         )
-    plan = replace(load_settings(PlanConfig, run / "plan.yaml"), output=f"runs/{name}")
-    written = to_yaml(plan)
-    refuse_machine_paths(asdict(plan), "plan.yaml")
+    plan = replace(load_settings(PlanConfig, run / "plan.yaml"), output=f"build/results/{name}")
+    written = _written_plan(plan, root / name / "plan.yaml")
     refuse_machine_paths(results, PLAN)
     for arm in results["arms"]:
         if arm["ran"]:
             arm["ran"]["curve"] = [round(loss, DIGITS) for loss in arm["ran"]["curve"]]
     values = json.loads((run / VALUES).read_text(encoding="utf-8"))
     return {
-        "plan.yaml": written.encode(), PLAN: _compact(results), VALUES: _compact(values), FACTS: _compact(_facts(plan)),
+        "plan.yaml": written, PLAN: _compact(results), VALUES: _compact(values),
+        FACTS: _compact(model_facts(plan.model, root)),
     }  # fmt: skip
 
 
-def _probe(run: Path, name: str) -> dict[str, bytes]:
+def _written_plan(plan: PlanConfig, path: Path) -> bytes:
+    """The plan that is there already, comments and all, if it is the run's; the run's own where there is none.
+
+    Errors: SamplewiseError on another plan, and on paths of one machine.
+    """
+    if not path.exists():
+        refuse_machine_paths(asdict(plan), path.name)
+        return to_yaml(plan).encode()
+    there = load_settings(PlanConfig, path)
+    refuse_machine_paths(asdict(there), str(path))
+    other = [key for key, value in asdict(plan).items() if key != "output" and asdict(there)[key] != value]
+    if other:
+        raise SamplewiseError(
+            str(path),
+            expected="the plan that was run",
+            got=f"one with another {other[0]}",
+            remedy="Run it, or mend it.",
+        )
+    return path.read_bytes()
+
+
+def _probe(run: Path, name: str, root: Path) -> dict[str, bytes]:
     found = json.loads((run / PROBE).read_text(encoding="utf-8"))
     if conclusions(found) != found["conclusions"]:
         raise SamplewiseError(
             PROBE, expected="the conclusions that its numbers give", got="others", remedy="Run it anew."
         )
-    found["config"]["output"] = f"runs/{name}"
+    found["config"]["output"] = f"build/results/{name}"
     refuse_machine_paths(found, PROBE)
     settings = yaml.safe_dump(found["config"], sort_keys=False, allow_unicode=True)
     return {PROBE: _compact(found), "probe.yaml": settings.encode()}
 
 
-def _cost(run: Path, name: str) -> dict[str, bytes]:
+def _cost(run: Path, name: str, root: Path) -> dict[str, bytes]:
     return {COST: (run / COST).read_bytes()}
-
-
-def _facts(plan: PlanConfig) -> dict[str, str]:
-    """The model is opened for it, where the plan's paths lead."""
-    start = open_start(plan.model)
-    short = start.text.split(" (")[0]
-    if isinstance(plan.model, ScratchConfig):
-        kind, size, *_ = start.text.split(", ")
-        short = f"{kind.split()[0]} from scratch, {size.removesuffix(' parameters')}"
-    return {"model": start.text, "short": short}
 
 
 def refuse_machine_paths(values: Any, place: str) -> None:
@@ -121,27 +132,3 @@ def _texts(values: Any) -> Iterator[str]:
 
 def _compact(values: Any) -> bytes:
     return (json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _open_page(root: Path, name: str, kind: str, figures: list[str]) -> None:
-    """Headings and markers for a page that is not there; an existing one is left as it is."""
-    page, _, part = name.partition("/")
-    path = root / page / "README.md"
-    if path.exists():
-        return
-    again = {
-        PLAN: f"samplewise compare results/{name}/plan.yaml",
-        PROBE: f"samplewise probe results/{name}/probe.yaml",
-    }.get(kind, "python bench/rules.py")
-    blocks = {
-        "Setup": _markers("facts", part),
-        "Result": "\n\n".join([_markers("table", part), *(f"![]({f'{part}/' if part else ''}{f})" for f in figures)]),
-        "How to run it again": f"```bash\n{again}\n```",
-    }
-    text = "\n\n".join([f"# {page}", *(f"## {title}\n\n{blocks.get(title, '')}".rstrip() for title in SECTIONS)])
-    write_bytes(path, f"{text}\n".encode())
-
-
-def _markers(what: str, part: str) -> str:
-    marker = f"{what} {part}".rstrip()
-    return f"<!-- {marker} -->\n<!-- /{marker} -->"
