@@ -33,7 +33,7 @@ from samplewise.checkpoint import write_bytes
 from samplewise.fields import OPTIONAL
 from samplewise.models import load_model
 from samplewise.report.style import BLUE, GREY, ORANGE, picture
-from samplewise.rules import RULES, TOKEN_RULES
+from samplewise.rules import RULES, TOKEN_RULES, parse_token_rule
 from samplewise.types import Rule, Samples
 
 RULE: dict[str, list[str]] = {
@@ -63,8 +63,8 @@ RULE: dict[str, list[str]] = {
 }
 """Of each rule that text may name at least one expression; the table says at which numbers it was measured."""
 
-TOKEN_RULE = {"rho1": ["rho1(keep=0.6)", "rho1(keep=0.6, scope='step')"]}
-"""Token rules compare with a reference model, here one of the same size, whose forward is in the step."""
+TOKEN_RULE = {"rho1": ["rho1(keep=0.6)", "rho1(keep=0.6, scope='step')"], "random_tokens": ["random_tokens(keep=0.6)"]}
+"""rho1 compares with a reference model, here one of the same size, whose forward is in the step."""
 
 SIZES = (32, 1024, 65_536)
 PARTS = ("step", "memory", "planning")
@@ -85,7 +85,7 @@ def makers() -> dict[str, Maker]:
     absent = {*RULES, *TOKEN_RULES} ^ {*RULE, *TOKEN_RULE}
     assert not absent, f"add {sorted(absent)} to bench/rules.py"
     found: dict[str, Maker] = {text: reading(text) for texts in RULE.values() for text in texts}
-    return found | {text: with_reference(text) for texts in TOKEN_RULE.values() for text in texts}
+    return found | {text: over_tokens(text) for texts in TOKEN_RULE.values() for text in texts}
 
 
 def reading(text: str) -> Maker:
@@ -105,10 +105,11 @@ def columns_of(row: int, rule: Rule) -> dict[str, float]:
     return {column: values[field] for column, field in OPTIONAL.items() if field in rule.needs}
 
 
-def with_reference(token_rule: str) -> Maker:
+def over_tokens(token_rule: str) -> Maker:
     def make(model: Any, *args: Any, chunk_bytes: int | None, **kwargs: Any) -> Weighted:
-        reference = copy.deepcopy(model).eval().requires_grad_(False)
-        more = {"token_rule": token_rule, "reference_model": reference, "rule": "uniform()"}
+        more: dict[str, Any] = {"token_rule": token_rule, "rule": "uniform()"}
+        if parse_token_rule(token_rule).needs_reference:
+            more["reference_model"] = copy.deepcopy(model).eval().requires_grad_(False)
         return Weighted(model, *args, backend="chunked", chunk_bytes=chunk_bytes, **more, **kwargs)
 
     return make

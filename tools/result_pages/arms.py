@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from result_pages.markdown import NONE, code, p_value, percent, span, table
-from samplewise.evidence.plan import HELD_OUT
+from samplewise.evidence.plan import HELD_OUT, ArmConfig
 
 Results = Mapping[str, Any]
 
@@ -130,8 +131,9 @@ def _over(shares: Mapping[str, float] | None) -> str:
 def _own(arm: Mapping[str, Any]) -> str:
     """What an arm has that the plan has not, in words."""
     own = arm["own"]
-    plain = {key: value for key, value in own.items() if key not in ("training", "prior") and value not in (None, {})}
-    found = [f"{key} {code(str(value))}" for key, value in plain.items()]
+    usual = asdict(ArmConfig())
+    changed = [key for key, value in own.items() if key not in ("training", "prior") and value != usual[key]]
+    found = [f"{key} {code(str(own[key]))}" for key in changed]
     if arm["rate"] != 1:
         found.append(f"{arm['rate']:g}× the learning rate")
     found += [f"{key} {value}" for key, value in own["training"].items()]

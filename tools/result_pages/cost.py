@@ -12,8 +12,8 @@ Found = Mapping[str, Any]
 MEANING = (
     "One pass weighs while it trains; two first score every row without gradient, and train on those that are kept. "
     "Ratios of whole optimizer steps, data to AdamW. Memory: the highest resident memory of a step, less that of a "
-    "step of the model's body alone. Plan: the weights of a step from its losses, CPU time on one thread. Token rules "
-    "(`rho1`) compare with a reference model of the same size, whose forward and weights are in the figures."
+    "step of the model's body alone. Plan: the weights of a step from its losses, CPU time on one thread. `rho1` "
+    "compares with a reference model of the same size, whose forward and weights are in the figures."
 )
 
 
