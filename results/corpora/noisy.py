@@ -14,7 +14,7 @@ import sys
 
 from common import ROOT, opening, split, write_texts
 
-OPENING = 1500
+OPENING = 700
 MODEL = ROOT / "base/model"
 SELECTIONS = {
     "drop-top": ["--rule", "band(drop_top=0.1)"],

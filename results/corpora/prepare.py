@@ -35,6 +35,7 @@ def collect(packages: list[str], folder: Path) -> None:
 def main() -> None:
     build(ROOT / "packages", ROOT / "archives")
     collect(DOCS, ROOT / "docs")
+    collect(["scipy", "sympy", "statsmodels"], ROOT / "science")
     train_tokenizer(read_documents(ROOT / "docs"), 4096, ROOT / "bpe")
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "bpe")
     model = random_model(LLAMA, tokenizer, 0)
