@@ -51,20 +51,80 @@ class Archive:
 
 
 ARCHIVES = [
-    Archive("django==5.2.19", "django-5.2.19.tar.gz", "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1", "docs", ".txt"),
-    Archive("celery==5.7.0", "celery-5.7.0.tar.gz", "6a5dfcf6662287204f009a02002b9e66c83d4105e47ebabdc7079108772fc6f0", "docs"),
-    Archive("sphinx==9.0.4", "sphinx-9.0.4.tar.gz", "594ef59d042972abbc581d8baa577404abe4e6c3b04ef61bd7fc2acbd51f3fa3", "doc"),
-    Archive("astropy==8.0.2", "astropy-8.0.2-cp311-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl", "000d6998bcf4f097257b3776f29f1dafde0967bf1b091edbad95df564eee4eea"),
-    Archive("matplotlib==3.11.2", "matplotlib-3.11.2-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", "07d9b9fa60cd4c393692f50d0bb03123242ddf61c99bb0e95e75feb354e7c1a8"),
-    Archive("networkx==3.6.1", "networkx-3.6.1-py3-none-any.whl", "d47fbf302e7d9cbbb9e2555a0d267983d2aa476bac30e90dfbe5669bd57f3762"),
-    Archive("numpy==2.4.6", "numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", "89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93"),
-    Archive("pandas==3.1.1", "pandas-3.1.1-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl", "4f1602f614bb83f443381dbcbb94c4ac764b2e50c8d6c965614c5cd83e328c47"),
-    Archive("scikit-learn==1.9.1", "scikit_learn-1.9.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df"),
-    Archive("scipy==1.17.1", "scipy-1.17.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", "43af8d1f3bea642559019edfe64e9b11192a8978efbd1539d7bc2aaa23d92de4"),
-    Archive("statsmodels==0.15.0", "statsmodels-0.15.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", "b67886b66d9c7ca118526accedb5c6de7ffd74c015dc0492ea0b1690192b65da"),
-    Archive("sympy==1.14.0", "sympy-1.14.0-py3-none-any.whl", "e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5"),
-    Archive("twisted==26.10.0", "twisted-26.10.0-py3-none-any.whl", "3732f42af218925a0fe78d6668db55853f7fb532245a89a2669babe7d3000fa8"),
-    Archive("xarray==2026.9.0", "xarray-2026.9.0-py3-none-any.whl", "fe349fa871628b1a0a5217af3fe1283a2862d5485156e6eda354fffb81c3bb7c"),
+    Archive(
+        "django==5.2.19",
+        "django-5.2.19.tar.gz",
+        "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1",
+        "docs",
+        ".txt",
+    ),
+    Archive(
+        "celery==5.7.0",
+        "celery-5.7.0.tar.gz",
+        "6a5dfcf6662287204f009a02002b9e66c83d4105e47ebabdc7079108772fc6f0",
+        "docs",
+    ),
+    Archive(
+        "sphinx==9.0.4",
+        "sphinx-9.0.4.tar.gz",
+        "594ef59d042972abbc581d8baa577404abe4e6c3b04ef61bd7fc2acbd51f3fa3",
+        "doc",
+    ),
+    Archive(
+        "astropy==8.0.2",
+        "astropy-8.0.2-cp311-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl",
+        "000d6998bcf4f097257b3776f29f1dafde0967bf1b091edbad95df564eee4eea",
+    ),
+    Archive(
+        "matplotlib==3.11.2",
+        "matplotlib-3.11.2-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        "07d9b9fa60cd4c393692f50d0bb03123242ddf61c99bb0e95e75feb354e7c1a8",
+    ),
+    Archive(
+        "networkx==3.6.1",
+        "networkx-3.6.1-py3-none-any.whl",
+        "d47fbf302e7d9cbbb9e2555a0d267983d2aa476bac30e90dfbe5669bd57f3762",
+    ),
+    Archive(
+        "numpy==2.4.6",
+        "numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        "89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93",
+    ),
+    Archive(
+        "pandas==3.1.1",
+        "pandas-3.1.1-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+        "4f1602f614bb83f443381dbcbb94c4ac764b2e50c8d6c965614c5cd83e328c47",
+    ),
+    Archive(
+        "scikit-learn==1.9.1",
+        "scikit_learn-1.9.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
+    ),
+    Archive(
+        "scipy==1.17.1",
+        "scipy-1.17.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        "43af8d1f3bea642559019edfe64e9b11192a8978efbd1539d7bc2aaa23d92de4",
+    ),
+    Archive(
+        "statsmodels==0.15.0",
+        "statsmodels-0.15.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        "b67886b66d9c7ca118526accedb5c6de7ffd74c015dc0492ea0b1690192b65da",
+    ),
+    Archive(
+        "sympy==1.14.0",
+        "sympy-1.14.0-py3-none-any.whl",
+        "e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5",
+    ),
+    Archive(
+        "twisted==26.10.0",
+        "twisted-26.10.0-py3-none-any.whl",
+        "3732f42af218925a0fe78d6668db55853f7fb532245a89a2669babe7d3000fa8",
+    ),
+    Archive(
+        "xarray==2026.9.0",
+        "xarray-2026.9.0-py3-none-any.whl",
+        "fe349fa871628b1a0a5217af3fe1283a2862d5485156e6eda354fffb81c3bb7c",
+    ),
 ]
 
 
@@ -144,8 +204,10 @@ def _documented(node: ast.AST, prefix: str) -> Iterator[str]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node, clean=False)
         if text and len(text) > 20:
-            yield inspect.cleandoc(_title(node, prefix) + text) if not prefix and isinstance(node, ast.Module) else (
-                f"{_title(node, prefix)}\n\n{inspect.cleandoc(text)}"
+            yield (
+                inspect.cleandoc(_title(node, prefix) + text)
+                if not prefix and isinstance(node, ast.Module)
+                else (f"{_title(node, prefix)}\n\n{inspect.cleandoc(text)}")
             )
         for child in node.body:
             name = getattr(node, "name", "")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from samplewise.checkpoint import write_bytes
 from samplewise.config import InstructionsConfig, RunConfig
@@ -230,9 +231,10 @@ def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
 def _more(session: Session, trainer: BudgetMixin) -> dict[str, Any]:
     """Benchmarks and written answers of the trained model."""
     plan, tokenizer, size = session.plan, session.start.tokenizer, trainer.args.per_device_eval_batch_size
-    found = run_tasks(trainer.model, tokenizer, plan.tasks, batch_size=size) if plan.tasks else {}
+    autocast = torch.bfloat16 if trainer.args.bf16 else None
+    found = run_tasks(trainer.model, tokenizer, plan.tasks, batch_size=size, autocast=autocast) if plan.tasks else {}
     if plan.answers is not None:
-        found["answers"] = answer_rows(trainer.model, tokenizer, plan.answers, batch_size=size)
+        found["answers"] = answer_rows(trainer.model, tokenizer, plan.answers, batch_size=size, autocast=autocast)
     return found
 
 

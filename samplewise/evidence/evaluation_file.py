@@ -58,7 +58,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
         result = evaluate(model, windows, pad_token_id=pad, batch_size=size, autocast=autocast)
         found["sets"][name] = {**result.to_json(), "groups": groups(result.to_json()["documents"])}
     if config.tasks:
-        found["tasks"] = run_tasks(model, start.tokenizer, config.tasks, batch_size=size)
+        found["tasks"] = run_tasks(model, start.tokenizer, config.tasks, batch_size=size, autocast=autocast)
     if config.answers is not None:
         found["answers"] = answer_rows(model, start.tokenizer, config.answers, batch_size=size, autocast=autocast)
     path = Path(config.output).expanduser()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from samplewise.data.records import missing_extra
 from samplewise.types import SamplewiseError
 
@@ -46,11 +48,14 @@ _METRICS = {
 _OUTPUT = {"multiple_choice": "multiple_choice", "continuation": "loglikelihood", "text": "loglikelihood_rolling"}
 
 
-def run_tasks(model: Any, tokenizer: Any, tasks: Sequence[TaskConfig], *, batch_size: int = 8) -> dict[str, Any]:
+def run_tasks(
+    model: Any, tokenizer: Any, tasks: Sequence[TaskConfig], *, batch_size: int = 8, autocast: torch.dtype | None = None
+) -> dict[str, Any]:
     """By task {"figures": {metric: over all items}, "values": {metric: by item}, "items": their hashes}.
 
     The model is used where it is, loaded once; no global random state is touched. Values of likelihoods are nats of the
-    answer ("nll"), so that they can be paired; figures are lm-eval's own.
+    answer ("nll"), so that they can be paired; figures are lm-eval's own. autocast: of the forward, as in training;
+    likelihoods are float32 all the same.
     Errors: SamplewiseError without lm-eval, and for files or fields that are not there.
     """
     try:
@@ -63,7 +68,10 @@ def run_tasks(model: Any, tokenizer: Any, tasks: Sequence[TaskConfig], *, batch_
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every default that is taken here on purpose
     evaluate: Any = lm_eval.simple_evaluate
     load: Any = HFLM
-    harness = load(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
+    harness = load(
+        pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size,
+        mixed_precision_dtype=autocast, softmax_dtype=torch.float32,
+    )  # fmt: skip
     manager = TaskManager(include_defaults=any(task.file is None for task in tasks))
     found: dict[str, Any] = {}
     for task, want in zip(tasks, wanted, strict=True):
