@@ -16,6 +16,8 @@ from pathlib import Path
 from common import ROOT, opening, split, write_texts
 from prepare import collect
 
+from samplewise.checkpoint import write_bytes
+
 OPENING = 1500
 MOST = 20
 LICENCE = (
@@ -67,12 +69,11 @@ def targeted(folder: Path, draw: random.Random) -> None:
     draw.shuffle(texts)
     write_texts(folder / "clean" / "texts.jsonl", texts)
     (folder / "noisy").mkdir()
+    (folder / "with-target").mkdir()
     command = [sys.executable, "-m", "samplewise", "corrupt", f"{folder}/clean", f"{folder}/noisy/texts.jsonl"]
     subprocess.run([*command, f"{folder}/labels.json", "--share", "0.2"], check=True)
-    with_target = [line for line in (folder / "noisy/texts.jsonl").read_text().splitlines(keepends=True)]
-    with_target += (folder.parent / "target/texts.jsonl").read_text().splitlines(keepends=True)
-    (folder / "with-target").mkdir()
-    (folder / "with-target/texts.jsonl").write_text("".join(with_target))
+    texts_of = [folder / "noisy/texts.jsonl", folder.parent / "target/texts.jsonl"]
+    write_bytes(folder / "with-target/texts.jsonl", b"".join(path.read_bytes() for path in texts_of))
 
 
 def main() -> None:
