@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from samplewise.checkpoint import write_bytes
-from samplewise.config import InstructionsConfig, RunConfig
+from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
@@ -26,10 +27,12 @@ from samplewise.evidence.tasks import run_tasks
 from samplewise.memory import PROBE
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
+from samplewise.run.apart import Apart, apart_of
 from samplewise.run.arguments import training_arguments, with_precision
 from samplewise.run.callbacks import Progress, StopOnSignal
 from samplewise.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
 from samplewise.run.groups import by_name
+from samplewise.run.prepare import prepare
 from samplewise.run.prepared import Prepared
 from samplewise.types import Rule, SamplewiseError
 
@@ -56,8 +59,17 @@ class Session:
         """Of an arm: read once."""
         if path not in self.data:
             own = replace(self.plan.data, path=str(path))
-            self.data[path] = prepare_any(own, self.start.tokenizer, self.start.context)
+            if isinstance(own, InstructionsConfig) or own.streaming:
+                self.data[path] = prepare_any(own, self.start.tokenizer, self.start.context)
+            else:
+                self.data[path] = prepare(own, self.start.tokenizer, self.start.context, self.apart)
         return self.data[path]
+
+    @cached_property
+    def apart(self) -> Apart:
+        """What the plan holds out, of its text in memory."""
+        assert isinstance(self.plan.data, DataConfig)
+        return apart_of(self.plan.data, self.data[None].apart)
 
     def labels_of(self, path: str | None) -> Labels | None:
         """Of an arm's training text: found once."""

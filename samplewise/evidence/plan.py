@@ -61,7 +61,8 @@ class ArmConfig:
 
     rule, token_rule, reference_model: may hold {seed}, which becomes the seed's number. training: on top of the plan's.
     token_rule, reference_model, loss_from: as in a run file. data: the path of a training corpus of its own, such as a
-    selection; evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
+    selection, without what the plan holds out: copies of those documents, and records whose field doc_id names one;
+    evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
     """
 
     rule: str = "uniform()"

@@ -21,6 +21,7 @@ from samplewise.data import (
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.fields import GROUP
+from samplewise.run.apart import Apart
 from samplewise.run.groups import Folders, folders_of
 from samplewise.run.prepared import Prepared
 from samplewise.run.sides import sides
@@ -29,11 +30,12 @@ from samplewise.types import SamplewiseError
 Cut = Callable[[Iterable[Document], WindowReport], Iterator[Window]]
 
 
-def prepare(data: DataConfig, tokenizer: Any, context: int | None = None) -> Prepared:
+def prepare(data: DataConfig, tokenizer: Any, context: int | None = None, apart: Apart | None = None) -> Prepared:
     """Read, deduplicate, split and cut a corpus.
 
     context: positions of the model, which bound data.max_length. Held-out documents are disjoint from the training
     text by document, exact and near-duplicates removed; from a stream only exact duplicates of them are.
+    apart: documents to hold out in place of those that `data` says; not of a stream.
     Errors: SamplewiseError on bad input, on a corpus too small for the split, and where a side has no window.
     """
 
@@ -44,13 +46,16 @@ def prepare(data: DataConfig, tokenizer: Any, context: int | None = None) -> Pre
 
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
     groups = None if data.groups is None else folders_of(data)
-    return (_stream if data.streaming else _in_memory)(data, cut, groups)
+    return _stream(data, cut, groups) if data.streaming else _in_memory(data, cut, groups, apart)
 
 
-def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
+def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None, apart: Apart | None) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
-    found = sides(data, documents, None if data.held_out_from is None else list(_held_out_source(data)))
+    if apart is None:
+        found = sides(data, documents, None if data.held_out_from is None else list(_held_out_source(data)))
+    else:
+        found = sides(data, apart.without_parts(documents, data.path), apart.documents)
     train, held = found.train, found.held
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
@@ -73,7 +78,8 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
         "held_out": _counted(held_report),
         "groups": {} if groups is None else groups.numbers,
     }
-    return Prepared(windows, held_windows, lines + [f"skipped    {place}" for place in read.places], counts)
+    lines += [f"skipped    {place}" for place in read.places]
+    return Prepared(windows, held_windows, lines, counts, found.held)
 
 
 def _stream(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:

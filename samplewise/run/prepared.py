@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from samplewise.data import Document
 from samplewise.evidence.evaluate import HeldOut
 
 
@@ -13,6 +14,7 @@ from samplewise.evidence.evaluate import HeldOut
 class Prepared:
     """What a run trains on and is evaluated on. lines: what was counted, in words; counts: the same, for a file.
 
+    apart: the held-out documents, also those that are not evaluated; of text in memory alone.
     train: `WindowDataset` or `StreamedWindows` for text, a `datasets.Dataset` for instructions.
     """
 
@@ -20,3 +22,4 @@ class Prepared:
     held_out: Sequence[HeldOut]
     lines: list[str]
     counts: dict[str, Any]
+    apart: Sequence[Document] = ()

@@ -1,0 +1,47 @@
+"""Held-out documents of one corpus, kept apart from another text: that of an arm of its own, such as a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from samplewise.config import DataConfig
+from samplewise.data import Document, document_id, read_documents
+from samplewise.data.deduplicate import without_copies
+from samplewise.data.read import file_records
+from samplewise.data.sources import find_files, is_local
+
+
+@dataclass(frozen=True)
+class Apart:
+    """documents: those held out. names: of every document of their corpus that is one of them or a copy."""
+
+    documents: Sequence[Document]
+    names: frozenset[int]
+
+    def without_parts(self, documents: Sequence[Document], path: str) -> list[Document]:
+        """The documents of a path but for those whose record names one of `names` in its field `doc_id`.
+
+        `samplewise select` writes windows of documents, which no comparison of whole texts would know again.
+        """
+        parts = set(_parts(path, self.names)) if is_local(path) else set()
+        return [document for document in documents if (document.source, document.row) not in parts]
+
+
+def apart_of(data: DataConfig, held: Sequence[Document]) -> Apart:
+    """The held-out documents of `data`, with their names; its corpus is read once more."""
+    every = list(
+        read_documents(
+            data.path, text_field=data.text_field, on_error=data.on_error, config=data.name, split=data.split
+        )
+    )
+    others = {id(document) for document in without_copies(every, held).kept}
+    names = (document_id(each.source, each.row) for each in every if id(each) not in others)
+    return Apart(held, frozenset(names))
+
+
+def _parts(path: str, names: frozenset[int]) -> Iterator[tuple[str, int]]:
+    files, _ = find_files(path)
+    for source, row, _, record in file_records(files, None):
+        if isinstance(record, Mapping) and record.get("doc_id") in names:
+            yield source, row
