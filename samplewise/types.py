@@ -75,6 +75,34 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """A pass over the data as it begins.
+
+    number: 0 is the run's first.
+    samples: all of the data, each with the loss of its last visit, NaN where there is none.
+    done: [N] the share of the run that lies before each sample, in the order of this epoch.
+    """
+
+    number: int
+    samples: Samples
+    done: Tensor
+
+
+@dataclass(frozen=True)
+class ByEpoch:
+    """What a rule decides at the beginning of an epoch, for all the data.
+
+    begin: (epoch, state) -> state, with what has been decided.
+    keeps: (ids [N], state) -> [N] bool, which of the samples the order of the epoch has.
+    until: the share of the run after which every epoch has all samples.
+    """
+
+    begin: Callable[[Epoch, State], State]
+    keeps: Callable[[Tensor, State], Tensor]
+    until: float = 1.0
+
+
+@dataclass(frozen=True)
 class Rule:
     """`weights = rule(samples)`: a value made of pure functions, knowing nothing of ranks, batches or models.
 
@@ -89,6 +117,7 @@ class Rule:
     norm: what the step divides weights by: their sum, or (for unbiased random dropping) the number of samples, so
         that `apply` and `factor` are then on an absolute scale, of mean 1 in expectation.
     over: the number of steps of a run -> this rule for it, where its numbers are shares of the run; else None.
+    epochs: what it decides once an epoch, beside what it does in a step; None for most. A trainer must do it.
     expression: the text that `parse_rule` reads back.
     """
 
@@ -102,6 +131,7 @@ class Rule:
     needs: frozenset[str] = frozenset()
     norm: Norm = "sum"
     over: Callable[[int], Rule] | None = None
+    epochs: ByEpoch | None = None
 
     @property
     def pointwise(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from samplewise.corpus.candidates import FIELDS, quoted
+from samplewise.rules.epochs import refuse_epochs
 from samplewise.step import plan_step
 from samplewise.types import Rule, Samples, SamplewiseError
 
@@ -20,6 +21,7 @@ def weigh(connection: Any, view: str, rule: Rule, memory: int) -> str:
 
     memory: bytes. Errors: SamplewiseError where the samples do not fit, and whatever the rule raises.
     """
+    refuse_epochs(rule, "over a corpus")
     count = connection.sql(f"SELECT count(*) FROM {view} WHERE kept").fetchall()[0][0]
     if count * EACH > memory:
         raise SamplewiseError(

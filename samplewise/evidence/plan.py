@@ -12,6 +12,7 @@ from samplewise.config import DataConfig, InstructionsConfig, load_settings
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig
 from samplewise.rules import parse_rule, parse_token_rule
+from samplewise.rules.epochs import refuse_epochs
 from samplewise.types import SamplewiseError
 
 HELD_OUT = "held_out"
@@ -153,7 +154,7 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
     plan = load_settings(PlanConfig, path, overrides)
     _check(plan)
     for name, arm in arms_of(plan).items():
-        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan.data)
+        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan.data, plan.budget.steps is not None)
     return plan
 
 
@@ -213,11 +214,13 @@ def _check(plan: PlanConfig) -> None:
             )  # fmt: skip
 
 
-def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig) -> None:
+def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig, steps: bool) -> None:
     """What a trainer would refuse when the arm's turn comes, said before the first."""
     try:
         rule = parse_rule(arm.rule)
         token = None if arm.token_rule is None else parse_token_rule(arm.token_rule)
+        if not steps:  # nobody knows which share of the run an epoch is
+            refuse_epochs(rule, "under a budget of tokens or compute")
     except SamplewiseError as error:
         raise SamplewiseError(
             f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplewise.rules.base import check_rule, make_rule
 from samplewise.rules.budget import over_any, resolve
+from samplewise.rules.epochs import refuse_epochs
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 LEAST_REFERENCE = 0.01
@@ -37,6 +38,7 @@ def by(kind: str, rule: Rule) -> Rule:
             remedy='by("excess", …) subtracts the reference loss.',
         )  # fmt: skip
     check_rule("rule", rule)
+    refuse_epochs(rule, "in by")
     against, factor = KINDS[kind], rule.factor
 
     def seen(samples: Samples) -> Samples:
@@ -80,6 +82,7 @@ def by_length(buckets: int, rule: Rule) -> Rule:
             "buckets", expected="a whole number above 0", got=repr(buckets)[:50], remedy="1 ranks all together."
         )
     check_rule("rule", rule)
+    refuse_epochs(rule, "in by_length")
 
     def seen(samples: Samples) -> Samples:
         return replace(samples, loss=_place(samples, buckets))

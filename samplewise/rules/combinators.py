@@ -7,6 +7,7 @@ from torch import Tensor
 
 from samplewise.rules.base import check_number, check_rule, check_share, make_rule, under, within
 from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
+from samplewise.rules.epochs import chained, refuse_epochs
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
 from samplewise.types import Rule, Samples, SamplewiseError, State
@@ -66,6 +67,7 @@ def chain(*rules: Rule) -> Rule:
         frozenset().union(*(rule.needs for rule in rules)),
         "count" if all(rule.norm == "count" for rule in rules) else "sum",
         over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
+        chained(rules),
     )
 
 
@@ -85,6 +87,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
             remedy="0 is no warm-up.",
         )  # fmt: skip
     check_rule("rule", rule)
+    refuse_epochs(rule, "in warmup")
     flat = uniform()
 
     def now(state: State) -> Rule:

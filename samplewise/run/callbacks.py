@@ -35,6 +35,7 @@ class Progress(TrainerCallback):
         """Show the step's figures."""
         if self.bar is None:
             return
+        self.bar.total = state.max_steps  # known late where epochs leave samples out
         self.bar.set_postfix_str(figures(self.trainer.history), refresh=False)
         self.bar.update(state.global_step - self.bar.n)
         every = max(1, state.max_steps // 10)

@@ -21,6 +21,7 @@ from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_mass
 from samplewise.microbatch import is_left_padded, room, without_padding_as_context
 from samplewise.modes import Mode, Redo, Setting, TwoPass, choose
+from samplewise.rules.epochs import refuse_epochs
 from samplewise.step import Per
 from samplewise.trainers.checks import as_rule, check_choice, check_limit
 from samplewise.types import Rule, SamplewiseError, State
@@ -63,6 +64,7 @@ class WeightedStep:
         logits: str = "refuse",
     ) -> None:
         self.model, self.rule, self.accelerator = model, as_rule(rule), accelerator
+        refuse_epochs(self.rule, "in a loop of your own")
         check_choice("per", per, ("sample", "token"))
         check_choice("logits", logits, ("refuse", "allow"))
         check_limit(max_nonfinite)

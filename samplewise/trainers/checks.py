@@ -145,13 +145,20 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> No
             remedy=f"For example top_k({1 / pool:.3g}), or band, or a smaller pool.",
         )  # fmt: skip
     if last:
-        try:
-            _try(rule, last, state)
-        except SamplewiseError as error:
-            raise SamplewiseError(
-                error.argument, expected=error.expected, got=f"{error.got} in the last step of each epoch",
-                remedy=f"{error.remedy} Or leave out {last} of the rows, so that every step is full.",
-            ) from None  # fmt: skip
+        check_last_step(
+            rule, state, last, "each epoch", f"Or leave out {last} of the rows, so that every step is full."
+        )
+
+
+def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -> None:
+    """Try the rule on the last step of an epoch. Errors: SamplewiseError, its own with `of` and `remedy`."""
+    try:
+        _try(rule, last, state)
+    except SamplewiseError as error:
+        raise SamplewiseError(
+            error.argument, expected=error.expected, got=f"{error.got} in the last step of {of}",
+            remedy=f"{error.remedy} {remedy}",
+        ) from None  # fmt: skip
 
 
 def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:

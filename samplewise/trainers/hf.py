@@ -30,6 +30,7 @@ from samplewise.trainers.checks import (
     refuse_options,
     refuse_own_steps,
 )
+from samplewise.trainers.epochs import EpochsMixin
 from samplewise.trainers.figures import Figures
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
@@ -48,7 +49,14 @@ BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 
 
 class WeightedMixin(
-    LossesMixin, LoadingMixin, ReferenceMixin, WatchingMixin, RememberingMixin, RecordingMixin, ResumableMixin
+    LossesMixin,
+    EpochsMixin,
+    LoadingMixin,
+    ReferenceMixin,
+    WatchingMixin,
+    RememberingMixin,
+    RecordingMixin,
+    ResumableMixin,
 ):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
@@ -137,7 +145,8 @@ class WeightedMixin(
         """The host's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
         batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
         asked = kwargs.get("num_batches", args[0] if args else len(batches))
-        if len(batches) < asked:  # a stream ended within the step: the host will not step on these
+        missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
+        if not batches or len(batches) + missing < asked:  # a stream ended within the step: the host will not
             if batches:
                 logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
             return [BLANK] * len(batches), num_items
@@ -154,7 +163,7 @@ class WeightedMixin(
         self._mode = self._from_store(self._setting, prepared) or choose(
             self._setting, normalize=self.normalize, one_pass=one_pass, own_term=has_own_term(self.model)
         )
-        return self._planned(self._mode), num_items
+        return [BLANK] * missing + self._planned(self._mode), num_items
 
     def _planned(self, mode: Mode) -> list[Any]:
         with self._figures.clock.timed("rule"), self.accelerator.autocast():
@@ -217,6 +226,7 @@ class WeightedMixin(
         self._figures.add(plan.figures, mode.name)
         self._record(mode)
         self._learn(mode)
+        self._pace()
         self._watched(mode)
         return torch.tensor(mode.loss)
 

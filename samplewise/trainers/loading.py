@@ -37,7 +37,7 @@ class LoadingMixin(_Host):
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
         given = set() if self.reference_model is None else {"reference"}
-        check_columns(self.rule, _column_names(self.train_dataset), given)
+        check_columns(self.rule, column_names(self.train_dataset), given)
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
             n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
@@ -104,7 +104,7 @@ class LoadingMixin(_Host):
         return owner.__module__.startswith(self._allowed_hosts)
 
 
-def _column_names(dataset: Any) -> list[str] | None:
+def column_names(dataset: Any) -> list[str] | None:
     """The columns of a dataset of the `datasets` library; of others those of the first row; None if unknown."""
     names = getattr(dataset, "column_names", None)
     if names is None and hasattr(dataset, "__len__") and len(dataset):

@@ -42,6 +42,7 @@ class LossesMixin(_Host):
     _forward: Forward
     _figures: Figures
     _looked = False
+    _run_steps: int | None = None  # as the host counted them when the run began
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The host's `train`, with this instance's model answering for its losses meanwhile."""
@@ -51,7 +52,7 @@ class LossesMixin(_Host):
                 remedy="Two passes keep the router's term; output_router_logits=False trains without it.",
             )  # fmt: skip
         self._detach = self._attach()
-        self._looked, self._figures = False, Figures()
+        self._looked, self._run_steps, self._figures = False, None, Figures()
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -112,8 +113,10 @@ class LossesMixin(_Host):
 
     def _running_rule(self) -> Rule:
         """The rule with shares of the run as steps; how long the run is, the host knows once it has begun."""
-        rule = resolve(self.rule, self.state.max_steps)
-        if rule is not self.rule and self.state.global_step == 0:
+        first = self._run_steps is None
+        self._run_steps = self._run_steps or self.state.max_steps
+        rule = resolve(self.rule, self._run_steps)
+        if rule is not self.rule and first and self.state.global_step == 0:
             self.rule_state = rule.init()
         return rule
 

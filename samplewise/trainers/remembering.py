@@ -56,13 +56,14 @@ class RememberingMixin(_Host):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The host's `train`, with an empty memory, or the checkpoint's."""
-        self._store = Store(self.least_stored_corr) if self.loss_from == "stored" else None
+        wanted = self.loss_from == "stored" or self.rule.epochs is not None
+        self._store = Store(self.least_stored_corr) if wanted else None
         self._was_stale = False
         return super().train(*args, **kwargs)
 
     def _from_store(self, setting: Setting, batches: list[Batch]) -> Mode | None:
         """The mode that plans from stored losses; None where the step is to be scored."""
-        if self._store is None:
+        if self._store is None or self.loss_from != "stored":
             return None
         stale = self._store.staleness.stale(self._store.least)
         if stale != self._was_stale:
@@ -81,7 +82,8 @@ class RememberingMixin(_Host):
     def _learn(self, mode: Mode) -> None:
         if self._store is not None:
             self._store.learn(mode, self.state.global_step)
-            self._figures.note(self._store.staleness.figures)
+            if self.loss_from == "stored":
+                self._figures.note(self._store.staleness.figures)
 
     def _saved_state(self) -> State:
         state: State = super()._saved_state()  # pyright: ignore[reportAttributeAccessIssue]

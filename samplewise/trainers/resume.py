@@ -31,7 +31,8 @@ class ResumableMixin(_Host):
     normalize: str
     pool: int
     max_nonfinite: float
-    _position: tuple[int, int] | None = None  # in a stream: passes before, steps of this one
+    _position: tuple[int, int] | None = None  # where the host cannot count: passes before, steps of this one
+    _same_rule = False  # whether the state is that of a checkpoint
     _streams = False
     _limit: int | None = None  # save_total_limit, while a checkpoint is written
 
@@ -40,7 +41,7 @@ class ResumableMixin(_Host):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
         check_same(self._common(resume_from_checkpoint), self.args.device)
-        self.rule_state, self._position = self.rule.init(), None
+        self.rule_state, self._position, self._same_rule = self.rule.init(), None, False
         if resume_from_checkpoint:
             self._restore(Path(str(resume_from_checkpoint)))
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -66,7 +67,8 @@ class ResumableMixin(_Host):
         state, facts = saved
         self._position = facts["position"]
         self._compare_steps(facts)
-        if facts["rule"] == self.rule.expression:
+        self._same_rule = facts["rule"] == self.rule.expression
+        if self._same_rule:
             self.rule_state = state
         else:
             logger.warning("the checkpoint's rule is %s: %s starts from its first state", facts["rule"], self.rule)
@@ -124,7 +126,7 @@ class ResumableMixin(_Host):
         """What a checkpoint holds of this library's state."""
         return self.rule_state
 
-    def _stream_position(self) -> tuple[int, int] | None:
+    def _data_position(self) -> tuple[int, int] | None:
         """Of a stream: passes before this one, and steps taken in it."""
         if not self._streams or self.state.epoch is None:
             return None
@@ -143,7 +145,7 @@ class ResumableMixin(_Host):
         if self.args.should_save:
             facts = {
                 "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
-                "rows": self._rows(), "position": self._stream_position(),
+                "rows": self._rows(), "position": self._data_position(),
             }  # fmt: skip
             save_state(folder, self._saved_state(), facts)
         self._limit = limit = self.args.save_total_limit

@@ -100,6 +100,11 @@ def test_each_part_is_a_step_of_its_own(scores, table, rule, within):
         assert kept(scores, Choice(parse_rule(rule), within=within)) == expected
 
 
+def test_a_corpus_has_no_epochs(scores):
+    with pytest.raises(SamplewiseError, match="step by step, over a corpus"):
+        kept(scores, Choice(parse_rule('infobatch(scope="epoch")')))
+
+
 def test_parts_too_small_for_a_rule_are_told(scores, table):
     with select(scores, Choice(parse_rule("top_k(0.01)"), within="length")) as chosen:
         sizes = np.bincount(np.floor(np.log2(table["n_tokens"])).astype(int))

@@ -66,6 +66,13 @@ def test_a_wrong_plan_is_refused_by_name(here, override, message):
         load_plan(plans.write_plan(here), [override])
 
 
+def test_epochs_need_a_budget_of_steps(here):
+    arm = "arms.epochs='infobatch(scope=\"epoch\")'"
+    load_plan(plans.write_plan(here), [arm, "budget={steps: 40}"])
+    with pytest.raises(SamplewiseError, match=r"arms.epochs: rule.*step by step, under a budget of tokens or compute"):
+        load_plan(plans.write_plan(here), [arm, "budget={tokens: 4000}"])
+
+
 def test_default_controls(here):
     path = plans.write_plan(here, controls={})
     plan = load_plan(path, [

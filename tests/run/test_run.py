@@ -162,6 +162,20 @@ def test_every_way_to_run_a_step_is_counted_alike(config, rule, normalize):
     json.dumps(finished.results, allow_nan=False)
 
 
+def test_epochs_that_leave_samples_out(config):
+    """Fewer samples than three epochs have; a run of one epoch is refused before the evaluation."""
+    rule = 'rule=infobatch(share=0.5, anneal=0.0, scope="epoch")'
+    epochs = ["training.max_steps=-1", "training.save_strategy='no'"]
+    with pytest.raises(SamplewiseError, match="num_train_epochs: expected more than one epoch"):
+        run(config(rule, *epochs, "training.num_train_epochs=1"), say=str)
+    finished = run(config(rule, *epochs, "training.num_train_epochs=3"), say=str)
+    windows = finished.results["data"]["training"]["windows"]
+    assert 2 * windows < finished.history.samples < 3 * windows
+    assert finished.history.left_out == 0
+    assert finished.history.units == 3 * finished.history.tokens, "no forward of what is left out"
+    json.dumps(finished.results, allow_nan=False)
+
+
 def test_training_is_checked_by_name_and_type():
     check_training({"learning_rate": 1, "bf16": True, "lr_scheduler_type": "cosine", "warmup_steps": 3})
     for training, message in (

@@ -10,6 +10,7 @@ import torch
 
 from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve
+from samplewise.rules.epochs import refuse_epochs
 from samplewise.step import plan_step
 from samplewise.types import Samples
 
@@ -53,6 +54,7 @@ def weight_on_noise(
     draw = np.random.default_rng(seed)
     steps = passes * (len(losses) // step)
     parsed = resolve(parse_rule(rule.replace("{seed}", "0")), max(1, steps))
+    refuse_epochs(parsed, "in a probe")
     state, total = parsed.init(), np.zeros(len(losses))
     for _ in range(passes):
         order = draw.permutation(len(losses))

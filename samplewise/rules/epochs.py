@@ -1,0 +1,38 @@
+"""Rules that decide once an epoch which samples its order has: how they are put together, and where they cannot be."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from samplewise.rules.base import under, within
+from samplewise.types import ByEpoch, Epoch, Rule, SamplewiseError, State
+
+
+def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:
+    """What a chain decides once an epoch: all that its rules do; None if none does anything."""
+    own = {number: rule.epochs for number, rule in enumerate(rules) if rule.epochs is not None}
+    if not own:
+        return None
+
+    def begin(epoch: Epoch, state: State) -> State:
+        new = dict(state)
+        for number, each in own.items():
+            new |= under(number, each.begin(epoch, within(state, number)))
+        return new
+
+    def keeps(ids: Tensor, state: State) -> Tensor:
+        first, *others = (each.keeps(ids, within(state, number)) for number, each in own.items())
+        for other in others:
+            first = first & other
+        return first
+
+    return ByEpoch(begin, keeps, max(each.until for each in own.values()))
+
+
+def refuse_epochs(rule: Rule, where: str) -> None:
+    """Errors: SamplewiseError if `rule` decides anything once an epoch, which nobody would do `where` it is."""
+    if rule.epochs is not None:
+        raise SamplewiseError(
+            "rule", expected=f"one that works step by step, {where}", got=repr(rule),
+            remedy='Epochs are WeightedTrainer\'s, by itself or in a chain; scope="step" needs none.',
+        )  # fmt: skip
