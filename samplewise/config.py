@@ -20,6 +20,25 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
+class ScoreConfig:
+    """A column of a folder that `samplewise score` has written: "loss", or one of --as NAME."""
+
+    folder: str
+    column: str = "loss"
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """Losses of the training windows by column, each a folder of scores (its column "loss") or a `ScoreConfig`.
+
+    stored_loss: what a rule sees with loss_from stored. reference_loss: what by("excess", …) compares with.
+    """
+
+    stored_loss: str | ScoreConfig | None = None
+    reference_loss: str | ScoreConfig | None = None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What is read, and how it is cut.
 
@@ -35,6 +54,7 @@ class DataConfig:
         documents are held out, each once, and no copy of them is trained on. What repeats within a stream stays.
     groups: "folder": the first folder below the data root that a document is in (or its file, where it is in none) is
         the group of its windows, for rules over groups; null: there are none.
+    scores: losses that `samplewise score` has written of this path, max_length and min_tokens; joined by id.
     """
 
     path: str
@@ -52,6 +72,7 @@ class DataConfig:
     streaming: bool = False
     duplicates: Literal["remove", "keep"] = "remove"
     groups: Literal["folder"] | None = None
+    scores: ScoresConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -247,7 +268,8 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         return {key: _value(get_args(hint)[1], each, f"{place}.{key}") for key, each in value.items()}
     if get_origin(hint) is list and isinstance(value, list):
         return [_value(get_args(hint)[0], each, f"{place}.{i}") for i, each in enumerate(value)]
-    if not fits(value, hint):
+    plain = [each for each in options if each not in shapes] if shapes else [hint]
+    if not any(fits(value, each) for each in plain):
         raise SamplewiseError(place, expected=described(hint), got=repr(value), remedy="Check the value.")
     return value
 

@@ -58,12 +58,15 @@ class Session:
     def training_text(self, path: str | None) -> Prepared:
         """Of an arm: read once."""
         if path not in self.data:
-            own = replace(self.plan.data, path=str(path))
-            if isinstance(own, InstructionsConfig) or own.streaming:
-                self.data[path] = prepare_any(own, self.start.tokenizer, self.start.context)
-            else:
-                self.data[path] = prepare(own, self.start.tokenizer, self.start.context, self.apart)
+            self.data[path] = self._own_text(replace(self.plan.data, path=str(path)))
         return self.data[path]
+
+    def _own_text(self, data: DataConfig | InstructionsConfig) -> Prepared:
+        tokenizer, context = self.start.tokenizer, self.start.context
+        if isinstance(data, InstructionsConfig):
+            return prepare_any(data, tokenizer, context)
+        own = replace(data, scores=None)  # they are of the plan's windows
+        return prepare(own, tokenizer, context, None if own.streaming else self.apart)
 
     @cached_property
     def apart(self) -> Apart:

@@ -62,8 +62,8 @@ class ArmConfig:
 
     rule, token_rule, reference_model: may hold {seed}, which becomes the seed's number. training: on top of the plan's.
     token_rule, reference_model, loss_from: as in a run file. data: the path of a training corpus of its own, such as a
-    selection, without what the plan holds out: copies of those documents, and records whose field doc_id names one;
-    evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
+    selection, without the plan's scores and what it holds out: copies of those documents, and records whose field
+    doc_id names one; evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
     """
 
     rule: str = "uniform()"
@@ -226,15 +226,18 @@ def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig
             f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
         ) from None
     compares = token is not None and token.needs_reference
-    reads = "reference" in rule.needs and isinstance(data, DataConfig)  # instructions may have the column
+    scores = data.scores if isinstance(data, DataConfig) and arm.data is None else None
+    column = scores is not None and scores.reference_loss is not None
+    reads = "reference" in rule.needs and not column and isinstance(data, DataConfig)  # instructions may have it
     if arm.reference_model is None and (compares or reads):
         raise SamplewiseError(
             f"{place}.reference_model", expected=f"a second model, which {token if compares else rule} compares with",
-            got="none", remedy="For example runs/reference/model; prior: {trained: …} counts its training.",
+            got="none", remedy="For example runs/reference/model; for samples data.scores.reference_loss does too.",
         )  # fmt: skip
-    if arm.reference_model is not None and not compares and "reference" not in rule.needs:
+    if arm.reference_model is not None and not compares and ("reference" not in rule.needs or column):
+        got = f"{rule}, which reads data.scores.reference_loss" if column else f"{rule}, which does not"
         raise SamplewiseError(
-            f"{place}.reference_model", expected="a rule that reads it", got=f"{rule}, which does not",
+            f"{place}.reference_model", expected="a rule that reads it", got=got,
             remedy='For example by("excess", ir_dro(r=1)), or token_rule: rho1(keep=0.6).',
         )  # fmt: skip
     if arm.loss_from == "stored" and (not rule.needs_loss or token is not None or arm.normalize == "micro"):

@@ -24,6 +24,7 @@ from samplewise.fields import GROUP
 from samplewise.run.apart import Apart
 from samplewise.run.groups import Folders, folders_of
 from samplewise.run.prepared import Prepared
+from samplewise.run.scored import Scored, scored_columns
 from samplewise.run.sides import sides
 from samplewise.types import SamplewiseError
 
@@ -46,10 +47,13 @@ def prepare(data: DataConfig, tokenizer: Any, context: int | None = None, apart:
 
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
     groups = None if data.groups is None else folders_of(data)
-    return _stream(data, cut, groups) if data.streaming else _in_memory(data, cut, groups, apart)
+    scored = scored_columns(data.scores)
+    return _stream(data, cut, groups, scored) if data.streaming else _in_memory(data, cut, groups, scored, apart)
 
 
-def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None, apart: Apart | None) -> Prepared:
+def _in_memory(
+    data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored], apart: Apart | None
+) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
     if apart is None:
@@ -60,7 +64,9 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None, apart: Apart 
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
     cut_report = WindowReport()
-    windows = WindowDataset(cut(train, cut_report), _columns(groups))
+    windows = WindowDataset(cut(train, cut_report), _columns(groups, scored))
+    for each in scored.values():
+        each.check(windows.windows)
     held_windows, held_report = _held_out_windows(held, data, cut)
     _check_windows("data", len(windows), cut_report)
     lines = [
@@ -70,6 +76,7 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None, apart: Apart 
         f" (before each document: {_prefix(cut_report)}){_short(cut_report)}",
         _held_out_line(held_windows, held_report),
         *([] if groups is None else [groups.line(windows.windows)]),
+        *[each.line(name) for name, each in scored.items()],
     ]
     counts = {
         "read": {"documents": read.read, "empty": read.empty, "ignored": read.ignored, "skipped": dict(read.skipped)},
@@ -82,7 +89,7 @@ def _in_memory(data: DataConfig, cut: Cut, groups: Folders | None, apart: Apart 
     return Prepared(windows, held_windows, lines, counts, found.held)
 
 
-def _stream(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
+def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored]) -> Prepared:
     if data.held_out_documents is None:
         raise SamplewiseError(
             "data.held_out_documents", expected="a number of documents, as data.streaming is on", got="none",
@@ -104,20 +111,21 @@ def _stream(data: DataConfig, cut: Cut, groups: Folders | None) -> Prepared:
             if not own and fingerprint(document.text) not in apart:
                 yield document
 
-    train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups))
+    train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups, scored))
     if next(iter(train), None) is None:
         _check_windows("data", 0, WindowReport())
     lines = [
         f"training   streamed from {data.path}; near-duplicates are not looked for in a stream",
         _held_out_line(windows, report),
         *([] if groups is None else [groups.line()]),
+        *[each.line(name) for name, each in scored.items()],
     ]
     numbers = {} if groups is None else groups.numbers
     return Prepared(train, windows, lines, {"training": "streamed", "held_out": _counted(report), "groups": numbers})
 
 
-def _columns(groups: Folders | None) -> dict[str, Callable[[Window], float]]:
-    return {} if groups is None else {GROUP: groups}
+def _columns(groups: Folders | None, scored: dict[str, Scored]) -> dict[str, Callable[[Window], float]]:
+    return {**({} if groups is None else {GROUP: groups}), **scored}
 
 
 def _documents(data: DataConfig, report: ReadReport) -> Iterator[Document]:

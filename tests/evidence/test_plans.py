@@ -53,6 +53,15 @@ def here(tmp_path_factory):
         ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a second model, which rho1"),
         ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a second model, which by"),
         ("arms.band={reference_model: x}", "a rule that reads it, got uniform"),
+        (
+            "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))', data: z}",
+            "a second model, which by",
+        ),
+        (
+            "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))',"
+            " reference_model: z}",
+            r"which reads data\.scores\.reference_loss",
+        ),
         ("arms.band={token_rule: random_tokens(), reference_model: x}", "a rule that reads it"),
         ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected fresh"),
         ("domains.held_out={path: x}", "other names"),
@@ -63,7 +72,7 @@ def here(tmp_path_factory):
 )
 def test_a_wrong_plan_is_refused_by_name(here, override, message):
     with pytest.raises(SamplewiseError, match=message):
-        load_plan(plans.write_plan(here), [override])
+        load_plan(plans.write_plan(here), override.replace(", arms.", "\narms.").split("\n"))
 
 
 def test_epochs_need_a_budget_of_steps(here):
