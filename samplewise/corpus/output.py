@@ -24,20 +24,31 @@ IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz
 def write_ids(selection: Selection, path: Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
-    In the order of the corpus, but for rules that weigh in memory, whose weights are joined by id in no order.
+    In the order of the scores; by source, row and window for rules that weigh in memory.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     form = "FORMAT parquet" if suffix_of(path, IDS) == ".parquet" else "FORMAT csv, HEADER false"
-    _copy(selection, f"SELECT {name} FROM {selection.view} WHERE kept", path, form)
+    _copy(selection, f"SELECT {name} FROM {selection.view} WHERE kept{_in_order(selection)}", path, form)
 
 
 def write_weights(selection: Selection, path: Path) -> None:
-    """Every sample of the scores with its `sample_weight`: 0 for what is left out, a mean of 1 over what is kept."""
+    """Every sample of the scores with its `sample_weight`: 0 for what is left out, a mean of 1 over what is kept.
+
+    In order as `write_ids`, but that what cannot be ranked comes last where no rule weighs.
+    """
     suffix_of(path, WEIGHTS)
     names = 'id, doc_id, source, row, "window"' if selection.choice.unit == "window" else "doc_id, source, row"
     kept = f"SELECT {names}, CASE WHEN kept THEN weight ELSE 0 END AS sample_weight FROM {selection.view}"
     rest = f"SELECT {names}, 0 AS sample_weight FROM everyone WHERE NOT coalesce(isfinite(key) AND n_tokens > 0, false)"
-    _copy(selection, f"{kept} UNION ALL {rest}", path, "FORMAT parquet, COMPRESSION zstd")
+    whole = f"{kept} UNION ALL {rest}{_in_order(selection)}"
+    _copy(selection, whole, path, "FORMAT parquet, COMPRESSION zstd")
+
+
+def _in_order(selection: Selection) -> str:
+    """Weights are joined by id, which keeps no order; a sort of what has been in memory costs little."""
+    if not selection.weighs:
+        return ""
+    return ' ORDER BY source, row, "window"' if selection.choice.unit == "window" else " ORDER BY source, row"
 
 
 def write_texts(selection: Selection, path: Path, documents: Iterable[Document | Conversation]) -> int:

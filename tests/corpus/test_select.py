@@ -193,7 +193,7 @@ def test_ids_and_weights_are_files_that_say_the_same(scores, table, tmp_path):
         write_ids(chosen, tmp_path / "ids.txt")
         write_weights(chosen, tmp_path / "weights.parquet")
     ids = pq.read_table(tmp_path / "ids.parquet")["id"].to_pylist()
-    assert sorted(ids) == sorted(int(line) for line in (tmp_path / "ids.txt").read_text().split())  # joined: no order
+    assert ids == [int(line) for line in (tmp_path / "ids.txt").read_text().split()]
     weights = pq.read_table(tmp_path / "weights.parquet").to_pandas().set_index("id")["sample_weight"]
     assert len(weights) == ROWS
     assert set(weights[weights > 0].index) == set(ids)
@@ -202,6 +202,23 @@ def test_ids_and_weights_are_files_that_say_the_same(scores, table, tmp_path):
     tilt = np.exp([loss[each] for each in ids])
     assert weights[ids].to_numpy() == pytest.approx(tilt / tilt.mean(), rel=1e-9)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("unit", ["window", "document"])
+def test_ids_and_weights_of_rules_that_weigh_are_in_order(tmp_path, unit):
+    """By source, row and window, in as many threads as there are; what cannot be ranked stands in its place."""
+    folder = tmp_path / "scores"
+    write_fake_scores(folder, 30_000, shard_rows=3000, text=False)
+    scores = open_scores(folder)
+    name = "id" if unit == "window" else "doc_id"
+    with select(scores, Choice(parse_rule("cvar(0.7)"), above=0.5, unit=unit), threads=4) as chosen:
+        write_ids(chosen, tmp_path / "ids.parquet")
+        write_weights(chosen, tmp_path / "weights.parquet")
+    weights = pq.read_table(tmp_path / "weights.parquet").to_pandas()
+    place = ["source", "row", "window"] if unit == "window" else ["source", "row"]
+    assert weights[place].equals(weights[place].sort_values(place, ignore_index=True))
+    kept = weights[name][weights["sample_weight"] > 0].tolist()
+    assert pq.read_table(tmp_path / "ids.parquet")[name].to_pylist() == kept
 
 
 def test_what_cannot_be_ranked_is_left_out_and_counted(tmp_path):
