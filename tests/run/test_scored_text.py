@@ -71,6 +71,23 @@ def test_losses_of_the_scores_are_those_of_the_model(here, tmp_path, rule, score
     assert len(set(from_scores.values())) > 1
 
 
+def test_epochs_by_the_losses_of_the_scores(here, tmp_path):
+    """One epoch is enough where the losses are known: what it leaves out is below their mean."""
+    path = world.write_run(
+        tmp_path / "run.yaml", here / "model", here / "corpus.jsonl", tmp_path / "out",
+        data=data(here, scores={"stored_loss": str(here / "scores")}), log_samples=str(tmp_path / "log"),
+        rule='infobatch(share=0.5, anneal=0.0, scope="epoch")',
+    )  # fmt: skip
+    run(load_config(path, ["training.max_steps=-1", "training.num_train_epochs=1"]), say=str)
+    kept = {row["id"]: row["weight"] for row in pq.read_table(tmp_path / "log").to_pylist()}
+    known = dict(zip(*map(list, column(here / "scores", "loss")), strict=True))
+    windows = {row["sample_id"] for row in prepared(here).train}
+    below = {id for id in windows if known[id] < sum(known[each] for each in windows) / len(windows)}
+    assert windows - below < set(kept) < windows
+    assert {weight for id, weight in kept.items() if id in below} == {2.0}
+    assert {weight for id, weight in kept.items() if id not in below} == {1.0}
+
+
 def prepared(here: Path, **changes):
     tokenizer = transformers.AutoTokenizer.from_pretrained(here / "model")
     return prepare(DataConfig(**data(here, **changes)), tokenizer)
