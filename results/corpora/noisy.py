@@ -15,7 +15,7 @@ import sys
 from common import ROOT, opening, split, write_texts
 
 OPENING = 700
-MODEL = ROOT / "base/model"
+MODEL = ROOT / "base/checkpoint-800"
 SELECTIONS = {
     "drop-top": ["--rule", "band(drop_top=0.1)"],
     "drop-both": ["--rule", "band(drop_top=0.1, drop_bottom=0.1)"],
