@@ -1,9 +1,9 @@
-"""R2: openings of the training documents, one in five spoilt, and selections of them by the loss of the base model.
+"""R2: openings of the training documents, one in five spoilt, and selections of them by the loss of the start model.
 
     python results/corpora/noisy.py
 
-Needs build/results/base/model. The openings are about as many tokens as a run trains on, so that scoring all of them
-beforehand is a cost that a run can bear.
+Needs build/results/base/checkpoint-800. The openings are about as many tokens as a run trains on, so that scoring all
+of them beforehand is a cost that a run can bear.
 """
 
 from __future__ import annotations
