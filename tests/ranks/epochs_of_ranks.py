@@ -18,7 +18,6 @@ from samplewise.trainers import WeightedTrainer
 
 RULE = 'infobatch(share=0.5, anneal=0.1, seed=1, scope="epoch")'
 N, STEP, RESUMED = 40, 8, 7
-FOLDER = Path(sys.argv[1])
 
 
 class Watched(WeightedTrainer):
@@ -46,14 +45,14 @@ def steps(folder: Path, ranks: int, rate: float, checkpoint: str | None = None) 
     return trainer.steps
 
 
-def work(rank: int) -> None:
+def work(base: Path, rank: int) -> None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    whole = steps(FOLDER / str(ranks), ranks, 0.0)
-    (FOLDER / f"{ranks}-{rank}.json").write_text(json.dumps(whole))
-    rest = steps(FOLDER / f"{ranks}-rest", ranks, 0.0, str(FOLDER / str(ranks) / f"checkpoint-{RESUMED}"))
-    (FOLDER / f"{ranks}-{rank}-resumed.json").write_text(json.dumps(rest))
+    whole = steps(base / str(ranks), ranks, 0.0)
+    (base / f"{ranks}-{rank}.json").write_text(json.dumps(whole))
+    rest = steps(base / f"{ranks}-rest", ranks, 0.0, str(base / str(ranks) / f"checkpoint-{RESUMED}"))
+    (base / f"{ranks}-{rank}-resumed.json").write_text(json.dumps(rest))
 
 
 if __name__ == "__main__":
     for count in (1, 2):
-        assert forked(count, work) == [0] * count
+        assert forked(count, lambda rank: work(Path(sys.argv[1]), rank)) == [0] * count
