@@ -57,7 +57,27 @@ CAPTIONS = {
 def _quantiles(found: Found) -> Markup:
     columns = [Column("quantile"), Column("samples"), Column("from, nats/token"), Column("to"), Column("mean")]
     rows = [[i + 1, q["samples"], q["low"], q["high"], q["mean"]] for i, q in enumerate(found["quantiles"])]
-    return section("Samples by loss", table(columns, rows))
+    return section("Samples by loss", table(columns, rows), _bands(found["quantiles"]))
+
+
+def _bands(quantiles: Sequence[Found]) -> Markup:
+    columns = [Column("quantile"), Column("loss, nats/token"), Column("from", "word"), Column("begins", "text")]
+    rows = [
+        [i + 1, each["loss"], each["group"], each["opening"]] for i, q in enumerate(quantiles) for each in q["examples"]
+    ]
+    shares = [f"{i + 1}: {shares_of(q['groups'])}." for i, q in enumerate(quantiles)]
+    return Markup("").join([paragraph(f"Where they come from, by quantile. {' '.join(shares)}"), table(columns, rows)])
+
+
+def shares_of(groups: Mapping[str, float]) -> str:
+    """The largest four and the rest.
+
+    >>> shares_of({"a": 0.5, "b": 0.2, "c": 0.1, "d": 0.1, "e": 0.1})
+    'a 50%, b 20%, c 10%, d 10%, others 10%'
+    """
+    named, rest = list(groups.items())[:4], sum(list(groups.values())[4:])
+    told = [f"{name} {share:.0%}" for name, share in named]
+    return ", ".join([*told, f"others {rest:.0%}"] if rest else told)
 
 
 def curves(name: str, found: Found) -> list[tuple[str, Sequence[Mapping[str, float]]]]:

@@ -18,6 +18,7 @@ from scipy import stats
 from samplewise.data import Document, Window, document_id
 from samplewise.evidence.check import check_results
 from samplewise.evidence.probes.agreement import agreement
+from samplewise.evidence.probes.bands import bands
 from samplewise.evidence.probes.corruptions import CORRUPTIONS, corrupt, with_corruptions
 from samplewise.evidence.probes.noise import auc, auc_error, weight_on_noise
 from samplewise.evidence.probes.quantiles import mean_with_interval, quantile_of
@@ -186,6 +187,20 @@ def test_redundancy_sees_repetition():
     assert repeated(copies).tolist() == [False, False, True]
 
 
+def test_bands_show_texts_of_their_own_at_even_ranks_and_where_they_come_from():
+    draw = np.random.default_rng(0)
+    losses = draw.permutation(40).astype(float)
+    texts, groups = [f"loss {loss}" for loss in losses], ["even" if loss % 2 == 0 else "odd" for loss in losses]
+    found = bands(losses, quantile_of(losses, 4), texts, groups, 5)
+    for q, band in enumerate(found):
+        assert (band["samples"], band["low"], band["high"]) == (10, 10 * q, 10 * q + 9)
+        assert band["groups"] == {"even": 0.5, "odd": 0.5}
+        assert [each["loss"] for each in band["examples"]] == [10 * q + k for k in (1, 3, 5, 7, 9)]
+        assert all(each["opening"] == f"loss {each['loss']}" for each in band["examples"])
+    assert [len(band["examples"]) for band in bands(losses, quantile_of(losses, 4), texts, groups, 99)] == [10] * 4
+    assert not any(band["examples"] for band in bands(losses, quantile_of(losses, 4), texts, groups, 0))
+
+
 # ---- the commands ----
 
 
@@ -214,6 +229,13 @@ def test_a_probe_answers_five_questions_with_a_figure_and_a_paragraph_each(probe
         assert text in said
         assert (folder / "out" / f"fig-{name}.svg").stat().st_size > 1000
     assert len(found["learnability"]["quantiles"]) == 2
+    corpus = " ".join((folder / "corpus.jsonl").read_text().split())
+    for band in found["quantiles"]:
+        assert band["groups"] == {"corpus.jsonl": 1.0}
+        losses = [each["loss"] for each in band["examples"]]
+        assert len(losses) == 3
+        assert band["low"] < losses[0] < losses[1] < losses[2] < band["high"]
+        assert all(each["opening"].rstrip("…")[:8] in corpus for each in band["examples"])
     assert found["ranking"][0]["spearman"] == pytest.approx(1.0)
     assert found["noise"]["weights"]["uniform()"]["all"] == pytest.approx(
         found["noise"]["weights"]["uniform()"]["given"], abs=0.02

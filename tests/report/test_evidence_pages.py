@@ -43,7 +43,10 @@ def row(mean: float) -> dict[str, float]:
 def probe() -> dict:
     found = {
         "model": HOSTILE[0],
-        "quantiles": [{"samples": 32, "low": i, "high": i + 1, "mean": i + 0.5} for i in range(4)],
+        "quantiles": [
+            {"samples": 32, "low": i, "high": i + 1, "mean": i + 0.5, "groups": {HOSTILE[0]: 0.75, "b": 0.25},
+             "examples": [{"loss": i + 0.2, "group": HOSTILE[0], "opening": HOSTILE[1] * 3}]} for i in range(4)
+        ],
         "agreement": {name: [row(0.1 * i) for i in range(4)] for name in ("cosine", "projection", "norm")},
         "noise": {
             "kinds": {

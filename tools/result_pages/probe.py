@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from result_pages.markdown import code, percent, span, table
+from samplewise.report.probe import shares_of
 
 Found = Mapping[str, Any]
 
@@ -30,6 +31,8 @@ def tables(found: Found) -> str:
         "By quantile of the loss (1 is the lowest), means with 95% intervals over samples; losses and their fall in "
         "nats/token, cosine: a sample's gradient of the head against the held-out text's.",
         _quantiles(found),
+        "What is in them, and how some of their windows begin, at evenly spaced ranks:",
+        _bands(found["quantiles"]),
         "How well the loss tells a spoilt text from a clean one (AUC: 0.5 not at all; above it the spoilt text's is "
         f"higher; clean text has {found['noise']['clean']:.3f}), and the mean weight that a rule gives to it, 1 being "
         "its share of the samples:",
@@ -56,6 +59,23 @@ def _quantile(found: Found, i: int) -> list[str]:
         span(agreed["cosine"][i], 3), span(agreed["norm"][i], 2, ""),
         *(percent(repeated[key][i]["mean"]) for key in ("compressibility", "repeated")),
     ]  # fmt: skip
+
+
+def _bands(quantiles: Sequence[Found]) -> str:
+    rows = [
+        [str(i + 1), shares_of(own["groups"]), *(verbatim(each) for each in own["examples"])]
+        for i, own in enumerate(quantiles)
+    ]
+    return table(["quantile", "from", *(f"example {k + 1}" for k in range(len(rows[0]) - 2))], rows)
+
+
+def verbatim(example: Found) -> str:
+    """A text's beginning as code, in which Markdown reads nothing.
+
+    >>> verbatim({"loss": 2.0, "opening": "a `b` *c*"})
+    "2.00: `a 'b' *c*`"
+    """
+    return f"{example['loss']:.2f}: {code(example['opening'].replace('`', chr(39)))}"
 
 
 def _noise(found: Found) -> str:

@@ -16,8 +16,10 @@ from samplewise.config import DataConfig
 from samplewise.data import Document, Window, cut_windows, document_id, read_documents
 from samplewise.data.deduplicate import fingerprint
 from samplewise.evidence.evaluate import evaluate
+from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import ScratchConfig
 from samplewise.evidence.probes.agreement import agreement
+from samplewise.evidence.probes.bands import bands
 from samplewise.evidence.probes.conclusions import conclusions
 from samplewise.evidence.probes.corruptions import CORRUPTIONS, corrupt
 from samplewise.evidence.probes.learnability import Short, learnability
@@ -37,8 +39,9 @@ class ProbeConfig:
 
     model: as in a plan. models: others, or checkpoints of the same, whose ranking is held against its own.
     samples: documents looked at, the first window of each; held_out: documents that stand for what is wanted.
-    quantiles: of the loss. steps, batch, learning_rate: of the short trainings. noisy: documents spoilt in each of
-    kinds. rules: whose weight on noise is told, in steps of step samples a fifth of which is noise. output: a folder.
+    quantiles: of the loss; examples: texts shown of each. steps, batch, learning_rate: of the short trainings. noisy:
+    documents spoilt in each of kinds. rules: whose weight on noise is told, in steps of step samples a fifth of which
+    is noise. output: a folder.
     """
 
     model: str | ScratchConfig
@@ -48,6 +51,7 @@ class ProbeConfig:
     samples: int = 256
     held_out: int = 64
     quantiles: int = 4
+    examples: int = 3
     steps: int = 16
     batch: int = 16
     learning_rate: float = 1e-4
@@ -78,11 +82,10 @@ def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": start.text,
         "config": asdict(config),
-        "quantiles": [
-            {"samples": int((quantile == q).sum()), "low": float(losses[quantile == q].min()),
-             "high": float(losses[quantile == q].max()), "mean": float(losses[quantile == q].mean())}
-            for q in range(config.quantiles)
-        ],
+        "quantiles": bands(
+            losses, quantile, [_text(start, window) for window in samples],
+            [group_of(window.source) for window in samples], config.examples,
+        ),
         "agreement": {name: by_quantile(getattr(agreed, name), quantile) for name in ("cosine", "projection", "norm")},
         "noise": _noise(config, start, model, own, losses, say),
         "redundancy": {
