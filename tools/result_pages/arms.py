@@ -91,7 +91,8 @@ def _outcome_of(results: Results, arm: Mapping[str, Any]) -> list[str]:
 
 
 def _doings(results: Results) -> str:
-    head = ["arm", "rule", "of its own", "steps", "tokens trained on", "ESS", "samples kept", "weight on noise",
+    head = ["arm", "rule", "of its own", "steps", "tokens trained on", "ESS", "samples kept", "gradient norm",
+            "its 95th percentile / median", "spikes in 100 steps", "weight on noise",
             "noise among samples seen"]  # fmt: skip
     return table(head, [_doings_of(arm) for arm in results["arms"]])
 
@@ -99,12 +100,19 @@ def _doings(results: Results) -> str:
 def _doings_of(arm: Mapping[str, Any]) -> list[str]:
     ran, rule = arm["ran"], code(arm["rule"])
     if ran is None:
-        return [arm["name"], rule, _own(arm), *[NONE] * 6]
+        return [arm["name"], rule, _own(arm), *[NONE] * 9]
     kept = 1 - ran["left_out"] / max(1, ran["samples"])
     return [
         arm["name"], rule, _own(arm), f"{ran['steps']:,.0f}", f"{ran['tokens']:,.0f}", percent(ran["ess"]),
-        percent(kept), *_noise(ran.get("labels")),
+        percent(kept), *_stability(ran), *_noise(ran.get("labels")),
     ]  # fmt: skip
+
+
+def _stability(ran: Mapping[str, Any]) -> list[str]:
+    """The median norm of the gradient, how far its largest twentieth lies above, and spikes of the loss."""
+    norm = ran["gradient_norm"]
+    norms = [NONE, NONE] if norm is None else [f"{norm[key]:.2f}" for key in ("median", "p95_over_median")]
+    return [*norms, f"{ran['spikes_per_100_steps']:.1f}"]
 
 
 def _noise(labels: Mapping[str, Any] | None) -> list[str]:
