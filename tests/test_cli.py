@@ -240,3 +240,14 @@ def test_weights_reads_the_fields_that_a_rule_needs():
     expected = [1.0, 2 * math.e, 0.0]
     assert weights == pytest.approx([3 * w / sum(expected) for w in expected], abs=1e-3)
     assert world.samplewise("weights", "--rule", "group_dro()", "--losses", "1,2", "--group", "0,x").returncode == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "corpus.txt").write_text("some text of several words\n" * 20)
+    done = world.samplewise(
+        "corrupt", tmp_path / "corpus.txt", tmp_path / "out.jsonl", tmp_path / "none" / "labels.json"
+    )
+    assert done.returncode == 1
+    assert str(tmp_path / "none") in done.stderr
+    assert "No such file" in done.stderr
+    assert "unexpected" not in done.stderr

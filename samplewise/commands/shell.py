@@ -45,6 +45,8 @@ def reported(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SamplewiseError):
             text = str(error)
+        elif isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         print(f"samplewise: {text}", file=sys.stderr)
