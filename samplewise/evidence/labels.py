@@ -48,6 +48,8 @@ class Labels:
     def __str__(self) -> str:
         clean = sum(self.documents.get(name, 0) for name in (CLEAN, UNKNOWN))
         total = sum(self.documents.values())
+        if self.documents.keys() <= {UNKNOWN}:
+            return f"none of {total:,} documents trained on is of the labelled corpus"
         named = ", ".join(f"{kind} {count:,}" for kind, count in self.documents.items() if kind != CLEAN)
         return f"{total - clean:,} of {total:,} documents trained on: {named}"
 
@@ -83,8 +85,7 @@ class LabelledCorpus:
 
         train: as in `Prepared`. path: of an arm's own; None for the labelled corpus itself. A record of an arm's own
         has the label of the document that its field `doc_id` names, as in what `samplewise select` writes, else of the
-        document of the same text.
-        Errors: SamplewiseError where no document is one of the labelled corpus.
+        document of the same text; what is neither is `unknown`, be it all of it.
         """
         kinds = self.by_name if path is None else self._own(path)
         samples = [(each.id, each.doc_id) for each in train.windows] if self.data.kind == "text" else [
@@ -92,11 +93,6 @@ class LabelledCorpus:
         ]  # fmt: skip
         found = {name: kinds[document] for name, document in samples}
         counts = Counter(kinds[document] for document in {document for _, document in samples})
-        if counts.keys() <= {UNKNOWN}:
-            raise SamplewiseError(
-                "labels", expected=f"text of {self.data.path} in {path}", got="none",
-                remedy="Score and select from that file, or leave labels out of the plan.",
-            )  # fmt: skip
         return Labels(found, dict(sorted(counts.items())))
 
     def _own(self, path: str) -> dict[int, str]:

@@ -191,12 +191,14 @@ def test_an_arm_on_a_selection_is_counted(here, tmp_path):
     assert ran["chosen"]["mean"]["labelled"]["weight"] > 0
 
 
-def test_text_of_another_corpus_is_refused(here, tmp_path):
+def test_text_of_another_corpus_is_unknown_and_said_to_be(here, tmp_path):
     strange = lines(tmp_path / "strange.jsonl", [{"text": f"w1 w{i} w3 w4 w{i} w6 w7"} for i in range(30)])
-    plan = plan_of(here, tmp_path / "out", f"arms.strange={{data: {strange}}}")
-    with pytest.raises(SamplewiseError, match=r"labels: .*noisy\.jsonl in .*strange\.jsonl, got none"):
-        run_plan(plan, say=str)
-    assert not list((tmp_path / "out").rglob("runs/*")), "before any training"
+    said: list[str] = []
+    plan = plan_of(here, tmp_path / "out", "seeds=[0]", f"arms.strange={{data: {strange}}}")
+    ran = {arm["name"]: arm["ran"]["labels"] for arm in run_plan(plan, say=said.append)["arms"]}
+    assert f"labels     {strange}: none of 30 documents trained on is of the labelled corpus" in said
+    assert ran["strange"]["documents"] == {"unknown": 30}
+    assert ran["strange"]["mean"]["unknown"]["weight"] == pytest.approx(1.0)
 
 
 # ---- what is refused ----
