@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from samplewise.checkpoint import write_bytes
 from samplewise.config import load_settings, to_yaml
@@ -22,6 +22,9 @@ from samplewise.types import SamplewiseError
 
 PLAN = "plan.yaml"
 
+GROWING = ("arms", "sweep", "controls", "seeds")
+"""What a plan may have more of when it goes on: the runs that are there are the same under the longer plan."""
+
 Say = Callable[[str], object]
 
 
@@ -29,7 +32,8 @@ def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
     """Run what is not finished yet of a plan, and return its results, which are written after every run.
 
     The output folder gets plan.yaml (defaults included), results.json, values.json and runs/. Called again with the
-    same plan it goes on, within a run from its newest complete checkpoint.
+    same plan it goes on, within a run from its newest complete checkpoint; so it does where arms, controls or seeds
+    were added.
     Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
     """
     folder = Path(plan.output).expanduser()
@@ -40,6 +44,8 @@ def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
         left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
         if left:
             _run_all(plan, folder, arms, left, say)
+        else:
+            write_bytes(folder / PLAN, to_yaml(plan).encode())
         return write_outcome(folder, plan, arms, isinstance(plan.model, ScratchConfig))
 
 
@@ -81,10 +87,21 @@ def _check_folder(folder: Path, plan: PlanConfig) -> None:
                 remedy="Name a folder of its own.",
             )  # fmt: skip
         return
-    saved, given = asdict(load_settings(PlanConfig, folder / PLAN)), asdict(plan)
-    for key in sorted(saved.keys() - {"output"}):
-        if saved[key] != given[key]:
-            raise SamplewiseError(
-                "output", expected="a folder of this plan", got=f"{folder}, of one with another {key}",
-                remedy="Name another folder, or give the same plan.",
-            )  # fmt: skip
+    saved = load_settings(PlanConfig, folder / PLAN)
+    before, given = asdict(saved), asdict(plan)
+    for key in sorted(before.keys() - {"output", *GROWING}):
+        if before[key] != given[key]:
+            _refuse(f"{folder}, of one with another {key}")
+    now = {arm.name: arm for arm in all_arms(plan)}
+    changed = [arm.name for arm in all_arms(saved) if now.get(arm.name) != arm]
+    if changed:
+        _refuse(f"{folder}, where {changed[0]!r} is another arm, or one that is left out now")
+    if lost := sorted(set(saved.seeds) - set(plan.seeds)):
+        _refuse(f"{folder}, which has seed {lost[0]} as well")
+
+
+def _refuse(got: str) -> NoReturn:
+    raise SamplewiseError(
+        "output", expected="a folder of this plan", got=got,
+        remedy="Name another folder, or give the same plan; arms, controls and seeds may be added to it.",
+    )  # fmt: skip

@@ -196,6 +196,26 @@ def test_a_folder_holds_one_plan(here, tmp_path):
         run_plan(load_plan(write_plan(here), [f"output={tmp_path / 'out'}"]), say=str)
 
 
+def test_a_plan_that_grew_ends_where_the_whole_one_does(here, tmp_path):
+    """Arms, controls and seeds are added; what is there is kept, and taken for no other arm's."""
+    path = write_plan(here, arms={"band": "band(drop_top=0.25)"}, budget={"steps": 2}, evaluations=0, seeds=[1])
+    longer = ["arms={tilt: ir_dro(r=1), band: band(drop_top=0.25)}", "seeds=[0, 1]", "controls={rates: [2.0]}"]
+    said: list[str] = []
+    run_plan(load_plan(path, [f"output={tmp_path / 'grown'}", "controls={rates: []}"]), say=str)
+    run_plan(load_plan(path, [f"output={tmp_path / 'grown'}", *longer]), say=said.append)
+    run_plan(load_plan(path, [f"output={tmp_path / 'whole'}", *longer]), say=str)
+    assert sum("run " in line for line in said) == 5 * 2 - 3
+    assert files(tmp_path / "grown") == files(tmp_path / "whole")
+    check_results(tmp_path / "grown")
+    for changes, message in [
+        ([*longer[:-1]], "rate"), (["arms={band: band(drop_top=0.25)}", *longer[1:]], "'tilt' is another arm, or one"),
+        (["arms={tilt: ir_dro(r=2), band: band(drop_top=0.25)}", *longer[1:]], "'tilt' is another arm"),
+        ([longer[0], "seeds=[0, 2]", longer[2]], "seed 1 as well"),
+    ]:  # fmt: skip
+        with pytest.raises(SamplewiseError, match=message):
+            run_plan(load_plan(path, [f"output={tmp_path / 'grown'}", "controls={rates: []}", *changes]), say=str)
+
+
 def test_an_arm_that_diverges_is_named_and_the_others_go_on(here, tmp_path):
     plan = load_plan(write_plan(here), [
         f"output={tmp_path / 'out'}", "seeds=[0]", "arms.wild={rule: uniform(), training: {learning_rate: 1e+38}}",
