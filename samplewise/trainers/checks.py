@@ -231,13 +231,18 @@ def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
 
 
 def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:
-    """Say that the collator took true end-of-text tokens for padding, as it does where both have one id."""
+    """Say that the collator took true end-of-text tokens for padding, as it does where both have one id.
+
+    A collator that masks by id masks all of them; where some are predicted, the others end what is not learned, such as
+    the messages of a user.
+    """
     eos, pad = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "pad_token_id", None)
     mask, ids = batch.get("attention_mask"), batch.get("input_ids")
     if eos is None or eos != pad or mask is None or ids is None or mask.shape != batch["labels"].shape:
         return
-    lost = int(((mask != 0) & (ids == eos) & (batch["labels"] == IGNORED)).sum())
-    if lost:
+    ends = (mask != 0) & (ids == eos)
+    lost = int((ends & (batch["labels"] == IGNORED)).sum())
+    if lost and lost == int(ends.sum()):
         logger.warning(
             "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and the "
             "collator masks by id. samplewise.data.PadCollator masks by attention.", lost

@@ -167,3 +167,16 @@ def test_a_collator_that_masks_true_eos_as_padding_is_pointed_out(tmp_path, capl
     )
     weighted.train()
     assert "4 end-of-text tokens of the first micro-batch are not predicted" in caplog.text
+
+
+def test_ends_of_messages_that_are_not_learned_are_no_padding(tmp_path, caplog):
+    class Answers(EndsWithEos):
+        def __getitem__(self, index):
+            row = super().__getitem__(index)
+            ids = [5, 2, *row["input_ids"]]
+            return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100, -100, *ids[2:]]}
+
+    words = tokenizer(eos_token="t2", pad_token="t2")
+    collator = transformers.DataCollatorForSeq2Seq(words)
+    trainer(tmp_path, dataset=Answers(24), options={"data_collator": collator, "processing_class": words}).train()
+    assert "end-of-text" not in caplog.text
