@@ -146,8 +146,9 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> No
         )  # fmt: skip
     if last:
         check_last_step(
-            rule, state, last, "each epoch", f"Or leave out {last} of the rows, so that every step is full."
-        )
+            rule, state, last, "each epoch",
+            f"Or leave out {last} of the rows, or set dataloader_drop_last, so that every step is full.",
+        )  # fmt: skip
 
 
 def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -> None:
