@@ -29,7 +29,7 @@ def test_the_example_is_complete_and_reads():
     path = ROOT / "examples" / "pretrain.yaml"
     config = load_config(path)
     assert config.training["learning_rate"] == 2e-6
-    assert config.rule == "chain(band(drop_top=0.1), ir_dro(r=1.0))"
+    assert config.rule == "ir_dro(r=3.0)"
     named = path.read_text().replace("# ", "")
     for name in [*DataConfig.__dataclass_fields__, *RunConfig.__dataclass_fields__]:
         assert f"{name}:" in named, f"{name} is missing from the example"
