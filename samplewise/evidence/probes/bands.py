@@ -39,7 +39,7 @@ def _band(
         "groups": {name: n / len(inside) for name, n in by_share},
         "examples": [
             {"loss": float(losses[i]), "group": groups[i], "opening": opening(texts[i])}
-            for i in ordered[np.unique(middles.astype(int))]
+            for i in ordered[np.unique(middles.astype(int))].tolist()
         ],
     }  # fmt: skip
 
