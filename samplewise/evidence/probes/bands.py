@@ -31,6 +31,7 @@ def _band(
 ) -> dict[str, Any]:
     ordered = inside[np.argsort(losses[inside], kind="stable")]
     middles = (np.arange(examples) + 0.5) * len(ordered) / max(1, examples)
+    shown: list[int] = ordered[np.unique(middles.astype(int))].tolist()
     counts = Counter(groups[i] for i in inside)
     by_share = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return {
@@ -38,8 +39,7 @@ def _band(
         "mean": float(losses[inside].mean()),
         "groups": {name: n / len(inside) for name, n in by_share},
         "examples": [
-            {"loss": float(losses[i]), "group": groups[i], "opening": opening(texts[i])}
-            for i in ordered[np.unique(middles.astype(int))].tolist()
+            {"loss": float(losses[i]), "group": groups[i], "opening": opening(texts[i])} for i in shown
         ],
     }  # fmt: skip
 
