@@ -1,5 +1,4 @@
-"""R2: openings of the training documents, one in five spoilt, and selections of them by the loss of the start model,
-and a random one.
+"""R2: openings of the training documents, one in five spoilt, and selections of them by the loss of the start model.
 
     python results/corpora/noisy.py
 
@@ -17,9 +16,8 @@ from common import ROOT, opening, split, write_texts
 
 OPENING = 700
 MODEL = ROOT / "base/checkpoint-800"
-FOLDER = ROOT / "noise"
 SELECTIONS = {
-    "drop-top": ["--rule", "band(drop_top=0.1)", "--control", f"{FOLDER}/random.jsonl"],
+    "drop-top": ["--rule", "band(drop_top=0.1)"],
     "drop-both": ["--rule", "band(drop_top=0.1, drop_bottom=0.1)"],
 }
 
@@ -31,15 +29,16 @@ def samplewise(*arguments: str) -> None:
 
 def main() -> None:
     train, held_out = split(ROOT / "docs")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    write_texts(FOLDER / "clean/texts.jsonl", [opening(document.text, OPENING) for document in train])
-    write_texts(FOLDER / "held_out.jsonl", [document.text for document in held_out])
-    (FOLDER / "noisy").mkdir()
-    samplewise("corrupt", f"{FOLDER}/clean", f"{FOLDER}/noisy/texts.jsonl", f"{FOLDER}/labels.json", "--share", "0.2")
-    scores = f"{FOLDER}/scores"
-    samplewise("score", "--model", str(MODEL), "--data", f"{FOLDER}/noisy", "--out", scores, "--max-length", "128")
+    folder = ROOT / "noise"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_texts(folder / "clean/texts.jsonl", [opening(document.text, OPENING) for document in train])
+    write_texts(folder / "held_out.jsonl", [document.text for document in held_out])
+    (folder / "noisy").mkdir()
+    samplewise("corrupt", f"{folder}/clean", f"{folder}/noisy/texts.jsonl", f"{folder}/labels.json", "--share", "0.2")
+    scores = f"{folder}/scores"
+    samplewise("score", "--model", str(MODEL), "--data", f"{folder}/noisy", "--out", scores, "--max-length", "128")
     for name, options in SELECTIONS.items():
-        out = f"{FOLDER}/{name}.jsonl"
+        out = f"{folder}/{name}.jsonl"
         samplewise("select", scores, *options, "--unit", "document", "--out", out)
 
 
