@@ -3,6 +3,7 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 ARGS     ?=
+WORKERS  ?= -n 2 --dist worksteal
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
@@ -12,10 +13,10 @@ demo: .venv/installed            ## train a real model on real text under severa
 	$(RUN) examples/demo.py $(ARGS)
 
 test: .venv/installed            ## the fast suite
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -m "not slow" $(WORKERS) --durations=40 $(ARGS)
 
 test-all: .venv/installed        ## everything, and the trainers with the oldest and newest versions
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(WORKERS) --durations=40 $(ARGS)
 	$(MAKE) test-versions
 
 test-versions: test-oldest test-newest  ## the trainers' tests with other versions of transformers and the rest

@@ -1,4 +1,4 @@
-"""Tests run offline, on the CPU, with threads that sleep while they wait (two spinning ones slow a step 40-fold)."""
+"""Tests run offline, on the CPU, with one torch thread each: two spinning ones beside another job slow a step 40-fold."""
 
 import os
 
@@ -16,6 +16,7 @@ settings.register_profile("untimed", deadline=None)  # a busy machine, or a firs
 settings.load_profile("untimed")
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
