@@ -1,4 +1,4 @@
-"""Tests run offline, on the CPU, with one torch thread each: two spinning ones beside another job slow a step 40-fold."""
+"""Tests run offline, on the CPU, with one torch thread each: two that spin slow a step 40-fold beside another job."""
 
 import os
 
