@@ -10,8 +10,8 @@ import variants  # noqa: F401 - before torch: it says how threads wait
 import torch  # isort: skip
 
 from samplewise import Rule, band, chain, ir_dro  # isort: skip
-from samplewise.step import plan_step  # isort: skip
-from samplewise.types import Samples  # isort: skip
+from samplewise.engine.plan import plan_step  # isort: skip
+from samplewise.core.types import Samples  # isort: skip
 
 N = 4096
 

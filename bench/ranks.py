@@ -23,10 +23,10 @@ import torch.distributed as dist  # isort: skip
 import torch.multiprocessing as mp  # isort: skip
 
 from samplewise import parse_rule  # isort: skip
-from samplewise.clock import Clock  # isort: skip
-from samplewise.modes import Setting, TwoPass  # isort: skip
-from samplewise.step import plan_step  # isort: skip
-from samplewise.types import Samples  # isort: skip
+from samplewise.core.clock import Clock  # isort: skip
+from samplewise.engine.modes import Setting, TwoPass  # isort: skip
+from samplewise.engine.plan import plan_step  # isort: skip
+from samplewise.core.types import Samples  # isort: skip
 
 ROWS, LENGTH = 8, 128
 CASES = {

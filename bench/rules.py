@@ -29,12 +29,12 @@ import torch  # isort: skip
 import transformers  # isort: skip
 
 import samplewise as sw
-from samplewise.checkpoint import write_bytes
-from samplewise.fields import OPTIONAL
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.columns import OPTIONAL
+from samplewise.core.types import Rule, Samples
 from samplewise.models import load_model
 from samplewise.report.style import BLUE, GREY, ORANGE, picture
 from samplewise.rules import RULES, TOKEN_RULES, parse_token_rule
-from samplewise.types import Rule, Samples
 
 RULE: dict[str, list[str]] = {
     "uniform": ["uniform()"],

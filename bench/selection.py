@@ -41,7 +41,7 @@ def main() -> None:
 def run(scores: Path, out: Path, arguments: list[str]) -> tuple[float, float, float]:
     """Wall seconds, processor seconds and peak resident MB of one command."""
     program = (
-        "import re, sys, time; from samplewise.cli import app\n"
+        "import re, sys, time; from samplewise.cli.app import app\n"
         "try: app(sys.argv[1:], prog_name='samplewise', standalone_mode=False)\n"
         "finally: peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"
         "print('used', time.process_time(), peak)"

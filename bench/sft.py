@@ -24,9 +24,9 @@ import tokenizers  # isort: skip
 import transformers  # isort: skip
 from trl import SFTConfig, SFTTrainer  # isort: skip
 
-from samplewise.samplelog import SampleLog
+from samplewise.core.types import as_samples
+from samplewise.engine.sample_log import SampleLog
 from samplewise.trainers.trl import WeightedSFTTrainer
-from samplewise.types import as_samples
 
 VOCABULARY, LONGEST, ROWS = 49_152, 512, 4
 VARIANTS = {

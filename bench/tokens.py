@@ -15,8 +15,8 @@ import variants  # noqa: F401 - before torch: it says how threads wait
 
 import torch  # isort: skip
 
-from samplewise.kernels import objective, score  # isort: skip
-from samplewise.losses import select_tokens  # isort: skip
+from samplewise.losses.kernels import objective, score  # isort: skip
+from samplewise.losses.token_losses import select_tokens  # isort: skip
 from samplewise.rules import rho1  # isort: skip
 
 VOCABULARY, SIZE = 49152, 576

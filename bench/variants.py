@@ -23,10 +23,10 @@ from transformers import (
 )
 
 from samplewise import chain, clip_weights, ir_dro, top_k
-from samplewise.forward import WithoutLogits
-from samplewise.kernels import Backend
+from samplewise.core.types import Rule
+from samplewise.losses.forward import WithoutLogits
+from samplewise.losses.kernels import Backend
 from samplewise.trainers import WeightedTrainer
-from samplewise.types import Rule
 
 
 @dataclass(frozen=True)

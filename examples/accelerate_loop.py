@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from samplewise.data import PadCollator
-from samplewise.trainers.accelerate import WeightedStep
+from samplewise.trainers.loop import WeightedStep
 
 RULE = "ir_dro(r=3.0)"  # a mild tilt towards the samples of high loss
 LENGTH, ROWS, MICRO_BATCHES = 128, 4, 4

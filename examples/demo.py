@@ -13,16 +13,16 @@ from pathlib import Path
 
 from demo_fetch import DEMO, DOCS, MODEL, fetch_all
 
-from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig, RunConfig
+from samplewise.core.checkpoint import write_bytes
 from samplewise.evidence import Evaluation
+from samplewise.evidence.run.arguments import with_precision
+from samplewise.evidence.run.execute import evaluate_in, make_trainer
+from samplewise.evidence.run.history import History
+from samplewise.evidence.run.prepare import prepare
+from samplewise.evidence.run.quiet import hush
 from samplewise.models import load_model
 from samplewise.report import arms_table, draw_arms, draw_run
-from samplewise.run.arguments import with_precision
-from samplewise.run.execute import evaluate_in, make_trainer
-from samplewise.run.history import History
-from samplewise.run.prepare import prepare
-from samplewise.run.quiet import hush
 
 ARMS = {
     "uniform": "uniform()",

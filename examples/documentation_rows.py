@@ -16,7 +16,7 @@ from pathlib import Path
 
 from demo_fetch import DEMO, DOCS, fetch_all
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 from samplewise.data import deduplicate, read_documents, read_instructions
 from samplewise.data.deduplicate import normalise
 

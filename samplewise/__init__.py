@@ -1,6 +1,9 @@
 """Loss-based sample reweighting and selection for language-model training, exact over the whole optimizer step."""
 
-from samplewise.losses import sample_losses
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples
+from samplewise.engine.plan import Plan, plan_step, weights
+from samplewise.losses.token_losses import sample_losses
 from samplewise.rules import (
     band,
     by,
@@ -32,8 +35,6 @@ from samplewise.rules import (
     uniform,
     warmup,
 )
-from samplewise.step import Plan, plan_step, weights
-from samplewise.types import Rule, Samples, SamplewiseError
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ def main() -> None:
     if missing:
         print(f'samplewise: {missing[0]} is not installed: pip install "samplewise[cli]"', file=sys.stderr)
         raise SystemExit(1)
-    from samplewise.cli import app
+    from samplewise.cli.app import app
 
     app(prog_name="samplewise")
 

@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.parse import nearest
-from samplewise.types import SamplewiseError
 
 Settings = TypeVar("Settings")
 

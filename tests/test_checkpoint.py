@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from samplewise.checkpoint import (
+from samplewise.core.checkpoint import (
     FOLDER,
     MARKER,
     STATE,
@@ -18,7 +18,8 @@ from samplewise.checkpoint import (
     save_state,
     write_bytes,
 )
-from samplewise.types import SamplewiseError, State
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import State
 
 STATES: dict[str, State] = {
     "empty": {},

@@ -13,9 +13,9 @@ import world
 import yaml
 from safetensors.torch import load_file
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import read_documents
 from samplewise.rules import RULES
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

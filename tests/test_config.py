@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.config import DataConfig, RunConfig, load_config, to_yaml
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
 
 LEAST = "model: m\ndata: {path: docs}\nrule: ir_dro(r=1)\noutput: runs/a\n"
 ROOT = Path(__file__).parent.parent

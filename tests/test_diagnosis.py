@@ -7,7 +7,7 @@ import torch
 
 import samplewise as sw
 from samplewise import diagnosis
-from samplewise.diagnosis import Finding, Watch, diagnose
+from samplewise.engine.diagnosis import Finding, Watch, diagnose
 
 GOOD = {"ess": 0.6, "kept": 0.9, "length_corr": 0.1, "samples": 32.0}
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 
-from samplewise.head import Request, attach_objective, check_head, find_head, with_objective
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.head import Request, attach_objective, check_head, find_head, with_objective
 
 # transformers renames these while its own Trainer and peft still call the old names:
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")

@@ -8,8 +8,15 @@ import pytest
 import torch
 from test_head import FACTORS, build, from_logits, gradients, make_batch
 
-from samplewise.head import Request, attach_objective, check_head, find_head, reference_token_losses, with_objective
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.head import (
+    Request,
+    attach_objective,
+    check_head,
+    find_head,
+    reference_token_losses,
+    with_objective,
+)
 
 peft = pytest.importorskip("peft")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import samplewise as sw
-from samplewise.losses import token_counts, token_losses
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.token_losses import token_counts, token_losses
 
 
 def loop(logits: Tensor, labels: Tensor) -> tuple[list[list[float]], list[float], list[int]]:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import samplewise as sw
-from samplewise.fields import COEFFICIENT as C
-from samplewise.fields import Batch
-from samplewise.microbatch import collate, deal, rows, without_empty_rows, without_padding_as_context
-from samplewise.types import SamplewiseError
+from samplewise.core.columns import COEFFICIENT as C
+from samplewise.core.columns import Batch
+from samplewise.core.errors import SamplewiseError
+from samplewise.engine.rows import collate, deal, rows, without_empty_rows, without_padding_as_context
 
 NAME = "name"
 SEQUENCE = ("input_ids", "labels", "attention_mask", "position_ids", "features")

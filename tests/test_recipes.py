@@ -8,7 +8,7 @@ import world
 import yaml
 
 from samplewise.config import load_config
-from samplewise.run.execute import run
+from samplewise.evidence.run.execute import run
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "irdro-2402.14270"
 RECIPES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "evaluation.yaml")

@@ -7,10 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.exchange import fair_shares, worth_moving
-from samplewise.fields import COEFFICIENT, ID, SEGMENTS, WEIGHT
-from samplewise.microbatch import collate, deal, is_packed, micro_batches_needed, room, rows, spread, without_empty_rows
-from samplewise.segments import boundaries, nested_ids, part_numbers, segments_of, split_turns
+from samplewise.core.columns import COEFFICIENT, ID, SEGMENTS, WEIGHT
+from samplewise.engine.exchange import fair_shares, worth_moving
+from samplewise.engine.rows import (
+    collate,
+    deal,
+    is_packed,
+    micro_batches_needed,
+    room,
+    rows,
+    spread,
+    without_empty_rows,
+)
+from samplewise.losses.segments import boundaries, nested_ids, part_numbers, segments_of, split_turns
 
 lengths_of = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 

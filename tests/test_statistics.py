@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplewise.statistics import correlation, effective_sample_size, kl_to_uniform
+from samplewise.core.statistics import correlation, effective_sample_size, kl_to_uniform
 
 weights = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=30).filter(any)
 quick = settings(max_examples=100, deadline=None)

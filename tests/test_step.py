@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, as_samples
 from samplewise.rules.base import make_rule
-from samplewise.types import Rule, Samples, SamplewiseError, as_samples
 
 quick = settings(max_examples=50, deadline=None)
 RULES = [

@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_head import build, gradients, make_batch
 
-from samplewise.fields import SEGMENTS, TOKEN_WEIGHTS
-from samplewise.head import Request, reference_token_losses, with_objective
-from samplewise.losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
+from samplewise.core.columns import SEGMENTS, TOKEN_WEIGHTS
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.head import Request, reference_token_losses, with_objective
+from samplewise.losses.token_losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
 from samplewise.rules.tokens import rho1
-from samplewise.types import SamplewiseError
 
 KEEP = 0.4
 FACTORS = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)

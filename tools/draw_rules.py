@@ -12,9 +12,9 @@ import torch
 from PIL import Image  # comes with matplotlib
 
 import samplewise as sw
+from samplewise.core.types import Samples, as_samples
 from samplewise.report.style import BLUE, GREEN, GREY, ORANGE, picture
 from samplewise.rules.base import uniforms
-from samplewise.types import Samples, as_samples
 
 FOLDER = Path(__file__).parent.parent / "docs" / "rules"
 PICTURES: dict[str, list[tuple[str, int]]] = {

@@ -18,7 +18,7 @@ from result_pages.parts import RESULTS, ROOT
 from result_pages.take import take
 from result_pages.write import outdated, write
 
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
 
 
 def main() -> int:

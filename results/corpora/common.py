@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 from samplewise.data import Document, deduplicate, read_documents, split_documents
 
 ROOT = Path("build/results")

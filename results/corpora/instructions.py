@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import ROOT
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 
 HELD_OUT = 0.1
 SPOILT = 0.2

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64", "any")
 """Wheels are read, never installed: these ones are read on every machine."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from common import ROOT, opening, split, write_texts
 from prepare import collect
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 
 OPENING = 1500
 MOST = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 

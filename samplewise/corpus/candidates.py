@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.draw import define
 from samplewise.corpus.store import Scores
-from samplewise.types import SamplewiseError
 
 Unit = Literal["window", "document"]
 BUCKETS = "length"

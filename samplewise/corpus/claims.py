@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
 
 
 @contextmanager

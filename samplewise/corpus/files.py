@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.place import is_url, open_url
 from samplewise.data.formats import format_of
 from samplewise.data.records import Problem
 from samplewise.data.sources import find_files, unknown_suffix
-from samplewise.types import SamplewiseError
 
 WHOLE, SAMPLES = 2**26, 16
 """Files of up to so many bytes are hashed whole, longer ones at so many places of 1 MiB, first and last among them."""

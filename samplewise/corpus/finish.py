@@ -7,12 +7,12 @@ from itertools import count
 
 import torch
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest, write_manifest
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.store import duckdb_for
 from samplewise.corpus.table import arrow, write_table
-from samplewise.types import SamplewiseError
 
 QUARANTINE = "quarantine.jsonl"
 

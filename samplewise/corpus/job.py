@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.files import Listed, fingerprint, list_corpus
 from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
 from samplewise.corpus.manifest import Manifest, read_manifest
@@ -37,7 +38,6 @@ from samplewise.data.records import place_of
 from samplewise.data.sources import is_local
 from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.models import ModelDescription, load_model, native_bfloat16
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

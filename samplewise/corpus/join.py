@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.store import Scores, column, open_scores
-from samplewise.types import SamplewiseError
 
 
 def add_column(dataset: Any, scores: Scores | str | Path, name: str, rename: str | None = None) -> Any:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.pieces import Piece
-from samplewise.head import check_head, find_head
-from samplewise.kernels import score
-from samplewise.losses import IGNORED
-from samplewise.score import scoring
-from samplewise.types import SamplewiseError
+from samplewise.losses.evaluation import scoring
+from samplewise.losses.head import check_head, find_head
+from samplewise.losses.kernels import score
+from samplewise.losses.token_losses import IGNORED
 
 QUANTILES = (0.1, 0.5, 0.9)
 CPU_TOKENS, ACCELERATOR_TOKENS = 2**11, 2**15

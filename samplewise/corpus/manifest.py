@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.place import Place
-from samplewise.types import SamplewiseError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

@@ -11,12 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.select import Selection
 from samplewise.corpus.texts import Piece, records_of
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
-from samplewise.data.records import missing_extra
-from samplewise.types import SamplewiseError
 
 IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 

@@ -15,7 +15,7 @@ from samplewise.data.read import Document
 from samplewise.data.records import Problem
 from samplewise.data.template import ChatTemplate
 from samplewise.data.windows import Window, cut_windows
-from samplewise.losses import IGNORED
+from samplewise.losses.token_losses import IGNORED
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.checkpoint import write_bytes
-from samplewise.data.records import missing_extra
-from samplewise.types import SamplewiseError
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError, missing_extra
 
 
 def is_url(path: str | Path) -> bool:

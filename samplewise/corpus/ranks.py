@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from samplewise.core.types import Rule
 from samplewise.rules.base import least_n, share_of
-from samplewise.types import Rule
 
 Order = Literal["highest", "lowest", "random"]
 

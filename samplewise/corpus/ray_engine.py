@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core.errors import missing_extra
 from samplewise.corpus.job import Job, mark_of, prepare, work
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Position
 from samplewise.corpus.settings import Target
-from samplewise.data.records import missing_extra
 
 
 def score_with_ray(job: Job, workers: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.place import is_url
@@ -13,7 +14,6 @@ from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
 from samplewise.data.read import Document
 from samplewise.data.sources import is_local
-from samplewise.types import SamplewiseError
 
 BYTES = 2**20
 """Of text held at a time."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.output import IDS, TEXTS, WEIGHTS, suffix_of, write_ids, write_texts, write_weights
 from samplewise.corpus.place import Place, is_url
@@ -14,7 +15,6 @@ from samplewise.corpus.reread import read_again
 from samplewise.corpus.select import Choice, Selection, select
 from samplewise.corpus.statement import sentences, statement, write_statement
 from samplewise.corpus.store import open_scores
-from samplewise.types import SamplewiseError
 
 KINDS = {"ids": IDS, "weights": WEIGHTS, "texts": TEXTS}
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
 from samplewise.corpus.amounts import amount
 from samplewise.corpus.candidates import Candidates, Unit, make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
@@ -18,7 +20,6 @@ from samplewise.corpus.draw import draw
 from samplewise.corpus.ranks import Order, Ranks, ranks_of
 from samplewise.corpus.store import Scores
 from samplewise.corpus.weigh import weigh
-from samplewise.types import Rule, SamplewiseError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.reader import Kind
 from samplewise.data.template import ChatTemplate
-from samplewise.types import SamplewiseError
 
 SHARD_BYTES = {"cpu": 2**20, "accelerator": 2**26}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.losses import Values, score_pieces
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
@@ -18,7 +19,6 @@ from samplewise.corpus.table import COLUMNS, arrow, write_shard
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
 from samplewise.data.template import ChatTemplate
-from samplewise.types import SamplewiseError
 
 Cut = Callable[[Sequence[Entry]], list[Piece | Quarantined]]
 

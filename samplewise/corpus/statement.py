@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 from samplewise.corpus.candidates import part_name
 from samplewise.corpus.select import Selection, Total
 from samplewise.corpus.store import Scores

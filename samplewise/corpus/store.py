@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.manifest import Manifest, check_files, read_manifest, shard_of
 from samplewise.corpus.place import Place
 from samplewise.corpus.table import arrow
-from samplewise.data.records import missing_extra
-from samplewise.types import SamplewiseError
 
 ADDED = "columns"
 """The folder of named columns, each in a folder of its name."""
@@ -114,7 +113,7 @@ def open_scores(path: str | Path) -> Scores:
 
     >>> open_scores("no/such/folder")
     Traceback (most recent call last):
-    samplewise.types.SamplewiseError: scores: expected a folder that samplewise score has finished, got ...
+    samplewise.core.errors.SamplewiseError: scores: expected a folder that samplewise score has finished, got ...
     """
     place = Place(path)
     manifest = read_manifest(place)

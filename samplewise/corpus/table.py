@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from samplewise.core.errors import missing_extra
 from samplewise.corpus.manifest import Shard, shard_of
 from samplewise.corpus.place import Place
-from samplewise.data.records import missing_extra
 
 COLUMNS = {
     "id": "int64", "doc_id": "int64", "source": "string", "row": "int64", "window": "int32",

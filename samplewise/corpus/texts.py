@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

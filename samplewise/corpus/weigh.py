@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples
 from samplewise.corpus.candidates import FIELDS, quoted
+from samplewise.engine.plan import plan_step
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.step import plan_step
-from samplewise.types import Rule, Samples, SamplewiseError
 
 EACH = 200
 """Bytes of memory that a sample takes at most while a rule weighs it: columns, sorted orders, weights in fp64."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.data.conversation import Conversation, check_columns, group_numbers
 from samplewise.data.read import OnError, ReadReport
-from samplewise.data.records import Problem, missing_extra, place_of
+from samplewise.data.records import Problem, place_of
 from samplewise.data.template import ChatTemplate, Span
-from samplewise.losses import IGNORED
-from samplewise.types import SamplewiseError
+from samplewise.losses.token_losses import IGNORED
 
 BATCH = 64
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from samplewise.data.records import missing_extra
+from samplewise.core.errors import missing_extra
 
 COMPRESSED = (".gz", ".zst")
 

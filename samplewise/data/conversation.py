@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.ids import instruction_id
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.windows import Window
-from samplewise.types import SamplewiseError
 
 Columns = Mapping[str, Callable[[Window], float]]
 """What a row has beside its text, made of its window, by column: `group`, `reference_loss` and others."""

@@ -14,19 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.data.compression import COMPRESSED, decompressed
-from samplewise.data.records import (
-    LONGEST,
-    Problem,
-    Record,
-    bad_encoding,
-    decode,
-    mend,
-    missing_extra,
-    no_object,
-    too_long,
-)
-from samplewise.types import SamplewiseError
+from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, mend, no_object, too_long
 
 Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
 

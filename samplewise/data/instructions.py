@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.conversation import Conversation
 from samplewise.data.forms import FIELDS, conversation_of
 from samplewise.data.read import OnError, ReadReport, file_records
 from samplewise.data.records import Problem, Record, no_object, place_of
 from samplewise.data.sources import find_files, is_local, load_rows
-from samplewise.types import SamplewiseError
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"]
 

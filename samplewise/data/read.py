@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.formats import read_records
 from samplewise.data.records import Problem, Record, place_of, unfit_text
 from samplewise.data.sources import find_files, is_local, load_rows
-from samplewise.types import SamplewiseError
 
 OnError = Literal["raise", "skip"]
 

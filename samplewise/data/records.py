@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from samplewise.types import SamplewiseError
-
 LONGEST = 2**28
 """Bytes of one record at most (of one file for .json, which cannot be streamed): a bomb must not fill the memory."""
 
@@ -81,11 +79,3 @@ def mend(what: str) -> str:
 def skip() -> str:
     """The remedy that always exists."""
     return 'or leave it out and count it with on_error="skip".'
-
-
-def missing_extra(module: str, extra: str, purpose: str) -> SamplewiseError:
-    """The error for an optional dependency that is not installed."""
-    return SamplewiseError(
-        purpose, expected=f"the package {module}", got="not installed",
-        remedy=f'Install it: pip install "samplewise[{extra}]".',
-    )  # fmt: skip

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.formats import COMPRESSED, FORMATS, Problem, Record, format_of, missing_extra
-from samplewise.types import SamplewiseError
 
 
 def known(suffixes: Collection[str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.deduplicate import T, fingerprint
-from samplewise.types import SamplewiseError
 
 
 def split_documents(

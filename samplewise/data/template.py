@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.data.conversation import Conversation
-from samplewise.data.records import Problem, missing_extra
-from samplewise.types import SamplewiseError
+from samplewise.data.records import Problem
 
 PLAIN = (
     "{{ bos_token }}{% for message in messages %}{{ '### ' + message['role'] | capitalize + ':\n' }}"

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.ids import document_id, window_id
 from samplewise.data.read import Document
 from samplewise.data.tokens import tokenise
-from samplewise.types import SamplewiseError
 
 Edges = Callable[[int], list[int]]
 """Predicted tokens of a document -> where it is cut, see `_edges`."""

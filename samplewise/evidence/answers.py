@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import read_instructions
 from samplewise.data.conversation import Conversation
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.template import ChatTemplate, chat_template
-from samplewise.score import scoring
-from samplewise.types import SamplewiseError
+from samplewise.losses.evaluation import scoring
 
 
 @dataclass(frozen=True)

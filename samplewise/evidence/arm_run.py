@@ -14,27 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
+from samplewise.engine.loss_history import PROBE
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
 from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.plan import ArmConfig, PlanConfig
+from samplewise.evidence.run.apart import Apart, apart_of
+from samplewise.evidence.run.arguments import training_arguments, with_precision
+from samplewise.evidence.run.callbacks import Progress, StopOnSignal
+from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
+from samplewise.evidence.run.groups import by_name
+from samplewise.evidence.run.prepare import prepare
+from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.starts import Start
 from samplewise.evidence.tasks import run_tasks
-from samplewise.memory import PROBE
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
-from samplewise.run.apart import Apart, apart_of
-from samplewise.run.arguments import training_arguments, with_precision
-from samplewise.run.callbacks import Progress, StopOnSignal
-from samplewise.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
-from samplewise.run.groups import by_name
-from samplewise.run.prepare import prepare
-from samplewise.run.prepared import Prepared
-from samplewise.types import Rule, SamplewiseError
 
 RUNS = "runs"
 

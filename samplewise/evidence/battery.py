@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from samplewise.config import DataConfig, InstructionsConfig
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
 from samplewise.evidence.evaluate import Evaluation, HeldOut
 from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
+from samplewise.evidence.run.execute import evaluate_in, prepare_any
+from samplewise.evidence.run.prepared import Prepared
+from samplewise.evidence.run.trainer import HistoryMixin
 from samplewise.evidence.starts import Start
-from samplewise.run.execute import evaluate_in, prepare_any
-from samplewise.run.prepared import Prepared
-from samplewise.run.trainer import HistoryMixin
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.engine.modes import Mode
 from samplewise.evidence.labels import Labels
 from samplewise.evidence.plan import BudgetConfig
-from samplewise.modes import Mode
-from samplewise.run.history import History
-from samplewise.run.trainer import HistoryMixin, RunTrainer
-from samplewise.types import SamplewiseError
+from samplewise.evidence.run.history import History
+from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
 
 NOMINAL = 10_000
 """Steps that a schedule over tokens or compute is asked for at, whole or not: its resolution does not matter."""

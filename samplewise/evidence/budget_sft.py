@@ -1,7 +1,7 @@
 """The trainer of an arm on instructions. Needs the extra `trl`."""
 
 from samplewise.evidence.budget import BudgetMixin
-from samplewise.run.sft import RunSFTTrainer
+from samplewise.evidence.run.sft import RunSFTTrainer
 
 
 class BudgetSFTTrainer(BudgetMixin, RunSFTTrainer):

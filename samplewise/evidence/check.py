@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.differences import differences
 from samplewise.evidence.outcome import RESULTS, SCHEMA, VALUES
 from samplewise.evidence.sentences import verdicts
-from samplewise.types import SamplewiseError
 
 FORM: dict[str, type | tuple[type, ...]] = {
     "schema": str, "complete": bool, "missing": list, "failed": list, "budget": dict, "seeds": list, "control": str,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.evaluate import Evaluation
 from samplewise.evidence.student import t_quantile
-from samplewise.types import SamplewiseError
 
 COVERS = "one seed: the interval covers documents only"
 

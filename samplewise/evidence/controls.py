@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 
+from samplewise.core.types import Rule, Samples
+from samplewise.engine.plan import plan_step
 from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
 from samplewise.rules import TokenRule, parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
-from samplewise.step import plan_step
-from samplewise.types import Rule, Samples
 
 Role = Literal["control", "rate", "random", "arm"]
 

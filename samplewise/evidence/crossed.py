@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.student import t_quantile, t_tail
-from samplewise.types import SamplewiseError
 
 SEEDS = 3
 """Fewer seeds than these tell nothing of how seeds vary: the interval is then over documents alone."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Example, PadCollator, Window
-from samplewise.losses import sample_losses
-from samplewise.score import scoring
-from samplewise.types import SamplewiseError
+from samplewise.losses.evaluation import scoring
+from samplewise.losses.token_losses import sample_losses
 
 HeldOut = Window | Example
 """A row that is evaluated: a window of a document, or a conversation."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.answers import AnswersConfig, answer_rows
 from samplewise.evidence.battery import open_sets
 from samplewise.evidence.crossed import crossed
@@ -21,7 +22,6 @@ from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import DomainConfig
 from samplewise.evidence.starts import open_start
 from samplewise.evidence.tasks import TaskConfig, run_tasks
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 from samplewise.evidence.arm_run import before_of, file_of
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm

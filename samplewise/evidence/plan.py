@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samplewise.config import DataConfig, InstructionsConfig, load_settings
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.types import SamplewiseError
 
 HELD_OUT = "held_out"
 """The name of the set of held-out documents of the plan's own data; the others are the plan's domains."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.plan import ScratchConfig
 from samplewise.models import load_model, native_bfloat16
-from samplewise.types import SamplewiseError
 
 
 @dataclass(frozen=True)

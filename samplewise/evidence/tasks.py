@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from samplewise.data.records import missing_extra
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError, missing_extra
 
 
 @dataclass(frozen=True)

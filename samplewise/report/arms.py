@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from samplewise.evidence import Evaluation, compare
+from samplewise.evidence.run.history import History
 from samplewise.report.style import ARMS, picture, smoothed, span
 from samplewise.report.weights import draw_histogram
-from samplewise.run.history import History
 
 
 def draw_arms(path: Path, histories: Mapping[str, History], after: Mapping[str, Evaluation], title: str = "") -> None:

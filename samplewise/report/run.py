@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplewise.evidence import Evaluation
+from samplewise.evidence.run.history import History
 from samplewise.report.style import BLUE, GREEN, ORANGE, picture, smoothed, span
 from samplewise.report.weights import draw_histogram
-from samplewise.run.history import History
 
 
 def draw_run(path: Path, history: History, before: Evaluation, after: Evaluation, title: str = "") -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.checkpoint import write_bytes
-from samplewise.data.records import missing_extra
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import missing_extra
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"  # Okabe and Ito's
 ARMS = (GREY, BLUE, ORANGE, GREEN, PURPLE)

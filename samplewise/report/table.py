@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from samplewise.evidence import Evaluation, compare
-from samplewise.run.history import History
+from samplewise.evidence.run.history import History
 
 
 def arms_table(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from samplewise.evidence.run.history import EDGES, History
 from samplewise.report.style import BLUE, GREY
-from samplewise.run.history import EDGES, History
 
 
 def draw_histogram(axes: Any, history: History, colour: str = BLUE) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samplewise.types import Norm, Rule, Samples, SamplewiseError, State
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Norm, Rule, Samples, State
 
 
 def stateless() -> State:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from samplewise.types import Rule, SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
 
 Steps = int | float
 """A whole number of optimizer steps, or a share of the run in (0, 1)."""

@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_rule, make_rule
 from samplewise.rules.budget import over_any, resolve
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 LEAST_REFERENCE = 0.01
 """Nats per token: a reference below it is text known by heart, and a ratio to it would say nothing."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, check_rule, check_share, make_rule, under, within
 from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
 from samplewise.rules.epochs import chained, refuse_epochs
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
 def chain(*rules: Rule) -> Rule:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import ByEpoch, Epoch, Rule, State
 from samplewise.rules.base import under, within
-from samplewise.types import ByEpoch, Epoch, Rule, SamplewiseError, State
 
 
 def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
-from samplewise.types import Rule, Samples, State
 
 LEAST = 1e-12
 """The least weight of a group: from an exact 0 it could not come back."""

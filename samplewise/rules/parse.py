@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.groups import doremi, group_dro
@@ -17,7 +19,6 @@ from samplewise.rules.schedules import SCHEDULES
 from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
-from samplewise.types import Rule, SamplewiseError
 
 RULES: dict[str, Callable[..., Rule]] = {
     "uniform": uniform,

@@ -9,10 +9,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import ByEpoch, Epoch, Rule, Samples, State
 from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
 from samplewise.rules.budget import Share
 from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable
-from samplewise.types import ByEpoch, Epoch, Rule, Samples, SamplewiseError, State
 
 Scope = Literal["step", "epoch"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, check_share, descending, make_rule
 from samplewise.rules.schedules import Number, schedulable
-from samplewise.types import Rule, Samples, State
 
 PART = 1e-6
 """Of a sample, less than this is none and more than the rest is all: 0.3 of 10 is 3 in floating point too."""

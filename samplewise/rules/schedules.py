@@ -11,9 +11,10 @@ from typing import ParamSpec
 
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, under, within
 from samplewise.rules.budget import Steps, in_steps, unresolved
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import (
     check_number,
     check_seed,
@@ -20,7 +22,6 @@ from samplewise.rules.base import (
 )
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import sliced
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 
 @schedulable

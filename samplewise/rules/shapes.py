@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import whole_window
-from samplewise.types import Rule, Samples, State
 
 
 @schedulable

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from samplewise.core.types import Samples
 from samplewise.rules.base import descending
-from samplewise.types import Samples
 
 Distance = Literal["kl", "ess"]
 

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.rules.base import check_seed, check_share, share_of, uniforms
 from samplewise.rules.parse import EXAMPLE, read_call
-from samplewise.types import SamplewiseError
 
 Scope = Literal["sample", "step"]
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.temperature import Distance, solve_temperature
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 SAFE = 40.0
 """Nats over r: a tilt whose largest exponent lies beyond starts anew."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
 from samplewise.rules.base import counting, descending, keep, make_rule, stateless
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 Slice = Callable[[int], tuple[int, int]]
 """The number of samples -> the ranks [start, stop) that are kept, from the highest loss down."""

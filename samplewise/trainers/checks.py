@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from samplewise.fields import ID, OPTIONAL, SEGMENTS, WEIGHT
-from samplewise.losses import IGNORED
+from samplewise.core.columns import ID, OPTIONAL, SEGMENTS, WEIGHT
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State
+from samplewise.losses.token_losses import IGNORED
 from samplewise.rules import parse_rule
-from samplewise.types import Rule, Samples, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 

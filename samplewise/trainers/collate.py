@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplewise.fields import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.losses import IGNORED
-from samplewise.segments import POSITION, nested_ids, part_numbers, segments_of, split_turns
+from samplewise.core.columns import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.segments import POSITION, nested_ids, part_numbers, segments_of, split_turns
+from samplewise.losses.token_losses import IGNORED
 from samplewise.trainers.identify import checked
-from samplewise.types import SamplewiseError
 
 LENGTHS = "seq_lengths"  # of the segments of a packed row, as TRL and others name it
 DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others

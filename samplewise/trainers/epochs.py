@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
-from samplewise.stored import Store
-from samplewise.trainers.figures import Figures
+from samplewise.core.types import Epoch, Rule, Samples, State
+from samplewise.engine.figures import Figures
+from samplewise.engine.stored import Store
 from samplewise.trainers.order import (
     EpochOrder,
     check_data,
@@ -23,7 +24,6 @@ from samplewise.trainers.order import (
     columns_of_rows,
     refused,
 )
-from samplewise.types import Epoch, Rule, Samples, State
 
 logger = logging.getLogger("samplewise")
 

@@ -13,14 +13,17 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer
 
-from samplewise.distributed import largest
-from samplewise.fields import LAST, Batch
-from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
-from samplewise.microbatch import is_left_padded, without_padding_as_context
-from samplewise.modes import Mode, Redo, TwoPass, choose
+from samplewise.core.columns import LAST, Batch
+from samplewise.core.distributed import largest
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, State
+from samplewise.engine.figures import Figures
+from samplewise.engine.modes import Mode, Redo, TwoPass, choose
+from samplewise.engine.plan import Per
+from samplewise.engine.rows import is_left_padded, without_padding_as_context
+from samplewise.engine.sample_log import SampleLog
+from samplewise.losses.forward import Forward, WithoutLogits, has_own_term, model_inputs
 from samplewise.rules.tokens import TokenRule
-from samplewise.samplelog import SampleLog
-from samplewise.step import Per
 from samplewise.trainers.checks import (
     as_rule,
     check_batch,
@@ -31,7 +34,6 @@ from samplewise.trainers.checks import (
     refuse_own_steps,
 )
 from samplewise.trainers.epochs import EpochsMixin
-from samplewise.trainers.figures import Figures
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.losses import LossesMixin
 from samplewise.trainers.recording import RecordingMixin
@@ -39,7 +41,6 @@ from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token
 from samplewise.trainers.remembering import RememberingMixin
 from samplewise.trainers.resume import ResumableMixin
 from samplewise.trainers.watching import WatchingMixin
-from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 
@@ -77,7 +78,7 @@ class WeightedMixin(
     loss_from: "fresh", or "stored": the rule sees each sample's stored loss, from the column stored_loss, else from its
         last visit, so that rows are chosen before any forward and a step costs its kept share. What has none is scored,
         and so is a random 5%, to compare; while their rank correlation is below `least_stored_corr`, all are.
-    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.samplelog`).
+    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.engine.sample_log`).
     The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
     of the data reach the step. Evaluation is always the host's plain loss.
     Rules whose factors follow from each sample alone run in one pass; others score the step without gradient, then

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from samplewise.fields import GROUP, ID, REFERENCE, STORED, WEIGHT
-from samplewise.types import SamplewiseError
+from samplewise.core.columns import GROUP, ID, REFERENCE, STORED, WEIGHT
+from samplewise.core.errors import SamplewiseError
 
 
 def identified(dataset: Any) -> Any:

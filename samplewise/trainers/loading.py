@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
-from samplewise.distributed import world_size
-from samplewise.fields import COLUMNS, TOKEN_WEIGHTS
+from samplewise.core.columns import COLUMNS, TOKEN_WEIGHTS
+from samplewise.core.distributed import world_size
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
 from samplewise.rules import resolve
 from samplewise.trainers.checks import check_collator, check_columns, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
 from samplewise.trainers.identify import identified
-from samplewise.types import Rule, SamplewiseError
 
 _Host = Trainer if TYPE_CHECKING else object
 

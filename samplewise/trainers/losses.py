@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Trainer
 
-from samplewise.distributed import gather_fields, world_size
-from samplewise.fields import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout, has_own_term
-from samplewise.head import attach_objective, check_head, find_head
-from samplewise.losses import token_counts, token_mass
-from samplewise.microbatch import is_packed, room, rows
-from samplewise.modes import Setting
+from samplewise.core.columns import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.core.distributed import gather_fields, world_size
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, State
+from samplewise.engine.figures import Figures
+from samplewise.engine.modes import Setting
+from samplewise.engine.plan import no_token_in_step
+from samplewise.engine.rows import is_packed, room, rows
+from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_dropout, has_own_term
+from samplewise.losses.head import attach_objective, check_head, find_head
+from samplewise.losses.token_losses import token_counts, token_mass
 from samplewise.rules import resolve
 from samplewise.rules.tokens import TokenRule
-from samplewise.step import no_token_in_step
 from samplewise.trainers.checks import has_parted_head, warn_if_eos_is_masked
-from samplewise.trainers.figures import Figures
-from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 

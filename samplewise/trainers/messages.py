@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core.columns import TOKEN_WEIGHTS
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.chat import encode_conversations
 from samplewise.data.forms import conversation_of
 from samplewise.data.records import Problem
 from samplewise.data.template import ChatTemplate, chat_template
-from samplewise.fields import TOKEN_WEIGHTS
-from samplewise.types import SamplewiseError
 
 logger = logging.getLogger("samplewise")
 

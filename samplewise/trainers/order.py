@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from samplewise.distributed import world_size
-from samplewise.fields import ID, STORED
+from samplewise.core.columns import ID, STORED
+from samplewise.core.distributed import world_size
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import ByEpoch
 from samplewise.trainers.checks import check_last_step
 from samplewise.trainers.collate import LENGTHS
 from samplewise.trainers.identify import IdentifiedRows, checked
 from samplewise.trainers.loading import column_names
-from samplewise.types import ByEpoch, SamplewiseError
 
 
 class EpochOrder(Sampler[int]):

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from samplewise.fields import COLUMNS, ID, TOKEN_WEIGHTS
-from samplewise.segments import nested_ids
+from samplewise.core.columns import COLUMNS, ID, TOKEN_WEIGHTS
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.segments import nested_ids
 from samplewise.trainers.collate import LENGTHS
 from samplewise.trainers.messages import encoded_messages, has_message_weights, refuse_late_weights
-from samplewise.types import SamplewiseError
 
 logger = logging.getLogger("samplewise")
 

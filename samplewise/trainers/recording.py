@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from samplewise.distributed import rank
-from samplewise.modes import Mode
-from samplewise.samplelog import SampleLog
+from samplewise.core.distributed import rank
+from samplewise.engine.modes import Mode
+from samplewise.engine.sample_log import SampleLog
 
 _Host = Trainer if TYPE_CHECKING else object
 

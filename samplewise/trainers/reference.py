@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import Trainer
 
-from samplewise.fields import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
-from samplewise.head import reference_token_losses
-from samplewise.losses import sample_means, token_counts
+from samplewise.core.columns import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
+from samplewise.engine.figures import Figures
+from samplewise.losses.head import reference_token_losses
+from samplewise.losses.token_losses import sample_means, token_counts
 from samplewise.rules import parse_token_rule
 from samplewise.rules.tokens import TokenRule
-from samplewise.trainers.figures import Figures
-from samplewise.types import Rule, SamplewiseError
 
 logger = logging.getLogger("samplewise")
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers import Trainer
 
-from samplewise.fields import Batch
-from samplewise.memory import LossMemory, Staleness
-from samplewise.modes import Mode, Setting
+from samplewise.core.columns import Batch
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, State
+from samplewise.engine.figures import Figures
+from samplewise.engine.loss_history import LossMemory, Staleness
+from samplewise.engine.modes import Mode, Setting
+from samplewise.engine.stored import Store, Stored
 from samplewise.rules.base import under, within
-from samplewise.stored import Store, Stored
-from samplewise.trainers.figures import Figures
-from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 

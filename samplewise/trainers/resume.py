@@ -13,9 +13,10 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from samplewise import __version__
-from samplewise.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
-from samplewise.distributed import check_same, largest, world_size
-from samplewise.types import Rule, SamplewiseError, State
+from samplewise.core.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
+from samplewise.core.distributed import check_same, largest, world_size
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, State
 
 logger = logging.getLogger("samplewise")
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from samplewise.distributed import totals
-from samplewise.fields import Batch
-from samplewise.kernels import Tally
-from samplewise.modes import Mode
+from samplewise.core.columns import Batch
+from samplewise.core.distributed import totals
+from samplewise.core.errors import SamplewiseError
+from samplewise.engine.modes import Mode
+from samplewise.losses.kernels import Tally
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
-from samplewise.types import SamplewiseError
 
 
 class WeightedSFTTrainer(WeightedMixin, SFTTrainer):

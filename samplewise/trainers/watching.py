@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
-from samplewise.diagnosis import Watch
-from samplewise.modes import Mode
+from samplewise.core.types import Rule, State
+from samplewise.engine.diagnosis import Watch
+from samplewise.engine.figures import PREFIX, Figures
+from samplewise.engine.modes import Mode
 from samplewise.rules.groups import group_weights
-from samplewise.trainers.figures import PREFIX, Figures
-from samplewise.types import Rule, State
 
 logger = logging.getLogger("samplewise")
 
@@ -19,7 +19,7 @@ _Host = Trainer if TYPE_CHECKING else object
 
 
 class WatchingMixin(_Host):
-    """Warns once of each thing that `samplewise.diagnosis` finds, with threshold and remedy."""
+    """Warns once of each thing that `samplewise.engine.diagnosis` finds, with threshold and remedy."""
 
     rule: Rule
     rule_state: State

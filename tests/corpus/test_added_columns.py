@@ -12,10 +12,10 @@ import world
 from datasets import Dataset
 from scoring import SMALL, score, table
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import add_column, column, open_scores
 from samplewise.data import WindowDataset, cut_windows, read_documents
 from samplewise.models import load_model
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

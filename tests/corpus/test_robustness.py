@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scoring import digests, score, table
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import open_scores
 from samplewise.data import records
-from samplewise.types import SamplewiseError
 
 
 def lines(folder) -> list[dict]:

@@ -9,10 +9,10 @@ import time
 import pytest
 from scoring import digests, score, table
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import open_scores
 from samplewise.corpus.claims import folder_claimed
 from samplewise.corpus.place import Place
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

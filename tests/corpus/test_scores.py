@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring import score, table
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.losses import check_model, score_pieces
 from samplewise.corpus.pieces import Cutting, Piece, text_pieces
 from samplewise.data import Document, cut_windows, document_id, read_documents, window_id
 from samplewise.models import load_model
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

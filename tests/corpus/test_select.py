@@ -10,6 +10,8 @@ from fake_scores import write_fake_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Samples
 from samplewise.corpus import open_scores
 from samplewise.corpus.amounts import amount
 from samplewise.corpus.output import write_ids, write_weights
@@ -17,10 +19,9 @@ from samplewise.corpus.ranks import ranks_of
 from samplewise.corpus.select import Choice, select
 from samplewise.corpus.statement import sentences, statement
 from samplewise.corpus.weigh import weigh
+from samplewise.engine.plan import plan_step
 from samplewise.rules import parse_rule
 from samplewise.rules.base import uniforms
-from samplewise.step import plan_step
-from samplewise.types import Samples, SamplewiseError
 
 ROWS = 2000
 RANKED = [

@@ -12,13 +12,13 @@ import pytest
 import world
 import zstandard
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest, read_manifest, write_manifest
 from samplewise.corpus.place import Place
 from samplewise.corpus.store import open_scores
 from samplewise.corpus.table import COLUMNS, OPTIONAL, write_shard
 from samplewise.data.ids import document_id, window_id
-from samplewise.types import SamplewiseError
 
 ALPHABET = "abc é漢\U0001f600 \n"
 

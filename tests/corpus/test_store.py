@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 from fake_scores import write_fake_scores
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import column, open_scores
 from samplewise.corpus.manifest import Manifest, write_manifest
 from samplewise.corpus.place import Place
 from samplewise.corpus.store import check_name
-from samplewise.types import SamplewiseError
 
 
 def whole(scores, columns=None):

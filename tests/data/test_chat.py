@@ -11,6 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import (
     ChatReport,
     Conversation,
@@ -20,7 +21,6 @@ from samplewise.data import (
     read_instructions,
     to_dataset,
 )
-from samplewise.types import SamplewiseError
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<s>system\nBe kind.</s>\n' }}{% endif %}"

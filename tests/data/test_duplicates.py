@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, deduplicate, split_documents
 from samplewise.data.deduplicate import JACCARD, WORDS, fingerprint, without_copies
-from samplewise.types import SamplewiseError
 
 VOCABULARY = [f"word{i}" for i in range(3000)]
 

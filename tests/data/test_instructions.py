@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import (
     InstructionReport,
     deduplicate,
@@ -14,7 +15,6 @@ from samplewise.data import (
     read_instructions,
     split_documents,
 )
-from samplewise.types import SamplewiseError
 
 ASK, ANSWER = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}
 SAME = {  # one conversation in every form

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import ReadReport, read_documents, records
-from samplewise.types import SamplewiseError
 
 TEXTS = ["plain", 'two\nlines, "quoted"', "naïve — ☃ 𝔘", "  spaces kept ", "U+2028\u2028inside", "x" * 200_000]
 

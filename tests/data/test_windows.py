@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import (
     Document,
     PadCollator,
@@ -18,7 +19,6 @@ from samplewise.data import (
     cut_windows,
     prefix_of,
 )
-from samplewise.types import SamplewiseError
 
 TEXT = st.text(st.sampled_from("thec at,\n é☃𝔘的0"), max_size=120)
 

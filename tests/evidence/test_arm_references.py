@@ -9,13 +9,13 @@ import transformers
 import world
 from plans import write_plan
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import arm_run
 from samplewise.evidence.budget import BudgetTrainer
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
 from samplewise.trainers import hf
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

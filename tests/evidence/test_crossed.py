@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import crossed, family_p, holm, seeds_needed
 from samplewise.evidence.crossed import Components, components, mean_and_variance, mean_squares
 from samplewise.evidence.student import t_quantile, t_tail
-from samplewise.types import SamplewiseError
 
 NOISE = {"seed": (1.0, 0.3, 0.5), "document": (1e-4, 1.0, 0.1), "interaction": (1e-5, 1e-5, 1.0)}
 RUNS = 2000

@@ -8,9 +8,9 @@ import tiny
 import torch
 from scipy import stats
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Conversation, Example, Window
 from samplewise.evidence import DocumentLoss, Evaluation, compare, evaluate, t_quantile
-from samplewise.types import SamplewiseError
 
 
 def windows(lengths=((9, 5, 7), (4,), (12, 3)), seed=0) -> list[Window]:

@@ -10,6 +10,7 @@ import torch
 import world
 from plans import write_plan
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Window, WindowDataset, document_id, instruction_id, window_id
 from samplewise.data.deduplicate import fingerprint
 from samplewise.evidence.budget import BudgetTrainer
@@ -17,7 +18,6 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.labels import LabelledCorpus, Labels, shares
 from samplewise.evidence.plan import load_plan
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

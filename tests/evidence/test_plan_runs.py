@@ -8,12 +8,12 @@ import torch
 import world
 from plans import write_plan
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import arm_run
 from samplewise.evidence.budget import Budget, BudgetTrainer
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

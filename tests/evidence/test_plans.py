@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise import band, chain, ir_dro, mid_ranking, random_keep, uniform, warmup
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.check import check_results
@@ -24,7 +25,6 @@ from samplewise.evidence.plan import PlanConfig, ScratchConfig, load_plan
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
 from samplewise.evidence.starts import open_start, train_tokenizer
-from samplewise.types import SamplewiseError
 
 
 @pytest.fixture(scope="module")

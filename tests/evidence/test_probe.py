@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, document_id
 from samplewise.evidence.check import check_results
 from samplewise.evidence.probes.agreement import agreement
@@ -24,7 +25,6 @@ from samplewise.evidence.probes.noise import auc, auc_error, weight_on_noise
 from samplewise.evidence.probes.quantiles import mean_with_interval, quantile_of
 from samplewise.evidence.probes.ranking import agreements, spearman
 from samplewise.evidence.probes.redundancy import compressibility, repeated
-from samplewise.types import SamplewiseError
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. It was a bright cold day in April. Nothing else matters here.\n" * 4

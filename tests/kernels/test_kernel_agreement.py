@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import error, make_micro, run
 
-from samplewise.kernels import objective, sample_losses
+from samplewise.losses.kernels import objective, sample_losses
 
 BOUND = {torch.float64: 1e-10, torch.float32: 2e-6}
 OPTIONS = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 from kernel_cases import error, run
 
-from samplewise.kernels import objective, sample_losses
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import objective, sample_losses
 
 
 def test_upstream_scalar(micro):

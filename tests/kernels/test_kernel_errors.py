@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from samplewise.kernels import objective, sample_losses
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import objective, sample_losses
 
 BACKENDS = ["chunked", "torch", "reference"]
 

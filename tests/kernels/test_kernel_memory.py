@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from samplewise.kernels import objective, sample_losses
+from samplewise.losses.kernels import objective, sample_losses
 
 
 class Sizes(TorchDispatchMode):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from kernel_cases import error, make_micro, run
 
-from samplewise.kernels import objective, sample_losses
+from samplewise.losses.kernels import objective, sample_losses
 
 
 def plain(hidden, head, labels, factors, *, bias=None, weights=None):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import error, make_micro, run
 
-from samplewise.kernels import objective, score
-from samplewise.losses import select_tokens
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import objective, score
+from samplewise.losses.token_losses import select_tokens
 
 SEGMENTS = torch.randint(-1, 5, (5, 6), generator=torch.Generator().manual_seed(3)).repeat_interleave(2, 1)[:, :11]
 OPTIONS = {

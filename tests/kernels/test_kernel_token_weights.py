@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import error, make_micro, run
 
-from samplewise.kernels import objective, sample_losses, score
-from samplewise.losses import sample_losses as from_logits
-from samplewise.losses import token_counts, token_mass
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import objective, sample_losses, score
+from samplewise.losses.token_losses import sample_losses as from_logits
+from samplewise.losses.token_losses import token_counts, token_mass
 
 BACKENDS = ["chunked", "torch", "reference"]
 SEGMENTS = torch.randint(-1, 5, (5, 6), generator=torch.Generator().manual_seed(3)).repeat_interleave(2, 1)[:, :11]

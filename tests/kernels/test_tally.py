@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from samplewise.kernels import Tally, objective, sample_losses, score
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import Tally, objective, sample_losses, score
 
 
 def case(dtype=torch.float32, **options):

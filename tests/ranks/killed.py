@@ -28,7 +28,7 @@ from transformers import TrainerCallback
 
 from samplewise import Rule
 from samplewise.config import load_config
-from samplewise.run.execute import run
+from samplewise.evidence.run.execute import run
 from samplewise.trainers import WeightedTrainer
 
 STEPS = 7

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from samplewise.trainers.accelerate import WeightedStep
+from samplewise.trainers.loop import WeightedStep
 
 ROWS = 8
 CLIP = 0.2

@@ -21,9 +21,9 @@ from forks import forked
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from samplewise.distributed import check_same
+from samplewise.core.distributed import check_same
+from samplewise.core.errors import SamplewiseError
 from samplewise.trainers import WeightedMixin, WeightedTrainer
-from samplewise.types import SamplewiseError
 
 
 def said(action) -> dict:

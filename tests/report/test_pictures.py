@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from samplewise.evidence import DocumentLoss, Evaluation
+from samplewise.evidence.run.history import History
 from samplewise.report import arms_table, draw_arms, draw_run, draw_weights
 from samplewise.report.style import picture, smoothed
-from samplewise.run.history import History
 
 
 def history(steps: int, *, keep: int = 8) -> History:

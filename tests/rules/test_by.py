@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Samples, as_samples
 from samplewise.rules import resolve
-from samplewise.types import Samples, SamplewiseError, as_samples
 
 LOSS = [1.0, 2.0, 3.0, 4.0]
 REFERENCE = [0.5, 2.0, 1.0, 3.9]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import samplewise as sw
-from samplewise.types import SamplewiseError, as_samples
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import as_samples
 
 
 @pytest.mark.parametrize("r", [0.5, 2.0, -1.0])

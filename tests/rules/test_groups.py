@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Samples, as_samples
 from samplewise.rules import group_weights, mean_group_weights
-from samplewise.types import Samples, SamplewiseError, as_samples
 
 LOSS, GROUP = [1.0, 2.0, 3.0, 4.0], [0, 0, 0, 1]
 

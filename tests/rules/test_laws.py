@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import samplewise as sw
-from samplewise.checkpoint import load_state, mark_complete, save_state
+from samplewise.core.checkpoint import load_state, mark_complete, save_state
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, Samples, State, as_samples
 from samplewise.rules import RULES, resolve
 from samplewise.rules.base import uniforms
-from samplewise.types import Rule, Samples, SamplewiseError, State, as_samples
 
 
 @dataclass(frozen=True)

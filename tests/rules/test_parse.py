@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
 from samplewise.rules import RULES
 from samplewise.rules.schedules import SCHEDULES
-from samplewise.types import Rule, SamplewiseError
 
 
 def refused(text: object) -> SamplewiseError:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import State, as_samples
 from samplewise.rules import resolve
 from samplewise.rules.base import uniforms
-from samplewise.types import SamplewiseError, State, as_samples
 
 
 def test_by_hand():

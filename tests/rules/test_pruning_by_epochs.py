@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from test_pruning import gradients
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Epoch, Samples, State, as_samples
 from samplewise.rules.base import uniforms
-from samplewise.types import Epoch, Samples, SamplewiseError, State, as_samples
 
 NAN = float("nan")
 

@@ -6,8 +6,8 @@ import pytest
 
 import samplewise as sw
 from samplewise.config import load_config
-from samplewise.run.arguments import check_training
-from samplewise.types import as_samples
+from samplewise.core.types import as_samples
+from samplewise.evidence.run.arguments import check_training
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "2502.06733"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 
 import samplewise as sw
-from samplewise.types import Rule, SamplewiseError, as_samples
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, as_samples
 
 quick = settings(max_examples=100, deadline=None)
 Array = NDArray[np.float64]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import samplewise as sw
-from samplewise.types import Samples, SamplewiseError, as_samples
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Samples, as_samples
 
 
 def step(seed: int, n: int = 16) -> Samples:

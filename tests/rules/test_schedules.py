@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import samplewise as sw
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Samples, as_samples
 from samplewise.rules import RULES, resolve
 from samplewise.rules.schedules import Schedule
-from samplewise.types import Samples, SamplewiseError, as_samples
 
 
 def values(schedule: Schedule, *steps: int) -> list[float]:

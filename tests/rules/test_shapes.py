@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.types import SamplewiseError, as_samples
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import as_samples
 
 RULES = {"lin_upper": sw.lin_upper, "quadratic": sw.quadratic, "extremes": sw.extremes}
 

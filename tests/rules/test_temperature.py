@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import samplewise as sw
-from samplewise.types import Rule, SamplewiseError, State, as_samples
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule, State, as_samples
 
 quick = settings(max_examples=150, deadline=None)
 losses = st.lists(st.floats(1e-6, 1e4), min_size=2, max_size=40)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.rules.tokens import TOKEN_RULES, parse_token_rule, random_tokens, rho1
-from samplewise.types import SamplewiseError
 
 EXPRESSIONS = [
     'rho1(keep=0.6, scope="sample")', 'rho1(keep=0.3, scope="step")', 'rho1(keep=1.0, scope="sample")',

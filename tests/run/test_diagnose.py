@@ -6,9 +6,9 @@ import pytest
 import world
 
 from samplewise.config import load_config
-from samplewise.run.diagnose import diagnose_run
-from samplewise.run.execute import run
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.evidence.run.diagnose import diagnose_run
+from samplewise.evidence.run.execute import run
 
 
 @pytest.fixture(scope="module")

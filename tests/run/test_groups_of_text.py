@@ -9,11 +9,11 @@ import transformers
 import world
 
 from samplewise.config import DataConfig, load_config
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
-from samplewise.run.execute import run
-from samplewise.run.prepare import prepare
-from samplewise.types import SamplewiseError
+from samplewise.evidence.run.execute import run
+from samplewise.evidence.run.prepare import prepare
 
 SIZES = {"web/a.jsonl": 70, "books/b.jsonl": 40, "books/more/c.jsonl": 15, "rare.jsonl": 3}
 NUMBERS = {"books": 0, "rare.jsonl": 1, "web": 2}

@@ -11,11 +11,11 @@ import world
 from safetensors.torch import load_file
 
 from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config, to_yaml
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import instruction_id
-from samplewise.run.arguments import check_training, training_arguments
-from samplewise.run.execute import run
-from samplewise.run.instructions import prepare_instructions
-from samplewise.types import SamplewiseError
+from samplewise.evidence.run.arguments import check_training, training_arguments
+from samplewise.evidence.run.execute import run
+from samplewise.evidence.run.instructions import prepare_instructions
 
 LORA = "lora={r: 2, alpha: 4, target_modules: [q_proj, v_proj]}"
 ROOT = Path(__file__).parent.parent.parent

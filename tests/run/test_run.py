@@ -10,14 +10,14 @@ import torch
 import world
 
 from samplewise.config import DataConfig, load_config
-from samplewise.run import execute
-from samplewise.run.arguments import check_training, with_precision
-from samplewise.run.callbacks import StopOnSignal
-from samplewise.run.execute import Stopped, run
-from samplewise.run.folder import check_space, full_disk_explained, locked
-from samplewise.run.history import EDGES, History
-from samplewise.run.prepare import prepare
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
+from samplewise.evidence.run import execute
+from samplewise.evidence.run.arguments import check_training, with_precision
+from samplewise.evidence.run.callbacks import StopOnSignal
+from samplewise.evidence.run.execute import Stopped, run
+from samplewise.evidence.run.folder import check_space, full_disk_explained, locked
+from samplewise.evidence.run.history import EDGES, History
+from samplewise.evidence.run.prepare import prepare
 
 FIGURES = {
     "loss": 2.0,

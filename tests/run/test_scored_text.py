@@ -11,12 +11,12 @@ import yaml
 from plans import write_plan
 
 from samplewise.config import DataConfig, ScoreConfig, ScoresConfig, load_config
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import column
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
-from samplewise.run.execute import run
-from samplewise.run.prepare import prepare
-from samplewise.types import SamplewiseError
+from samplewise.evidence.run.execute import run
+from samplewise.evidence.run.prepare import prepare
 
 
 @pytest.fixture(scope="module")

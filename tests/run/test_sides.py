@@ -11,7 +11,7 @@ from samplewise.config import DataConfig
 from samplewise.data import deduplicate
 from samplewise.data.deduplicate import without_copies
 from samplewise.data.read import read_documents
-from samplewise.run.prepare import prepare
+from samplewise.evidence.run.prepare import prepare
 
 
 @pytest.fixture(scope="module")

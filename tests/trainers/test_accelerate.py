@@ -7,9 +7,9 @@ from accelerate import Accelerator
 from transformers import TrainerCallback
 
 import samplewise as sw
-from samplewise.checkpoint import mark_complete
+from samplewise.core.checkpoint import mark_complete
 from samplewise.trainers import WeightedTrainer
-from samplewise.trainers.accelerate import WeightedStep
+from samplewise.trainers.loop import WeightedStep
 
 STEPS = 3
 RULES = ["ir_dro(r=0.3)", "chain(top_k(0.5), ir_dro(r=0.5))", "random_keep(0.5)"]

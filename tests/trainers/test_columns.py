@@ -10,7 +10,7 @@ from test_trl import FORMS, LONGEST, ROWS, Watched, conversations, tokenizer, tr
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
 import samplewise as sw
-from samplewise.fields import SEGMENTS
+from samplewise.core.columns import SEGMENTS
 from samplewise.trainers import WeightedTrainer
 from samplewise.trainers.collate import FieldsCollator
 

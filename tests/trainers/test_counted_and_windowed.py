@@ -9,8 +9,8 @@ from test_resume import history, parameters, trainer
 from test_step_in_trainer import SPLITS, Gradients, WeightedSplit, gradient_in_trainer
 
 import samplewise as sw
+from samplewise.core.types import as_samples
 from samplewise.rules.base import make_rule
-from samplewise.types import as_samples
 
 
 def second_step_by_hand(model, rule, per):

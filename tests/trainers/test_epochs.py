@@ -12,7 +12,7 @@ from transformers import Trainer
 import samplewise as sw
 from samplewise.rules.base import uniforms
 from samplewise.trainers import WeightedMixin, WeightedTrainer
-from samplewise.trainers.accelerate import WeightedStep
+from samplewise.trainers.loop import WeightedStep
 
 RULE = 'infobatch(share=0.5, anneal=0.0, seed=1, scope="epoch")'
 N = 42  # five steps of eight rows, and one of two

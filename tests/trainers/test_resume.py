@@ -7,7 +7,7 @@ import tiny
 import torch
 
 import samplewise as sw
-from samplewise.checkpoint import mark_complete
+from samplewise.core.checkpoint import mark_complete
 from samplewise.trainers import WeightedTrainer, resume
 
 RULE = "warmup(1, chain(random_keep(0.75, seed=5), ir_dro(r=0.5)))"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.samplelog import SampleLog
+from samplewise.core.types import as_samples
+from samplewise.engine.sample_log import SampleLog
 from samplewise.trainers import WeightedTrainer
-from samplewise.types import as_samples
 
 RULE = "chain(band(drop_top=0.25), ir_dro(r=0.5))"
 

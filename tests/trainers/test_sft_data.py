@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from trl import SFTConfig, SFTTrainer
 
 import samplewise as sw
-from samplewise.segments import nested_ids
+from samplewise.losses.segments import nested_ids
 from samplewise.trainers.trl import WeightedSFTTrainer
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<user>", "<assistant>", "<end>", *[f"w{i}" for i in range(30)]]

@@ -12,7 +12,7 @@ from test_step_in_trainer import Gradients
 from test_trl import conversations, trained
 
 import samplewise as sw
-from samplewise.memory import Staleness
+from samplewise.engine.loss_history import Staleness
 from samplewise.trainers import WeightedTrainer
 
 RULE = "chain(band(drop_top=0.25), ir_dro(r=0.5))"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samplewise.types import SamplewiseError
+from samplewise.core.errors import SamplewiseError
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from result_pages.parts import PLAN, PROBE
-from samplewise.checkpoint import write_bytes
-from samplewise.types import SamplewiseError
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
 
 SECTIONS = ("Question", "Setup", "Result", "What it means", "Limits", "How to run it again")
 

@@ -14,13 +14,13 @@ import yaml
 from result_pages.facts import FACTS, model_facts
 from result_pages.parts import COST, KINDS, PLAN, PROBE
 from result_pages.skeleton import put_on_page
-from samplewise.checkpoint import write_bytes
 from samplewise.config import load_settings, to_yaml
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.check import check_results
 from samplewise.evidence.outcome import VALUES
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.probes.conclusions import conclusions
-from samplewise.types import SamplewiseError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?")
 DIGITS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 from result_pages import arms, cost, facts, probe
 from result_pages.parts import COST, PLAN, PROBE, ROOT, Part, between, pages, parts
 from result_pages.summary import summary
-from samplewise.checkpoint import write_bytes
+from samplewise.core.checkpoint import write_bytes
 
 
 def facts_of(part: Part) -> str:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Window
-from samplewise.head import Head, find_head
-from samplewise.score import scoring
-from samplewise.types import SamplewiseError
+from samplewise.losses.evaluation import scoring
+from samplewise.losses.head import Head, find_head
 
 
 class Agreement(NamedTuple):

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, document_id
-from samplewise.types import SamplewiseError
 
 
 def shuffled_words(text: str, draw: random.Random) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 from samplewise.config import DataConfig, RunConfig
 from samplewise.data import Window, WindowDataset
 from samplewise.evidence.probes.quantiles import mean_with_interval
+from samplewise.evidence.run.arguments import with_precision
+from samplewise.evidence.run.callbacks import Progress
+from samplewise.evidence.run.execute import evaluate_in, make_trainer
+from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.starts import Start
-from samplewise.run.arguments import with_precision
-from samplewise.run.callbacks import Progress
-from samplewise.run.execute import evaluate_in, make_trainer
-from samplewise.run.prepared import Prepared
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplewise.core.types import Samples
+from samplewise.engine.plan import plan_step
 from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.step import plan_step
-from samplewise.types import Samples
 
 
 def auc(noisy: np.ndarray, clean: np.ndarray) -> float:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, document_id, read_documents
 from samplewise.data.deduplicate import fingerprint
 from samplewise.evidence.evaluate import evaluate
@@ -28,7 +29,6 @@ from samplewise.evidence.probes.quantiles import by_quantile, quantile_of
 from samplewise.evidence.probes.ranking import agreements
 from samplewise.evidence.probes.redundancy import compressibility, repeated
 from samplewise.evidence.starts import Start, open_start
-from samplewise.types import SamplewiseError
 
 RULES = ["uniform()", "ir_dro(r=1)", "band(drop_top=0.125)", "chain(band(drop_top=0.125), ir_dro(r=1))"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from samplewise.checkpoint import write_bytes
-from samplewise.data.records import missing_extra
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import missing_extra
 from samplewise.report.page.element import Child, element
 
 

@@ -1,0 +1,34 @@
+"""`samplewise report`: one page about a scored corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samplewise.cli.shell import Debug, quiet, reported, require
+from samplewise.core.errors import SamplewiseError
+
+
+def report(
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder that samplewise score has written.")],
+    out: Annotated[Path, typer.Option(help="The page to write: .html.")],
+    title: Annotated[str, typer.Option(help="Over the page.")] = "",
+    memory: Annotated[str, typer.Option(help="What counting may hold in memory.")] = "2GB",
+    debug: Debug = False,
+) -> None:
+    """Write one page, without the model, that shows what the losses of a corpus are and what they are not."""
+    quiet(debug)
+    with reported(debug):
+        require(("duckdb", "corpus"), ("pyarrow", "corpus"), ("jinja2", "report"))
+        from samplewise.corpus.store import open_scores
+        from samplewise.report.corpus import write_corpus_report
+
+        if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():
+            got = out.name if out.parent.is_dir() else f"no folder {out.parent}"
+            raise SamplewiseError(
+                "--out", expected="a file ending in .html in a folder that exists", got=got, remedy="Mend it."
+            )
+        write_corpus_report(out, open_scores(scores), title=title, memory=memory)
+        print(f"page       {out}")

@@ -1,0 +1,74 @@
+"""`samplewise select`: which samples of a scored corpus to train on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samplewise.cli.shell import Debug, quiet, reported, require
+from samplewise.core.errors import SamplewiseError
+
+
+class Units(StrEnum):
+    """What is chosen."""
+
+    window = "window"
+    document = "document"
+
+
+class Take(StrEnum):
+    """Which samples a budget is spent on first."""
+
+    highest = "highest"
+    lowest = "lowest"
+    random = "random"
+
+
+def select(
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder that samplewise score has written.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet.")],
+    rule: Annotated[str | None, typer.Option(help='For example "band(drop_top=0.1)"; the corpus is one step.')] = None,
+    above: Annotated[float | None, typer.Option(help="Keep a loss of at least this, nats/token.")] = None,
+    below: Annotated[float | None, typer.Option(help="Keep a loss of at most this, nats/token.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="A budget, such as 2B: the rest is left out.")] = None,
+    take: Annotated[Take, typer.Option(help="What a budget is spent on first.")] = Take.highest,
+    by: Annotated[str, typer.Option(help="loss, excess (loss − reference) or a column.")] = "loss",
+    within: Annotated[
+        str | None, typer.Option(help="Apart in each source, group, length (powers of 2) or column.")
+    ] = None,
+    unit: Annotated[Units, typer.Option(help="What is chosen: windows, or whole documents.")] = Units.window,
+    ids: Annotated[bool, typer.Option("--ids", help="Write ids only: .parquet or .txt.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Write every sample's sample_weight: .parquet.")] = False,
+    control: Annotated[Path | None, typer.Option(help="Write a random selection of the same size here.")] = None,
+    data: Annotated[str | None, typer.Option(help="The corpus, if it has moved since it was scored.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the control, and of --take random.")] = 0,
+    memory: Annotated[str, typer.Option(help="What the selection may hold in memory.")] = "2GB",
+    debug: Debug = False,
+) -> None:
+    """Select from a scored corpus, without the model, and say what was left out."""
+    quiet(debug)
+    with reported(debug):
+        require(("duckdb", "corpus"), ("pyarrow", "corpus"))
+        from samplewise.corpus.amounts import amount
+        from samplewise.corpus.run_select import Target, run_select
+        from samplewise.corpus.select import Choice
+        from samplewise.rules import parse_rule
+
+        if not any(part is not None for part in (rule, above, below, tokens)):
+            raise SamplewiseError(
+                "select", expected="--rule, --above, --below or --tokens", got="none of them",
+                remedy='For example --rule "band(drop_top=0.1)".',
+            )  # fmt: skip
+        if ids and weights:
+            raise SamplewiseError(
+                "--ids", expected="one kind of output", got="--weights as well", remedy="Run it twice."
+            )
+        choice = Choice(
+            None if rule is None else parse_rule(rule), above, below,
+            None if tokens is None else amount(tokens, "--tokens"), take.value, by, within, unit.value, seed,
+        )  # fmt: skip
+        kind = "ids" if ids else "weights" if weights else "texts"
+        print("\n".join(run_select(scores, choice, Target(kind, out, control, data), memory=memory)))

@@ -1,0 +1,71 @@
+"""What every command shares: errors as one line and an exit code, missing extras, silence of libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from samplewise.core.errors import SamplewiseError
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
+
+
+def require(*packages: tuple[str, str]) -> None:
+    """Errors: SamplewiseError for a package that is not there, with the extra that brings it."""
+    from importlib.util import find_spec
+
+    for name, extra in packages:
+        if find_spec(name) is None:
+            raise SamplewiseError(
+                name, expected="it to be installed", got="not installed", remedy=f'pip install "samplewise[{extra}]"'
+            )
+
+
+@contextmanager
+def reported(debug: bool) -> Iterator[None]:
+    """Errors to one message and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nstopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, SamplewiseError):
+            text = str(error)
+        elif isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
+        else:
+            text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        print(f"samplewise: {text}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def quiet(debug: bool) -> None:
+    """What libraries say between our lines is left out, before they are imported."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if debug:
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+
+
+def hush_transformers(debug: bool) -> None:
+    """No bars of its own: ours would stand among them."""
+    if not debug:
+        from samplewise.evidence.run.quiet import hush
+
+        hush()

@@ -1,1 +1,0 @@
-"""The commands with a module of their own; `samplewise.cli` registers them."""

@@ -1,0 +1,1 @@
+"""What everything stands on: types, errors, micro-batches, statistics, ranks, checkpoints."""

@@ -1,0 +1,1 @@
+"""The one engine of a step: plan, modes, rows, observers."""

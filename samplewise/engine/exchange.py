@@ -1,0 +1,127 @@
+"""Kept rows from ranks that have too many to ranks that have too few, as flat tensors with lengths."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from samplewise.core.distributed import gather_fields, rank
+from samplewise.engine.rows import Row, micro_batches_needed
+
+Shares = list[list[tuple[int, int]]]
+"""For every rank the (rank, number) of the rows that it trains on."""
+
+
+def fair_shares(sizes: list[list[int]]) -> Shares:
+    """Which rows each rank trains on, so that their sizes add up to nearly the same on each; few rows move.
+
+    sizes: of every rank's rows. A rank keeps its first ones up to its share; the others go, the largest first, to the
+    rank that has least. The same on every rank.
+
+    >>> fair_shares([[1, 1, 1, 1], [], [1]])
+    [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(2, 0)]]
+    """
+    limits = _limits(sum(map(sum, sizes)), len(sizes))
+    shares: Shares = []
+    moving: list[tuple[int, int]] = []
+    loads = [0] * len(sizes)
+    for owner, (own, limit) in enumerate(zip(sizes, limits, strict=True)):
+        kept: list[tuple[int, int]] = []
+        for number, size in enumerate(own):
+            stays = loads[owner] + size <= limit
+            (kept if stays else moving).append((owner, number))
+            loads[owner] += size if stays else 0
+        shares.append(kept)
+    heap = [(load, number) for number, load in enumerate(loads)]
+    heapq.heapify(heap)
+    for owner, number in sorted(moving, key=lambda row: -sizes[row[0]][row[1]]):
+        load, least = heap[0]
+        shares[least].append((owner, number))
+        heapq.heapreplace(heap, (load + sizes[owner][number], least))
+    return shares
+
+
+def _limits(total: int, ranks: int) -> list[int]:
+    """What each rank may keep: whole numbers that differ by one at most and sum to the total."""
+    return [total // ranks + (number < total % ranks) for number in range(ranks)]
+
+
+def worth_moving(sizes: list[list[int]], capacity: int) -> bool:
+    """Whether fewer micro-batches would be needed if every rank had its fair share.
+
+    >>> worth_moving([[1] * 8, []], 4), worth_moving([[1] * 5, [1] * 3], 8)
+    (True, False)
+    """
+    needed = most_needed(sizes, capacity)
+    if needed <= math.ceil(sum(map(sum, sizes)) / len(sizes) / capacity):  # no sharing could need fewer
+        return False
+    shared = [[sizes[owner][number] for owner, number in share] for share in fair_shares(sizes)]
+    return needed > most_needed(shared, capacity)
+
+
+def most_needed(sizes: list[list[int]], capacity: int) -> int:
+    """How many micro-batches the rank needs that needs most."""
+    return max(micro_batches_needed(own, capacity) for own in sizes)
+
+
+def move_rows(mine: list[Row], shares: Shares, template: Row, device: torch.device) -> list[Row]:
+    """This rank's share of all kept rows: what it keeps of its own, and what it is given.
+
+    mine: the kept rows of this rank; template: any row, for the keys and dtypes of those that come.
+    Cost: four collectives, for the lengths and for the bytes of the rows that move; nothing is cast.
+    """
+    me = rank()
+    leaving = sorted({row for to, share in enumerate(shares) for row in share if row[0] != to})
+    surplus = [mine[number] for owner, number in leaving if owner == me]
+    given = dict(zip(leaving, _gathered(surplus, template, device), strict=True))
+    return [mine[number] if owner == me else given[owner, number] for owner, number in shares[me]]
+
+
+def _gathered(surplus: list[Row], template: Row, device: torch.device) -> Iterator[Row]:
+    """The rows that leave their ranks, rank after rank."""
+    facts = torch.tensor([[row.length, row.left, _samples(row)] for row in surplus], dtype=torch.int64).view(-1, 3)
+    names = ("length", "left", "samples")
+    shapes, owners = gather_fields({name: facts[:, k] for k, name in enumerate(names)}, device)
+    packed = torch.cat([_bytes(row) for row in surplus]) if surplus else torch.empty(0, dtype=torch.uint8)
+    words, spans = gather_fields({"words": _words(packed)}, device)
+    for owner, span in zip(owners, spans, strict=True):
+        stream = words["words"][span].contiguous().view(torch.uint8)
+        for length, left, samples in zip(*(shapes[name][owner].tolist() for name in names), strict=True):
+            row, stream = _row(stream, template, length, bool(left), samples)
+            yield row
+
+
+def _samples(row: Row) -> int:
+    return len(next(iter(row.samples.values())))
+
+
+def _bytes(row: Row) -> Tensor:
+    parts = [part[key] for part in (row.sequence, row.other, row.samples) for key in sorted(part)]
+    return torch.cat([part.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for part in parts])
+
+
+def _words(packed: Tensor) -> Tensor:
+    """As int64, padded with zero bytes."""
+    return torch.nn.functional.pad(packed, (0, -len(packed) % 8)).view(torch.int64)
+
+
+def _row(stream: Tensor, template: Row, length: int, left: bool, samples: int) -> tuple[Row, Tensor]:
+    """The first row of a stream of bytes, and the rest of it."""
+    at = 0
+
+    def take(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        nonlocal at
+        size = math.prod(shape) * like.dtype.itemsize
+        value = stream[at : at + size].clone().view(like.dtype).view(shape).to(like.device)
+        at += size
+        return value
+
+    sequence = {key: take(v, (length, *v.shape[1:])) for key, v in sorted(template.sequence.items())}
+    other = {key: take(v, tuple(v.shape)) for key, v in sorted(template.other.items())}
+    own = {key: take(v, (samples, *v.shape[1:])) for key, v in sorted(template.samples.items())}
+    return replace(template, sequence=sequence, other=other, samples=own, length=length, left=left), stream[at:]

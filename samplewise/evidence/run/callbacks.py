@@ -1,0 +1,97 @@
+"""What a run shows while it trains, and how it stops: a bar with live figures, and Ctrl-C that saves."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from samplewise.evidence.run.history import History
+
+
+class Progress(TrainerCallback):
+    """One bar on a terminal; elsewhere a line at every tenth of the run."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.bar: tqdm | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the bar at the step that training goes on from."""
+        form = "{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} [{elapsed}<{remaining}]{postfix}"
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="training", disable=None, bar_format=form
+        )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Show the step's figures."""
+        if self.bar is None:
+            return
+        self.bar.total = state.max_steps  # known late where epochs leave samples out
+        self.bar.set_postfix_str(figures(self.trainer.history), refresh=False)
+        self.bar.update(state.global_step - self.bar.n)
+        every = max(1, state.max_steps // 10)
+        if self.bar.disable and (state.global_step % every == 0 or state.global_step == state.max_steps):
+            print(
+                f"step {state.global_step}/{state.max_steps}  {figures(self.trainer.history)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the last state of the bar on the screen."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def figures(history: History) -> str:
+    """The last step in a few words."""
+    last = {name: values[-1] for name, values in history.curves.items() if values}
+    if not last:
+        return ""
+    return f"loss {last['loss']:.3f}, ess {last['ess']:.0%}, kept {last['kept']:.0%}"
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C, or SIGTERM, lets the step end, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save and stop if asked to."""
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals are ours inside, and as before after it (no-op where Python forbids it: not the main thread)."""
+        try:
+            before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print(
+            "\nstopping: the step is finished and a checkpoint saved first (Ctrl-C again stops at once)",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip

@@ -1,0 +1,168 @@
+"""The output folder: one run in it, one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from samplewise.config import RunConfig, load_config, to_yaml
+from samplewise.core.checkpoint import is_temporary, write_bytes
+from samplewise.core.errors import SamplewiseError
+
+LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL = ".lock", "run.yaml", ".before.json", "results.json", "run.png", "model"
+GROUPS = "groups.png"
+OWN = (LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder is this process's inside; made if it is not there, and taken away again if nothing was put in it.
+
+    The lock is the operating system's, so that no crash leaves one behind. Errors: SamplewiseError if it is taken.
+    """
+    made = _make(folder)
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SamplewiseError(
+                "output", expected="a folder that no other run uses now", got=f"{folder}, which is in use",
+                remedy="Wait for that run, or name another folder.",
+            ) from None  # fmt: skip
+        for left in filter(is_temporary, folder.iterdir()):
+            left.unlink()  # a run was killed while it wrote
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            for each in made:
+                if not any(each.iterdir()):
+                    each.rmdir()
+    finally:
+        os.close(handle)
+
+
+def _make(folder: Path) -> list[Path]:
+    """The folders that were made, the innermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return missing
+
+
+def _not_writable(folder: Path, error: OSError) -> SamplewiseError:
+    got = f"{folder}: {error.strerror or error}"
+    return SamplewiseError("output", expected="a folder that can be written", got=got, remedy="Name another.")
+
+
+def check_folder(folder: Path, config: RunConfig, resume: bool) -> bool:
+    """Whether training goes on from a checkpoint; False at the start of a run.
+
+    Errors: SamplewiseError on a finished run, a run of another configuration, foreign files, and a run that is there
+    already where `resume` is not set.
+    """
+    if not (folder / CONFIG).exists():
+        foreign = sorted(each.name for each in folder.iterdir() if each.name != LOCK)
+        if foreign:
+            raise SamplewiseError(
+                "output", expected="an empty folder, or one of this run",
+                got=f"{folder} with {', '.join(foreign[:5])}" + (" …" if len(foreign) > 5 else ""),
+                remedy="Name a folder of its own.",
+            )  # fmt: skip
+        return False
+    _check_same(folder, config)
+    if (folder / RESULTS).exists():
+        raise SamplewiseError(
+            "output", expected="a run that is not finished", got=f"{folder}, which is",
+            remedy=f"See {folder / RESULTS}; name another folder to train anew.",
+        )  # fmt: skip
+    if not resume:
+        raise SamplewiseError(
+            "output", expected="a folder without a run", got=f"{folder} with an unfinished one",
+            remedy="Go on with --resume, or name another folder.",
+        )  # fmt: skip
+    return bool(list(folder.glob("checkpoint-*/samplewise/complete.json")))
+
+
+def saved_config(folder: Path) -> RunConfig | None:
+    """The configuration of the run in this folder, if there is one."""
+    return load_config(folder / CONFIG) if (folder / CONFIG).exists() else None
+
+
+def save_config(folder: Path, config: RunConfig) -> None:
+    """Write the resolved configuration: from now on the folder is this run's."""
+    write_bytes(folder / CONFIG, to_yaml(config).encode())
+
+
+def _check_same(folder: Path, config: RunConfig) -> None:
+    here, there = _flat(config), _flat(load_config(folder / CONFIG))
+    for key in sorted(here.keys() | there.keys()):
+        if here.get(key) != there.get(key):
+            raise SamplewiseError(
+                "output", expected="a folder of this run",
+                got=f"{folder}, of a run with {key} {there.get(key, 'not set')!r}, not {here.get(key, 'not set')!r}",
+                remedy="Name another folder, or give the same configuration.",
+            )  # fmt: skip
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """Dotted keys; without `output`, since a folder may be moved."""
+    from dataclasses import asdict
+
+    values = asdict(config)
+    values.pop("output")
+    for group in ("data", "training"):
+        values.update({f"{group}.{key}": value for key, value in values.pop(group).items()})
+    return values
+
+
+def save_model(folder: Path, model: Any, tokenizer: Any) -> Path:
+    """Model and tokenizer into `folder`/model: under a temporary name, then renamed."""
+    for left in folder.glob(f".{MODEL}.*"):
+        shutil.rmtree(left)
+    temporary = folder / f".{MODEL}.{os.getpid()}"
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder / MODEL, ignore_errors=True)
+    return temporary.rename(folder / MODEL)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Errors: SamplewiseError if fewer than `needed` bytes are free there: hours before they are missed."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SamplewiseError(
+            "output", expected=f"at least {needed / 1e9:.1f} GB free for the model and a checkpoint",
+            got=f"{free / 1e9:.1f} GB in {folder}",
+            remedy="Make room, name another folder, or set training.save_strategy=no.",
+        )  # fmt: skip
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Errors: SamplewiseError in place of the many that libraries raise on a full disk."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        full = isinstance(error, OSError) and error.errno in (28, 122)  # ENOSPC, EDQUOT
+        if not full and not any(
+            mark in text for mark in ("No space left", "os error 28", "PytorchStreamWriter failed")
+        ):
+            raise
+        raise SamplewiseError(
+            "output", expected="room on the disk", got=f"none left while writing to {folder}",
+            remedy="Make room, then go on with --resume.",
+        ) from error  # fmt: skip

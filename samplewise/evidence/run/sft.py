@@ -1,0 +1,8 @@
+"""The trainer of a run on instructions. Needs the extra `trl`."""
+
+from samplewise.evidence.run.trainer import HistoryMixin
+from samplewise.trainers.trl import WeightedSFTTrainer
+
+
+class RunSFTTrainer(HistoryMixin, WeightedSFTTrainer):
+    """`WeightedSFTTrainer` with a history."""

@@ -1,0 +1,21 @@
+"""Sample losses, and Σ u_i L_i with its gradient, from hidden states and the head, without logits.
+
+api            `sample_losses`, `score` and `objective`: one signature, an explicit backend
+reference      the oracle: logits, slow and obvious
+chunked        the product: losses and gradients together, chunk by chunk, in the forward
+torch_backend  torch core's linear_cross_entropy
+autograd       the chunked backend as autograd sees it
+inputs         the arguments and their checks
+targets        predicted positions, their labels and samples
+selection      token weights that follow from token losses
+plan           which positions form a chunk
+residual       a chunk's logits to losses and p − one-hot
+tally          entropy and correctness of tokens, for logs
+gradients      the head's gradient, in fp32
+"""
+
+from samplewise.losses.kernels.api import Backend, Objective, Scores, objective, sample_losses, score
+from samplewise.losses.kernels.inputs import Factor, Select
+from samplewise.losses.kernels.tally import Tally
+
+__all__ = ["Backend", "Factor", "Objective", "Scores", "Select", "Tally", "objective", "sample_losses", "score"]

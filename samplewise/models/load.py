@@ -1,0 +1,294 @@
+"""Causal language models from the hub, a folder or a GGUF file, ready to be trained, scored and saved."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from samplewise.core.errors import SamplewiseError, missing_extra
+
+DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell"}
+_GPT2_SPLIT = {"", "default", "gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2"}
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What was loaded, for printing and for records.
+
+    quantisation: what the weights were stored in where that loses something (Q4_1), else None. parameters: tied ones
+    once. context: positions, None where the model sets no bound. autocast: the dtype in which this machine should
+    compute ("bfloat16" where it has instructions for it, else None): a training flag, the parameters keep `dtype`.
+    pad_token: set here because the tokenizer had none, else None. note: a doubt about the tokenizer, or "".
+    """
+
+    name: str
+    quantisation: str | None
+    parameters: int
+    context: int | None
+    dtype: str
+    autocast: str | None
+    pad_token: str | None
+    note: str = ""
+
+    def __str__(self) -> str:
+        stored = f"{self.quantisation} GGUF, dequantised to {self.dtype}" if self.quantisation else self.dtype
+        context = f"context {self.context}" if self.context else "no bound on the context"
+        return f"{self.name} ({stored}), {self.parameters / 1e6:,.1f} M parameters, {context}"
+
+
+def load_model(
+    name_or_path: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False
+) -> tuple[Any, Any, ModelDescription]:
+    """(model, tokenizer, description) of a causal language model, on the CPU, in evaluation mode.
+
+    name_or_path: a hub id, a folder as `save_pretrained` writes it, or a .gguf file, which is dequantised, so that it
+        trains and saves as any other model. That takes some 20 s for 135 M parameters; saved once, half a second.
+    dtype: of the parameters. "auto" is float32, everywhere: an update of bfloat16 parameters at the learning rates of
+        continual training rounds to nothing. Compute in `description.autocast` instead.
+    trust_remote_code: runs Python code that comes with the model.
+
+    Weights are read from safetensors or GGUF only, never from pickles. Raises SamplewiseError for what is not found,
+    offline or damaged, for encoders and encoder-decoders, and for a GGUF that transformers cannot read.
+
+    >>> load_model("no/such/folder/model.gguf")
+    Traceback (most recent call last):
+    samplewise.core.errors.SamplewiseError: no/such/folder/model.gguf: expected a .gguf file, got no such file. ...
+    """
+    if dtype not in DTYPES:
+        raise SamplewiseError("dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(dtype), remedy="Name one.")
+    name = os.path.expanduser(str(name_or_path))
+    fields = gguf_fields(name) if name.endswith(".gguf") else {}
+    if not fields and not os.path.isdir(name) and (os.path.exists(name) or name.count("/") > 1 or name[:1] in "./"):
+        raise SamplewiseError(
+            name, expected="a hub id (org/name), a folder with config.json, or a .gguf file",
+            got="a file" if os.path.exists(name) else "no such folder", remedy="Check the path.",
+        )  # fmt: skip
+    model, tokenizer = _load(name, fields, dtype, trust_remote_code)
+    note = _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", ""))) if fields else ""
+    pad = None if tokenizer.pad_token_id is not None else tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if pad is not None:
+        tokenizer.pad_token = pad
+    quantisation = _quantisation(fields)
+    return model, tokenizer, ModelDescription(
+        name=Path(name).stem.removesuffix(f".{quantisation}") if fields else name,
+        quantisation=quantisation,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        autocast="bfloat16" if native_bfloat16() else None,
+        pad_token=pad,
+        note=note,
+    )  # fmt: skip
+
+
+def native_bfloat16() -> bool:
+    """Whether the machine multiplies in bfloat16 by itself; emulated, autocast is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86, ARM
+
+
+def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[Any, Any]:
+    try:
+        import transformers
+    except ImportError:
+        raise missing_extra("transformers", "hf", name) from None
+    if fields:
+        place: dict[str, Any] = {
+            "pretrained_model_name_or_path": os.path.dirname(name) or ".",
+            "gguf_file": os.path.basename(name),
+        }
+        options = _dequantise(name)
+    else:
+        place = {"pretrained_model_name_or_path": name, "trust_remote_code": trust}
+        options = {"use_safetensors": True}
+    try:
+        if not fields:
+            _check_causal(transformers.AutoConfig.from_pretrained(**place), name)
+        load: Any = transformers.AutoModelForCausalLM.from_pretrained
+        model, info = load(**place, **options, dtype=DTYPES[dtype], output_loading_info=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+    except SamplewiseError:
+        raise
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, RuntimeError and others
+        raise _not_loaded(name, fields, error) from error
+    if fields:
+        _drop_strays(tokenizer, model.get_input_embeddings().num_embeddings)
+    _check_whole(name, model, tokenizer, info["missing_keys"])
+    return _without_quantizer(model), tokenizer
+
+
+def _check_causal(config: Any, name: str) -> None:
+    """Raises unless each position sees the past only, as far as a config tells."""
+    heads = getattr(config, "architectures", None) or []
+    named = f"{config.model_type} ({', '.join(heads)})"
+    causal = not heads or any("CausalLM" in head or "LMHead" in head for head in heads)
+    if config.is_encoder_decoder:
+        got = f"an encoder-decoder, {named}"
+    elif any(word in head for head in heads for word in ("MaskedLM", "Classification", "QuestionAnswering")):
+        got = f"a model for another task, {named}"
+    elif getattr(config, "is_decoder", None) is False and not causal:  # decoders lack the field, or name a causal head
+        got = f"an encoder, {named}"
+    else:
+        return
+    raise SamplewiseError(
+        name, expected="a causal language model (decoder only)", got=got,
+        remedy="Use a model such as GPT-2, OPT, Llama or Qwen.",
+    )  # fmt: skip
+
+
+def _check_whole(name: str, model: Any, tokenizer: Any, missing: Any) -> None:
+    _check_causal(model.config, name)
+    if missing:
+        raise SamplewiseError(
+            name, expected="the weights of a whole causal language model", got=f"no {', '.join(sorted(missing)[:3])}",
+            remedy="Give a model with its language-model head.",
+        )  # fmt: skip
+    size = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > size:
+        raise SamplewiseError(
+            name, expected=f"a tokenizer of at most {size} tokens, as the model", got=len(tokenizer),
+            remedy="Save the model's own tokenizer beside it.",
+        )  # fmt: skip
+
+
+def _not_loaded(name: str, fields: dict[str, Any], error: Exception) -> SamplewiseError:
+    got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if fields:
+        expected = "a whole GGUF file of an architecture that transformers reads"
+        architecture = fields.get("general.architecture", "none")
+        remedy = f"This file's architecture is {architecture!r}; if the file is whole, give the model's safetensors."
+    elif os.path.isdir(name):
+        expected = "a folder with config.json, safetensors weights and a tokenizer"
+        remedy = "Save model and tokenizer there with save_pretrained; weights in pickles (.bin) are not read."
+    else:
+        expected = "a causal language model on the hub, with safetensors weights"
+        remedy = "Check the name and the network, or download the model and give its folder."
+    return SamplewiseError(name, expected=expected, got=got, remedy=remedy)
+
+
+def gguf_fields(path: str) -> dict[str, Any]:
+    """The scalar metadata of a GGUF file (arrays are skipped): a few ms, where gguf.GGUFReader takes seconds.
+
+    Raises SamplewiseError for a file that is not there, no GGUF, or ends within its header.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.path.getsize(path)
+            if file.read(4) != b"GGUF":
+                raise SamplewiseError(path, expected="a GGUF file", got="another format", remedy="Check the file.")
+            version, _, count = struct.unpack("<IQQ", file.read(20))
+            if version not in (2, 3):
+                got = f"version {version}"
+                raise SamplewiseError(path, expected="GGUF version 2 or 3", got=got, remedy="Convert the file anew.")
+            return {"GGUF.version": version} | dict(_field(file, size) for _ in range(count))
+    except (struct.error, KeyError, EOFError, UnicodeDecodeError):
+        raise SamplewiseError(
+            path, expected="a whole GGUF file", got="a damaged or truncated header", remedy="Download it again."
+        ) from None
+    except OSError as error:
+        got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise SamplewiseError(path, expected="a .gguf file", got=got, remedy="Check the path.") from None
+
+
+_SCALARS = dict(enumerate("BbHhIif?")) | dict(zip((10, 11, 12), "Qqd", strict=True))  # value types 8, 9: string, array
+
+
+def _field(file: BinaryIO, size: int) -> tuple[str, Any]:
+    return _string(file, size).decode(), _value(file, size, *struct.unpack("<I", file.read(4)))
+
+
+def _string(file: BinaryIO, size: int) -> bytes:
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > size - file.tell():
+        raise EOFError
+    return file.read(length)
+
+
+def _value(file: BinaryIO, size: int, kind: int) -> Any:
+    if kind == 8:
+        return _string(file, size).decode("utf-8", "replace")
+    if kind == 9:
+        inner, count = struct.unpack("<IQ", file.read(12))
+        if inner in _SCALARS:
+            file.seek(count * struct.calcsize("<" + _SCALARS[inner]), os.SEEK_CUR)
+        else:
+            for _ in range(count):
+                _value(file, size, inner)
+        return None
+    code = "<" + _SCALARS[kind]
+    return struct.unpack(code, file.read(struct.calcsize(code)))[0]
+
+
+def _quantisation(fields: dict[str, Any]) -> str | None:
+    if not fields:
+        return None
+    from gguf import LlamaFileType
+
+    try:
+        return LlamaFileType(fields.get("general.file_type")).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        return "unnamed type"
+
+
+def _dequantise(name: str) -> dict[str, Any]:
+    """What makes transformers unpack all weights: an option since GGUF became one of its quantizers."""
+    if importlib.util.find_spec("gguf") is None:
+        raise missing_extra("gguf", "hf", name)
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
+
+
+def _without_quantizer(model: Any) -> Any:
+    """The same model as one that was never quantised: a Trainer and save_pretrained refuse what has a quantizer."""
+    if getattr(model.config, "quantization_config", None) is None:
+        return model
+    config = copy.deepcopy(model.config)
+    del config.quantization_config
+    plain = type(model)(config).to(model.dtype)  # for a moment twice the memory
+    plain.load_state_dict(model.state_dict())
+    plain.tie_weights()
+    return plain.eval()
+
+
+def _drop_strays(tokenizer: Any, size: int) -> None:
+    """Takes out added tokens that the model has no row for: transformers gives each byte-level GGUF vocabulary an
+    <|endoftext|>, and a text that holds these characters would index past the embedding.
+    """
+    if len(tokenizer) > size and hasattr(tokenizer, "backend_tokenizer"):
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < size]
+        tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(state))
+
+
+def _mend_split(tokenizer: Any, rule: str) -> str:
+    """Sets the digit split that transformers leaves out for some vocabularies; a note where a rule is not known.
+
+    With GPT-2's split alone, a run of spaces or line feeds before a digit becomes other tokens than in training: on
+    technical English in one document of seven.
+    """
+    from tokenizers import pre_tokenizers
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel) or rule in _GPT2_SPLIT:
+        return ""
+    if rule not in _SINGLE_DIGITS:
+        return f"the GGUF's split rule {rule!r} is not known here; GPT-2's is used, so that some tokens may differ"
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    return ""

@@ -1,8 +1,0 @@
-"""The trainer of a run on instructions. Needs the extra `trl`."""
-
-from samplewise.run.trainer import HistoryMixin
-from samplewise.trainers.trl import WeightedSFTTrainer
-
-
-class RunSFTTrainer(HistoryMixin, WeightedSFTTrainer):
-    """`WeightedSFTTrainer` with a history."""
