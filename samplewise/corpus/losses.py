@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.pieces import Piece
-from samplewise.losses.evaluation import scoring
+from samplewise.losses.evaluation import evaluating
 from samplewise.losses.head import check_head, find_head
 from samplewise.losses.kernels import score
 from samplewise.losses.token_losses import IGNORED
@@ -36,7 +36,7 @@ def score_pieces(
     """
     names = ("loss", *(f"loss_q{round(100 * q)}" for q in QUANTILES), "completion_loss")
     found = {name: np.full(len(pieces), np.nan, np.float32) for name in names}
-    with scoring(model):
+    with evaluating(model):
         for index in batches([len(piece.ids) for piece in pieces], batch_tokens):
             batch = [pieces[i] for i in index]
             token, owner = token_losses(model, batch)
@@ -88,7 +88,7 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
     """
     heads = [Piece(each.ids[:48], 1, 0, 0, "", 0, 0, 0, "") for each in pieces[:2]]
     heads[-1] = Piece(heads[-1].ids[: max(2, len(heads[-1].ids) // 2)], 1, 0, 0, "", 0, 0, 0, "")
-    with scoring(model):
+    with evaluating(model):
         ids, _ = _padded(heads, find_head(model).weight.device)
         real = [torch.arange(ids.shape[1], device=ids.device) < len(each.ids) for each in heads]
         check_head(model, {"input_ids": ids, "attention_mask": torch.stack(real).long()})

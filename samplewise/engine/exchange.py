@@ -1,20 +1,58 @@
-"""Kept rows from ranks that have too many to ranks that have too few, as flat tensors with lengths."""
+"""Kept rows into as few micro-batches as possible, from ranks that have too many to ranks that have too few.
+
+Rows travel as flat tensors with lengths.
+"""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from samplewise.core.distributed import gather_fields, rank
-from samplewise.engine.rows import Row, micro_batches_needed
+from samplewise.core.distributed import gather_fields, largest, rank
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.dealing import deal, micro_batches_needed
+from samplewise.engine.rows import Row, rows_of
 
 Shares = list[list[tuple[int, int]]]
 """For every rank the (rank, number) of the rows that it trains on."""
+
+
+def dealt(
+    batches: Sequence[MicroBatch], coefficients: list[Tensor], capacity: int, device: torch.device
+) -> list[MicroBatch]:
+    """The rows of positive coefficient in as few micro-batches as possible, as many on every rank.
+
+    coefficients: of every rank's samples, fp64; they are written into the micro-batches here.
+    Rows move between ranks only where that saves a micro-batch.
+    """
+    own, counts = coefficients[rank()], [len(micro) for micro in batches]
+    marked = [replace(micro, coefficient=part) for micro, part in zip(batches, own.split(counts), strict=True)]
+    if all(bool((each > 0).all()) for each in coefficients):
+        return marked
+    given = [row for micro in marked for row in rows_of(micro)]
+    mine = [row for row in given if bool((row.samples["coefficient"] > 0).any())]
+    sizes = of_all_ranks([row.size for row in mine], device)
+    capacity = largest(capacity, device)
+    moving = worth_moving(sizes, capacity)
+    if moving:
+        shares = fair_shares(sizes)
+        mine = move_rows(mine, shares, given[0], device)
+        sizes = [[sizes[owner][number] for owner, number in share] for share in shares]
+    count = min(max(1, most_needed(sizes, capacity)), len(batches))  # chance may have dropped them all
+    if not moving and len(mine) == len(given) and count == len(batches):
+        return marked
+    return deal(mine, given[0], max(1, math.ceil(len(mine) / count)), count)
+
+
+def of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:
+    """Every rank's list of sizes."""
+    whole, spans = gather_fields({"size": torch.tensor(sizes, dtype=torch.int64)}, device)
+    return [whole["size"][span].tolist() for span in spans]
 
 
 def fair_shares(sizes: list[list[int]]) -> Shares:
@@ -97,11 +135,11 @@ def _gathered(surplus: list[Row], template: Row, device: torch.device) -> Iterat
 
 
 def _samples(row: Row) -> int:
-    return len(next(iter(row.samples.values())))
+    return len(row.samples["id"])
 
 
 def _bytes(row: Row) -> Tensor:
-    parts = [part[key] for part in (row.sequence, row.other, row.samples) for key in sorted(part)]
+    parts = [part[key] for part in row.parts for key in sorted(part)]
     return torch.cat([part.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for part in parts])
 
 
@@ -121,7 +159,11 @@ def _row(stream: Tensor, template: Row, length: int, left: bool, samples: int) -
         at += size
         return value
 
-    sequence = {key: take(v, (length, *v.shape[1:])) for key, v in sorted(template.sequence.items())}
-    other = {key: take(v, tuple(v.shape)) for key, v in sorted(template.other.items())}
+    inputs, targets = (
+        {key: take(v, (length, *v.shape[1:])) for key, v in sorted(part.items())}
+        for part in (template.inputs, template.targets)
+    )
+    constant = {key: take(v, tuple(v.shape)) for key, v in sorted(template.constant.items())}
     own = {key: take(v, (samples, *v.shape[1:])) for key, v in sorted(template.samples.items())}
-    return replace(template, sequence=sequence, other=other, samples=own, length=length, left=left), stream[at:]
+    row = replace(template, inputs=inputs, targets=targets, constant=constant, samples=own, length=length, left=left)
+    return row, stream[at:]

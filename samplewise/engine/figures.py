@@ -1,51 +1,71 @@
-"""What is logged beside the host's figures: means over the steps since the last log."""
+"""What is logged beside the training loss: means over the steps since the last log."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 
-from samplewise.core.clock import Clock
+from samplewise.engine.observers import StatelessObserver
+from samplewise.engine.result import StepResult
+from samplewise.rules.groups import group_weights
 
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
 COUNTED = ("empty", "nonfinite")
-PASSES = {"micro": 0, "stored": 1, "one_pass": 1, "two_pass": 2}
 
 
-class Figures:
-    """Sums until the host logs."""
+class Figures(StatelessObserver):
+    """Sums until the loop logs."""
 
     def __init__(self) -> None:
-        self.steps = self.redone = 0
+        self._forget()
+        self.last: StepResult | None = None
+
+    def _forget(self) -> None:
+        self.steps = self.retried = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.noted: dict[str, float] = {}
-        self.clock = Clock()
 
-    def add(self, figures: dict[str, float], mode: str) -> None:
-        """Take in one step's plan."""
+    def on_step(self, result: StepResult) -> None:
+        """Take in one step."""
         self.steps += 1
+        self.last = result
+        self.retried += result.retried
         for name in (*LOGGED, *COUNTED):
-            self.sums[name] += figures[name]
-        if "tokens_kept" in figures:
-            self.sums["tokens_kept"] += figures["tokens_kept"]
-        self.sums["mode"] += PASSES[mode]
+            self.sums[name] += result.figures[name]
+        if "tokens_kept" in result.figures:
+            self.sums["tokens_kept"] += result.figures["tokens_kept"]
+        self.sums["mode"] += result.passes
+        for phase, spent in result.seconds.items():
+            self.seconds[phase] += spent
 
-    def note(self, figures: dict[str, float]) -> None:
+    def note(self, figures: Mapping[str, float]) -> None:
         """Figures of which the last known value is logged."""
         self.noted |= {name: value for name, value in figures.items() if math.isfinite(value)}
 
-    def flush(self) -> dict[str, float]:
+    def flush(self) -> None:
+        """Nothing is written before a checkpoint."""
+
+    def take(self) -> dict[str, float]:
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
-        if self.steps == 0:
+        if self.steps == 0 or self.last is None:
             return {}
-        means = {PREFIX + name: self.sums[name] / self.steps for name in (*LOGGED, "mode")}
-        if "tokens_kept" in self.sums:
-            means[PREFIX + "tokens_kept"] = self.sums["tokens_kept"] / self.steps
+        named = (*LOGGED, "mode", *(["tokens_kept"] if "tokens_kept" in self.sums else []))
+        means = {PREFIX + name: self.sums[name] / self.steps for name in named}
         means |= {PREFIX + name: value for name, value in self.noted.items()}
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}
-        if self.redone:  # one-pass steps that ran again in two passes
-            counts[PREFIX + "redone"] = self.redone
-        seconds = {f"{PREFIX}seconds_{phase}": spent / self.steps for phase, spent in self.clock.items()}
-        self.__init__()
-        return {**means, **counts, **seconds}
+        if self.retried:  # one-pass steps that ran again in two passes
+            counts[PREFIX + "retried"] = self.retried
+        seconds = {f"{PREFIX}seconds_{phase}": spent / self.steps for phase, spent in self.seconds.items()}
+        groups = _group_figures(self.last)
+        self._forget()
+        return {**means, **counts, **seconds, **groups}
+
+
+def _group_figures(last: StepResult) -> dict[str, float]:
+    """The weight of every group, where the rule learns some."""
+    if "group" not in last.rule.needs:
+        return {}
+    return {f"{PREFIX}group_{name}": weight for name, weight in group_weights(last.state).items()}

@@ -1,139 +1,83 @@
-"""The loss of every sample at its last visit, and how much such a loss still says."""
+"""Losses known before a step, from a column or from each sample's last visit, and whether they still hold."""
 
 from __future__ import annotations
 
-import numpy as np
+import logging
+from collections.abc import Sequence
+
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from samplewise.core.errors import SamplewiseError
-from samplewise.core.statistics import correlation
+from samplewise.core.distributed import gather_fields
+from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.types import State
-from samplewise.rules.base import uniforms
+from samplewise.engine.loss_memory import LossMemory
+from samplewise.engine.result import StepResult
+from samplewise.engine.staleness import Staleness
+from samplewise.rules.base import under, within
 
-PROBE = 0.05
-"""The share of rows whose fresh loss is compared with the stored one."""
-PAIRS, LEAST_PAIRS = 256, 32
-"""Of (stored, fresh) that a correlation is over: at most, the latest, and at least."""
-SEED = 0x5EED
+logger = logging.getLogger("samplewise")
+
+MEMORY, PAIRS = "samplewise_memory", "samplewise_staleness"
+"""Where their state stands in a checkpoint."""
 
 
-class LossMemory:
-    """id -> (loss, step) of the last visit: sorted arrays, one search for any number of ids.
+class LossHistory:
+    """What is remembered between steps: the same on every rank. An observer of steps, and what `Stored` plans from.
 
-    Cost: 24 bytes a sample. A look-up of 10⁶ ids among 10⁶ takes a second; a step of N known samples N binary
-    searches; new ids are merged in, which copies the arrays (10 ms at 10⁶), in the first epoch only.
+    minimum: below this rank correlation of stored and fresh losses a step's samples are scored afresh.
     """
 
-    def __init__(self) -> None:
-        self.ids: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.losses: NDArray[np.float64] = np.zeros(0)
-        self.steps: NDArray[np.int64] = np.zeros(0, np.int64)
+    def __init__(self, minimum: float) -> None:
+        self.minimum = minimum
+        self.memory, self.staleness = LossMemory(), Staleness()
+        self.pending: tuple[Tensor, Tensor] | None = None  # stored losses of a step that is scored, in its plan's order
+        self.was_stale = False
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def look_up(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+        """([n] stored losses, nats/token, NaN where there is none; [n] the steps they are of, −1 for a column)."""
+        if micro.stored_loss is not None:
+            return micro.stored_loss.double(), torch.full((len(micro),), -1)
+        return self.memory.look_up(micro.id)
 
-    def look_up(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """([N] stored losses, nats/token, NaN for ids never seen; [N] int64 the steps they are of, −1 for those)."""
-        wanted = ids.cpu().numpy()
-        place, known = self._find(wanted)
-        losses, steps = np.full(len(wanted), np.nan), np.full(len(wanted), -1)
-        losses[known], steps[known] = self.losses[place[known]], self.steps[place[known]]
-        return torch.from_numpy(losses), torch.from_numpy(steps)
-
-    def store(self, ids: Tensor, losses: Tensor, step: int) -> None:
-        """Take in the losses that samples had in a step; of an id given twice the last counts, NaN leaves what was."""
-        given = losses.detach().double().cpu().numpy()
-        there = np.isfinite(given)
-        names, last = np.unique(ids.cpu().numpy()[there][::-1], return_index=True)
-        values = given[there][::-1][last]
-        place, known = self._find(names)
-        self.losses[place[known]], self.steps[place[known]] = values[known], step
-        if not known.all():
-            at, new = place[~known], names[~known]
-            self.ids = np.insert(self.ids, at, new)
-            self.losses = np.insert(self.losses, at, values[~known])
-            self.steps = np.insert(self.steps, at, step)
-
-    def state(self) -> State:
-        """For a checkpoint: three tensors of equal length."""
-        arrays = {"ids": self.ids, "losses": self.losses, "steps": self.steps}
-        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-
-    @classmethod
-    def from_state(cls, state: State) -> LossMemory:
-        """What `state` gave. Errors: SamplewiseError where it is something else."""
-        memory, tensors = cls(), [state.get(name) for name in ("ids", "losses", "steps")]
-        arrays = [each.cpu().numpy().copy() for each in tensors if isinstance(each, Tensor)]
-        if len(arrays) < 3 or len({each.shape for each in arrays}) > 1 or bool((np.diff(arrays[0]) <= 0).any()):
-            raise SamplewiseError(
-                "state", expected="ids, losses and steps of a LossMemory, sorted by id", got=sorted(state),
-                remedy="Give what its state() returned.",
+    def is_stale(self, step: int) -> bool:
+        """Whether stored losses rank samples differently now; said in the log when it changes."""
+        stale = self.staleness.stale(self.minimum)
+        if stale != self.was_stale:
+            self.was_stale = stale
+            logger.warning(
+                "step %d: stored and fresh losses have a rank correlation of %.2f: %s", step,
+                self.staleness.figures["stored_corr"],
+                "samples are scored afresh" if stale else "stored losses are used again",
             )  # fmt: skip
-        memory.ids, memory.losses, memory.steps = arrays
-        return memory
+        return stale
 
-    def _find(self, wanted: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """(where each id is or would be inserted, whether it is there)."""
-        place = np.searchsorted(self.ids, wanted)
-        known = place < len(self.ids)
-        known[known] = self.ids[place[known]] == wanted[known]
-        return place, known
+    def compare_later(self, batches: Sequence[MicroBatch], device: torch.device) -> None:
+        """Look up a step that is going to be scored afresh: the only way back to stored losses is that they fit."""
+        found = [self.look_up(micro) for micro in batches]
+        fields = {name: torch.cat([each[k] for each in found]) for k, name in enumerate(("stored", "of_step"))}
+        step, _ = gather_fields(fields, device)
+        self.pending = step["stored"], step["of_step"]
 
+    def compare(self, probed: dict[str, Tensor], step: int) -> None:
+        """Take in samples of all ranks that were scored beside their stored loss: id, stored, fresh, of_step [n]."""
+        self.staleness.add(probed["stored"], probed["fresh"], step - probed["of_step"])
+        self.memory.store(probed["id"], probed["fresh"], step)
 
-class Staleness:
-    """How well stored losses rank samples as fresh ones do, and how old they are; over the latest `PAIRS` pairs."""
+    def on_step(self, result: StepResult) -> None:
+        """Take in what a step has scored and trained on."""
+        if self.pending is not None:
+            stored, of_step = self.pending
+            self.staleness.add(stored, result.samples.loss, result.step - of_step)
+            self.pending = None
+        self.memory.store(result.samples.id, result.samples.loss, result.step)
 
-    def __init__(self) -> None:
-        self.stored = self.fresh = self.age = torch.zeros(0, dtype=torch.float64)
-
-    @staticmethod
-    def probe(ids: Tensor, step: int) -> Tensor:
-        """[N] bool, the random `PROBE` share of rows to score afresh: a function of (step, id), whatever the split."""
-        return uniforms(ids, step, SEED) < PROBE
-
-    def add(self, stored: Tensor, fresh: Tensor, age: Tensor) -> None:
-        """Take in pairs: [n] stored and fresh losses of the same samples, and how many steps the stored are old."""
-        there = torch.isfinite(stored.double().cpu()) & torch.isfinite(fresh.double().cpu())
-        for name, values in (("stored", stored), ("fresh", fresh), ("age", age)):
-            setattr(self, name, torch.cat([getattr(self, name), values.double().cpu()[there]])[-PAIRS:])
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """stored_corr: the rank correlation, NaN below `LEAST_PAIRS` pairs; stored_age: their mean age in steps."""
-        enough = len(self.stored) >= LEAST_PAIRS
-        return {
-            "stored_corr": rank_correlation(self.stored, self.fresh) if enough else float("nan"),
-            "stored_age": float(self.age.mean()) if len(self.age) else float("nan"),
-        }
-
-    def stale(self, least: float = 0.7) -> bool:
-        """Whether the rank correlation is known and below `least`: the step's samples are to be scored afresh."""
-        return self.figures["stored_corr"] < least
-
-    def state(self) -> State:
+    def state_dict(self) -> State:
         """For a checkpoint."""
-        return {"stored": self.stored, "fresh": self.fresh, "age": self.age}
+        return {**under(MEMORY, self.memory.state()), **under(PAIRS, self.staleness.state())}
 
-    @classmethod
-    def from_state(cls, state: State) -> Staleness:
-        """What `state` gave."""
-        staleness = cls()
-        staleness.add(*(torch.as_tensor(state[name]) for name in ("stored", "fresh", "age")))
-        return staleness
-
-
-def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's: Pearson's correlation of the ranks, ties having their middle one; 0 where one does not vary.
-
-    >>> round(rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.2, 0.3])), 6)
-    1.0
-    """
-    return correlation(_ranks(x), _ranks(y))
-
-
-def _ranks(values: Tensor) -> Tensor:
-    ordered = values.double().sort().values
-    below = torch.searchsorted(ordered, values.double())
-    return (below + torch.searchsorted(ordered, values.double(), right=True)).double() / 2
+    def load_state_dict(self, state: State) -> None:
+        """What `state_dict` gave; nothing happens where it is not there."""
+        memory = within(state, MEMORY)
+        if isinstance(memory.get("ids"), Tensor):
+            self.memory, self.staleness = LossMemory.from_state(memory), Staleness.from_state(within(state, PAIRS))

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 
 from samplewise.core.checkpoint import write_bytes
+from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.core.types import Samples
+from samplewise.engine.observers import StatelessObserver
+from samplewise.engine.result import StepResult
 
 ROWS = 65_536
 """Rows held back at most before a part is written: about 2 MB."""
@@ -19,7 +22,7 @@ ROWS = 65_536
 _PART = re.compile(r"steps-(\d+)-(\d+)\.parquet")
 
 
-class SampleLog:
+class SampleLog(StatelessObserver):
     """A folder of parts `steps-<first>-<last>.parquet` with the columns id, step, loss, tokens and weight.
 
     id: int64. step: int32, from 1. loss: float32, nats/token, NaN for a sample that a rule dropped without scoring it.
@@ -35,8 +38,20 @@ class SampleLog:
         self._rows = 0
         _pyarrow()
 
-    def start(self) -> None:
-        """Errors: SamplewiseError where the folder holds parts of another run already."""
+    def on_begin(self, step: int) -> None:
+        """Start, or forget what was written of later steps than `step`: they are taken again.
+
+        Errors: SamplewiseError where a new run's folder holds parts of another one.
+        """
+        if rank() == 0:
+            self._resume(step) if step else self._start()
+
+    def on_step(self, result: StepResult) -> None:
+        """Take in a step, on the first rank."""
+        if rank() == 0:
+            self.add(result.step, result.samples, result.weights)
+
+    def _start(self) -> None:
         self._steps, self._rows = [], 0
         if found := self._parts():
             raise SamplewiseError(
@@ -44,8 +59,7 @@ class SampleLog:
                 got=f"{self.folder} with {len(found)} of them", remedy="Name another folder, or resume that run.",
             )  # fmt: skip
 
-    def resume(self, step: int) -> None:
-        """Forget what was written of later steps than `step`: they are taken again."""
+    def _resume(self, step: int) -> None:
         self._steps, self._rows = [], 0
         for first, last, path in self._parts():
             if last <= step:

@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from samplewise.core.columns import BEFORE, ID, MASS, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
 from samplewise.core.distributed import gather_fields, rank
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.plan import Per
 from samplewise.losses.token_losses import IGNORED, select_tokens, token_counts
 from samplewise.rules.tokens import TokenRule
 
 Select = Callable[[Tensor, "Tensor | None", Tensor], Tensor]
 
 
-def choose_tokens(
-    rule: TokenRule, batches: list[Batch], losses: list[Tensor], device: torch.device, *, per_token: bool
-) -> list[Batch]:
+def select_step_tokens(
+    rule: TokenRule, batches: list[MicroBatch], losses: list[Tensor], device: torch.device, *, per: Per
+) -> list[MicroBatch]:
     """The micro-batches with the token weights that `rule` gives; tokens of weight 0 are predicted no longer.
 
     losses: [B, T] token losses of each, aligned with labels; the reference model's stand in the micro-batches.
-    per_token: whether a sample counts by its tokens: then by what is left of them.
+    per: "token": a sample counts by what is left of its tokens.
     Cost with scope "step": one gather of two numbers for every token of the step.
     """
     selects = [rule] * len(batches) if rule.scope == "sample" else _over_step(rule, batches, losses, device)
     pairs = zip(selects, batches, losses, strict=True)
-    return [_weighted(batch, _selected(select, batch, loss), per_token) for select, batch, loss in pairs]
+    return [_weighted(micro, _selected(select, micro, loss), per) for select, micro, loss in pairs]
 
 
-def _selected(select: Select, batch: Batch, loss: Tensor) -> Tensor:
+def _selected(select: Select, micro: MicroBatch, loss: Tensor) -> Tensor:
     return select_tokens(
-        select, loss, batch["labels"], batch.get(TOKEN_REFERENCE), segments=batch.get(SEGMENTS),
-        token_weights=batch.get(TOKEN_WEIGHTS),
-    )  # fmt: skip
+        select, loss, micro.targets, micro.token_reference, segments=micro.segments, token_weights=micro.token_weights
+    )
 
 
-def _weighted(batch: Batch, weights: Tensor, per_token: bool) -> Batch:
-    chosen = {key: value for key, value in batch.items() if key != TOKEN_REFERENCE}
-    labels = batch["labels"].masked_fill(weights == 0, IGNORED)
-    chosen |= {"labels": labels, TOKEN_WEIGHTS: weights.to(torch.float32)}
-    if per_token:
-        left = token_counts(labels, segments=batch.get(SEGMENTS)).double().cpu()
-        chosen[MASS] = batch[MASS] * left / batch[BEFORE].clamp(min=1)
-    return chosen
+def _weighted(micro: MicroBatch, weights: Tensor, per: Per) -> MicroBatch:
+    labels = micro.targets.masked_fill(weights == 0, IGNORED)
+    chosen = replace(micro, labels=labels, token_weights=weights.to(torch.float32), token_reference=None)
+    if per == "sample":
+        return chosen
+    assert micro.base_weight is not None, "prepared before any pass"
+    assert micro.tokens_before is not None, "prepared before any pass"
+    left = token_counts(labels, segments=micro.segments).double().cpu()
+    return replace(chosen, base_weight=micro.base_weight * left / micro.tokens_before.clamp(min=1))
 
 
-def _over_step(rule: TokenRule, batches: list[Batch], losses: list[Tensor], device: torch.device) -> list[Select]:
+def _over_step(rule: TokenRule, batches: list[MicroBatch], losses: list[Tensor], device: torch.device) -> list[Select]:
     """For each micro-batch its part of what the rule gives all tokens of the step, of every rank."""
     found: list[tuple[Tensor, Tensor | None, Tensor]] = []
 
@@ -54,10 +56,10 @@ def _over_step(rule: TokenRule, batches: list[Batch], losses: list[Tensor], devi
         found.append((loss, reference, sample))
         return torch.ones_like(loss)
 
-    for batch, loss in zip(batches, losses, strict=True):
-        _selected(collect, batch, loss)
+    for micro, loss in zip(batches, losses, strict=True):
+        _selected(collect, micro, loss)
     first = rank() << 32  # samples are told apart, no more
-    starts = [first + sum(len(batch[ID]) for batch in batches[:k]) for k in range(len(batches))]
+    starts = [first + sum(len(micro) for micro in batches[:k]) for k in range(len(batches))]
     fields = {
         "loss": torch.cat([loss for loss, *_ in found]).double(),
         "sample": torch.cat([sample + start for (*_, sample), start in zip(found, starts, strict=True)]),

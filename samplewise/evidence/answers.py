@@ -15,7 +15,7 @@ from samplewise.data import read_instructions
 from samplewise.data.conversation import Conversation
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.template import ChatTemplate, chat_template
-from samplewise.losses.evaluation import scoring
+from samplewise.losses.evaluation import evaluating
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def generate(
     rows = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     device, written = next(model.parameters()).device, [""] * len(rows)
-    with scoring(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
+    with evaluating(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
         for start in range(0, len(order), batch_size):
             own = order[start : start + batch_size]
             ids, mask = _left_padded([rows[i] for i in own], tokenizer.pad_token_id)

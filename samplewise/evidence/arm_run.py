@@ -18,7 +18,7 @@ from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.types import Rule
-from samplewise.engine.loss_history import PROBE
+from samplewise.engine.staleness import PROBE
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
@@ -154,7 +154,8 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
     )  # fmt: skip
     model = session.start.fresh(seed)
     trainer = _made(model, session.start.tokenizer, data, run, folder)
-    trainer.budget, trainer.prior, trainer.labels = budget, config.prior.units, session.labels_of(config.data)
+    trainer.budget, trainer.prior = budget, config.prior.units
+    trainer.recorder.labels = session.labels_of(config.data)
     if budget.kind == "compute" and trainer.prior >= budget.amount:
         raise SamplewiseError(
             f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
@@ -219,7 +220,7 @@ def _during(folder: Path, k: int) -> Path:
 
 def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
     count = session.plan.evaluations
-    labelled = {} if trainer.labels is None else {"labelled": trainer.labels.documents}
+    labelled = {} if trainer.recorder.labels is None else {"labelled": trainer.recorder.labels.documents}
     result = {
         "arm": arm.name,
         "seed": seed,

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.engine.modes import Mode
-from samplewise.evidence.labels import Labels
 from samplewise.evidence.plan import BudgetConfig
 from samplewise.evidence.run.history import History
 from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
@@ -67,12 +64,11 @@ class BudgetMixin(HistoryMixin):
     """A run's trainer under a budget, overspent by less than one step.
 
     Set `budget`, and `prior` units of what was spent before, then train. The schedule of the learning rate runs over
-    what is left after `prior`. labels: of the samples, to be counted by.
+    what is left after `prior`.
     """
 
     budget: Budget
     prior: int = 0
-    labels: Labels | None = None
 
     @property
     def spent(self) -> int:
@@ -84,13 +80,6 @@ class BudgetMixin(HistoryMixin):
         """How much of its own training an arm has behind it, 0 to 1."""
         prior = self.prior if self.budget.kind == "compute" else 0
         return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
-
-    def _close(self, mode: Mode) -> Tensor:
-        report = super()._close(mode)
-        if self.labels is not None:
-            samples, weights = mode.samples, mode.plan.weights
-            self.history.add_labels(self.labels.tally(samples.id, weights, samples.tokens, self.per))
-        return report
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The host's schedule, over the fraction of the budget instead of steps."""
@@ -119,7 +108,7 @@ class BudgetMixin(HistoryMixin):
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
     ) -> tuple[int, int]:
-        """As in `ResumableMixin`, and past the end where the checkpoint was written when the budget was spent."""
+        """As in `CheckpointsMixin`, and past the end where the checkpoint was written when the budget was spent."""
         place = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args, **kwargs)
         return (num_train_epochs, 0) if self.spent >= self.budget.amount else place
 

@@ -13,7 +13,7 @@ import torch
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Example, PadCollator, Window
-from samplewise.losses.evaluation import scoring
+from samplewise.losses.evaluation import evaluating
 from samplewise.losses.token_losses import sample_losses
 
 HeldOut = Window | Example
@@ -112,7 +112,7 @@ def evaluate(
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].input_ids), i))  # equal lengths need no padding
     collate, losses = PadCollator(pad_token_id), np.zeros(len(windows))
     device = next(model.parameters()).device
-    with scoring(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
+    with evaluating(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = collate([_row(windows[i]) for i in rows])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, NamedTuple
@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from samplewise.core.columns import OURS, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.evaluation import evaluating
 from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, sample_losses, score
 from samplewise.losses.token_losses import token_counts
 
@@ -146,29 +147,27 @@ def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def reference_token_losses(model: nn.Module, batch: Mapping[str, Any], *, chunk_bytes: int | None = None) -> Tensor:
+def reference_token_losses(model: nn.Module, micro: MicroBatch, *, chunk_bytes: int | None = None) -> Tensor:
     """[B, T] −log p of every label under a second model, nats, aligned with labels, 0 where nothing is predicted.
 
     model: any that `find_head` knows, on the batch's device; it is called in eval mode without gradient and keeps no
         logits. In a DDP or FSDP run it stands outside the wrapper, whole on each rank.
-    batch: labels [B, T], not shifted, the model's own inputs, and this library's keys (`core.columns`): segments
-        say what is predicted, tokens of weight 0 are not.
+    micro: its inputs are the second model's too; its segments say what is predicted, tokens of weight 0 are not.
     Errors: SamplewiseError for heads without a logits-free path, and labels outside this model's vocabulary.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     >>> ids = torch.tensor([[1, 2, 3]])
-    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))
-    >>> reference_token_losses(model, {"input_ids": ids, "labels": ids}).shape
+    >>> micro = MicroBatch({"input_ids": ids}, labels=ids, id=torch.tensor([0]))
+    >>> reference_token_losses(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)), micro).shape
     torch.Size([1, 3])
     """
-    head, labels = find_head(model), batch["labels"]
-    segments, token_weights = batch.get(SEGMENTS), batch.get(TOKEN_WEIGHTS)
+    head, labels = find_head(model), micro.targets
+    segments, token_weights = micro.segments, micro.token_weights
     if not bool(token_counts(labels, token_weights, segments).any()):
         return torch.zeros_like(labels, dtype=torch.float32)
-    inputs = {key: value for key, value in batch.items() if key != "labels" and key not in OURS}
-    with _evaluating(model):
-        hidden = head.body(**inputs).last_hidden_state
+    with evaluating(model):
+        hidden = head.body(**micro.inputs).last_hidden_state
         scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
                        segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
                        token_losses=True)  # fmt: skip
@@ -359,25 +358,9 @@ def _restarts(position: Tensor) -> list[int]:
 
 @contextmanager
 def _quiet(model: nn.Module, device: torch.device) -> Generator[None]:
-    """Eval mode, no gradient, no autocast; afterwards every module's mode and the random state are as before."""
-    with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+    """As `evaluating`, and without autocast."""
+    with evaluating(model), torch.autocast(device.type, enabled=False):
         yield
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
-    """Eval mode, no gradient; afterwards every module's mode is as before."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _losses_from_logits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,44 +7,12 @@ from typing import Any
 
 import torch
 
-from samplewise.core.columns import ID, OPTIONAL, SEGMENTS, WEIGHT
+from samplewise.core.columns import FIELDS, ID, SEGMENTS, WEIGHT
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.types import Rule, Samples, State
 from samplewise.losses.token_losses import IGNORED
-from samplewise.rules import parse_rule
 
 logger = logging.getLogger("samplewise")
-
-
-def as_rule(rule: object) -> Rule:
-    """A rule, or its text. Errors: SamplewiseError on None or anything else."""
-    if isinstance(rule, str):
-        return parse_rule(rule)
-    if not isinstance(rule, Rule):
-        raise SamplewiseError(
-            "rule",
-            expected="a Rule or its text",
-            got=repr(rule),
-            remedy="uniform() weighs nothing; ir_dro(r=1.0) tilts.",
-        )
-    return rule
-
-
-def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Errors: SamplewiseError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise SamplewiseError(
-            name, expected=" or ".join(map(repr, choices)), got=repr(value), remedy="Take one of them."
-        )
-
-
-def check_limit(max_nonfinite: object) -> None:
-    """Errors: SamplewiseError unless it is a share in [0, 1]."""
-    ok = isinstance(max_nonfinite, (int, float)) and not isinstance(max_nonfinite, bool) and 0 <= max_nonfinite <= 1
-    if not ok:
-        raise SamplewiseError(
-            "max_nonfinite", expected="a share in [0, 1]", got=repr(max_nonfinite), remedy="0.01 is one in a hundred."
-        )
 
 
 def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) -> None:
@@ -85,7 +53,7 @@ def refuse_options(trainer: Any) -> None:
         ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Only FSDP 2 has been thought of: fsdp_version: 2."),
         (
             "deepspeed",
-            trainer.logits == "refuse" and has_parted_head(trainer.accelerator) and "ZeRO stage 3",
+            trainer.options.logits == "refuse" and has_partitioned_head(trainer.accelerator) and "ZeRO stage 3",
             'The head is in parts there: stage 1 or 2, or logits="allow".',
         ),
         (
@@ -105,7 +73,7 @@ def is_fsdp1(accelerator: Any) -> bool:
     return plugin is not None and getattr(plugin, "fsdp_version", 1) == 1
 
 
-def has_parted_head(accelerator: Any) -> bool:
+def has_partitioned_head(accelerator: Any) -> bool:
     """Whether the head's weight is whole nowhere outside the head's own forward: DeepSpeed's ZeRO stage 3."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     return plugin is not None and plugin.zero_stage == 3
@@ -220,7 +188,7 @@ def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
     """
     if names is None:
         return
-    for column, field in OPTIONAL.items():
+    for column, field in FIELDS.items():
         if field in rule.needs - given and column not in names:
             raise SamplewiseError(
                 "train_dataset", expected=f"a column {column}, which {rule} reads", got=f"the columns {sorted(names)}",
@@ -232,12 +200,13 @@ def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
         )
 
 
-def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:
+def warn_if_eos_is_masked(batch: dict[str, Any], trainer: Any) -> None:
     """Say that the collator took true end-of-text tokens for padding, as it does where both have one id.
 
     A collator that masks by id masks all of them; where some are predicted, the others end what is not learned, such as
     the messages of a user.
     """
+    tokenizer = trainer.processing_class
     eos, pad = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "pad_token_id", None)
     mask, ids = batch.get("attention_mask"), batch.get("input_ids")
     if eos is None or eos != pad or mask is None or ids is None or mask.shape != batch["labels"].shape:

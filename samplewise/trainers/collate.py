@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplewise.core.columns import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS, Batch
+from samplewise.core.columns import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.segments import POSITION, nested_ids, part_numbers, segments_of, split_turns
 from samplewise.losses.token_losses import IGNORED
 from samplewise.trainers.identify import checked
+
+Batch = dict[str, Any]
 
 LENGTHS = "seq_lengths"  # of the segments of a packed row, as TRL and others name it
 DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others
@@ -57,7 +59,7 @@ class FieldsCollator:
             batch[TOKEN_WEIGHTS] = _by_position(features, batch)
             batch["labels"] = batch["labels"].masked_fill(batch[TOKEN_WEIGHTS] == 0, IGNORED)  # so the host counts too
         batch |= {name: _field(name, features, counts) for name in columns}
-        return _turned(batch) if self.turns and "labels" in batch else batch
+        return split_into_turns(batch) if self.turns and "labels" in batch else batch
 
 
 def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +129,8 @@ def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:
     return out
 
 
-def _turned(batch: Batch) -> Batch:
+def split_into_turns(batch: Mapping[str, Any]) -> Batch:
+    """The collated batch with every unbroken run of predicted labels as a sample of its own."""
     segments, parent = split_turns(batch["labels"], batch.get(SEGMENTS))
     fields = {name: batch[name][parent] for name in COLUMNS if name in batch}
     return {**batch, **fields, ID: nested_ids(fields[ID], part_numbers(parent)), SEGMENTS: segments}

@@ -14,8 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
 from samplewise.core.types import Epoch, Rule, Samples, State
-from samplewise.engine.figures import Figures
-from samplewise.engine.stored import Store
+from samplewise.engine.step import Step
 from samplewise.trainers.order import (
     EpochOrder,
     check_data,
@@ -38,12 +37,8 @@ class EpochsMixin(_Host):
     """
 
     rule: Rule
-    rule_state: State
-    _figures: Figures
-    _store: Store | None
+    engine: Step
     _position: tuple[int, int] | None
-    _same_rule: bool
-    _running_rule: Callable[[], Rule]
     _rows: Callable[[], int]
     _order: EpochOrder | None = None
     _began = 0  # the global step at which the epoch in hand began
@@ -96,7 +91,7 @@ class EpochsMixin(_Host):
         self._full_steps = num_update_steps_per_epoch
         self._order.set_epoch(place[0])  # accelerate's loader that skips batches does not pass it on over ranks
         self._began = self.state.global_step - place[1] // accumulated
-        self._goes_on = place[1] > 0 and self._same_rule
+        self._goes_on = place[1] > 0 and self.engine.same_rule
         return place
 
     def _data_position(self) -> tuple[int, int] | None:
@@ -115,30 +110,32 @@ class EpochsMixin(_Host):
     def _begin_epoch(self, number: int, order: list[int]) -> list[int]:
         """The rows of this epoch; the rule has then decided, unless it had when the checkpoint was written."""
         assert self._order is not None
-        epochs, rows = self._running_rule().epochs, torch.tensor(order)
+        epochs, rows = self.engine.set_total_steps(self.state.max_steps).epochs, torch.tensor(order)
         assert epochs is not None, "resolving a rule changes its numbers only"
         ids = self._ids[rows]
         if not self._goes_on:
             self._began, samples = self.state.global_step, self._remembered(rows)
-            done = self._done(number, samples, lambda done: epochs.begin(Epoch(number, samples, done), self.rule_state))
-            self.rule_state = epochs.begin(Epoch(number, samples, done), self.rule_state)
+            done = self._done(
+                number, samples, lambda done: epochs.begin(Epoch(number, samples, done), self.engine.state)
+            )
+            self.engine.begin_epoch(Epoch(number, samples, done))
         self._goes_on = False
-        stays = epochs.keeps(ids, self.rule_state)
+        stays = epochs.keeps(ids, self.engine.state)
         self._whole = len(order)
         self._due = self._whole if self.args.max_steps > 0 else _due(self.args.num_train_epochs - number, self._whole)
         self._places = stays[: self._due].nonzero().squeeze(1)
         self._order.rows = len(self._places)
         if self.args.max_steps <= 0 and number + 1 >= self.args.num_train_epochs:
             self.state.max_steps = self._began + self._steps()  # known at last: the host saves and evaluates there
-        self._figures.note({"epoch_kept": len(self._places) / self._due})
+        self.engine.figures.note({"epoch_kept": len(self._places) / self._due})
         logger.info("epoch %d: %d of %d samples", number, len(self._places), self._due)
         return rows[self._places].tolist()
 
     def _remembered(self, rows: Tensor) -> Samples:
         """Every row with the loss of its last visit, else of its column, else NaN."""
-        assert self._store is not None
+        assert self.engine.history is not None
         ids = self._ids[rows]
-        loss, _ = self._store.memory.look_up(ids)
+        loss, _ = self.engine.history.memory.look_up(ids)
         if self._given is not None:
             loss = torch.where(loss.isfinite(), loss, self._given[rows])
         return Samples(loss, torch.ones_like(ids), ids)
@@ -151,7 +148,7 @@ class EpochsMixin(_Host):
         """
         if self.args.max_steps <= 0:
             return (number + torch.arange(len(samples)).double() / len(samples)) / self.args.num_train_epochs
-        epochs = self._running_rule().epochs
+        epochs = self.engine.rule.epochs
         assert epochs is not None
         stays = epochs.keeps(samples.id, begun(torch.zeros(len(samples), dtype=torch.float64))).long()
         before = (stays.cumsum(0) - stays) // self._rows()

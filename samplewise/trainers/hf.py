@@ -1,10 +1,11 @@
-"""Weights in `transformers.Trainer`: one mixin, no copied loop, exact over the whole optimizer step."""
+"""Weights in `transformers.Trainer`: a thin host of the engine, no copied loop, exact over the whole optimizer step."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,255 +14,216 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer
 
-from samplewise.core.columns import LAST, Batch
-from samplewise.core.distributed import largest
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.types import Rule, State
-from samplewise.engine.figures import Figures
-from samplewise.engine.modes import Mode, Redo, TwoPass, choose
-from samplewise.engine.plan import Per
-from samplewise.engine.rows import is_left_padded, without_padding_as_context
-from samplewise.engine.sample_log import SampleLog
-from samplewise.losses.forward import Forward, WithoutLogits, has_own_term, model_inputs
-from samplewise.rules.tokens import TokenRule
+from samplewise.engine.base_weights import TokenMean
+from samplewise.engine.modes import RetryInTwoPasses
+from samplewise.engine.options import split_options
+from samplewise.engine.result import StepResult
+from samplewise.engine.step import Step
+from samplewise.trainers.checkpoints import CheckpointsMixin
 from samplewise.trainers.checks import (
-    as_rule,
     check_batch,
-    check_choice,
-    check_limit,
     check_micro_batch,
+    has_partitioned_head,
     refuse_options,
     refuse_own_steps,
+    warn_if_eos_is_masked,
 )
 from samplewise.trainers.epochs import EpochsMixin
 from samplewise.trainers.loading import LoadingMixin
-from samplewise.trainers.losses import LossesMixin
-from samplewise.trainers.recording import RecordingMixin
-from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token_rule
-from samplewise.trainers.remembering import RememberingMixin
-from samplewise.trainers.resume import ResumableMixin
-from samplewise.trainers.watching import WatchingMixin
+from samplewise.trainers.reference_model import with_loaded_reference
 
 logger = logging.getLogger("samplewise")
 
-PLACEHOLDER = "samplewise_placeholder"
-BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
-"""A freed micro-batch: counted by the host, never run."""
+MICRO = "samplewise"
+"""Where a micro-batch stands among the inputs that the Trainer hands around; None in one that is never run."""
+BLANK: dict[str, Any] = {MICRO: None, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
+"""A freed micro-batch: counted by the Trainer, never run."""
 
 
-class WeightedMixin(
-    LossesMixin,
-    EpochsMixin,
-    LoadingMixin,
-    ReferenceMixin,
-    WatchingMixin,
-    RememberingMixin,
-    RecordingMixin,
-    ResumableMixin,
-):
+class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
-    rule: how the samples of a step are weighed: a Rule or its text. Required.
-    per: "sample" (the mean over samples of their mean token losses) or "token" (the mean over tokens; with
-        `uniform()` the host's own loss and gradient).
-    normalize: "step" (exact over all micro-batches and ranks) or "micro" (per micro-batch and rank, as published
-        code does: another estimator, warned about, refused for micro-batches of one row).
-    pool: how many times as many candidates are drawn as are trained on, for rules that keep at most 1/pool of them.
-        It multiplies the loader's batch, so an epoch still sees every row once.
-    max_nonfinite: the largest share of a step's samples that may have a NaN or infinite loss; they are left out.
-    logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
-    turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
-        where rows are packed, a segment is.
-    token_rule: which tokens of a sample count, before the rule weighs samples: a TokenRule or its text, `rho1(…)`.
-    reference_model: a second model of the same tokenizer, or its name, run without gradient: for token rules, and for
-        rules on excess loss where the data has no column reference_loss. It costs one more forward.
-    loss_from: "fresh", or "stored": the rule sees each sample's stored loss, from the column stored_loss, else from its
-        last visit, so that rows are chosen before any forward and a step costs its kept share. What has none is scored,
-        and so is a random 5%, to compare; while their rank correlation is below `least_stored_corr`, all are.
-    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.engine.sample_log`).
-    The columns sample_id, sample_weight, group, reference_loss (one value a sample) and token_weights (one a token)
-    of the data reach the step. Evaluation is always the host's plain loss.
-    Rules whose factors follow from each sample alone run in one pass; others score the step without gradient, then
-    train on the rows of positive weight, re-dealt into as few micro-batches as possible. The host still counts every
-    micro-batch: `global_step` and the learning rate are those of the plain trainer.
-    Errors: SamplewiseError on options that weights cannot go together with, by name.
+    Beside the Trainer's own arguments it takes those of `samplewise.engine.options.WeightingOptions` by name: `rule`,
+    `per`, `pool`, `turns`, `token_rule`, `reference_model`, `loss_from`, `log_samples`, and so on.
+    The columns sample_id, sample_weight, group, reference_loss, stored_loss (one value a sample) and token_weights (one
+    a token) of the data reach the step. Evaluation is always the Trainer's plain loss.
+    Rules whose weights follow from each sample alone run in one pass; others score the step without gradient, then
+    train on the rows of positive weight, re-dealt into as few micro-batches as possible. The Trainer still counts every
+    micro-batch: `global_step` and the learning rate are those of a plain run.
+    Errors: SamplewiseError naming an option that cannot be combined with sample weighting.
     """
 
     # Coefficients sum to 1 over the step: nothing is left for the host to divide. None where it knows of no such thing.
     loss_is_scaled_for_ga = True if hasattr(Trainer, "loss_is_scaled_for_ga") else None
     _allowed_hosts: tuple[str, ...] = ("transformers.",)  # whose compute_loss is replaced in training
 
-    def __init__(
-        self,
-        *args: Any,
-        rule: Rule | str | None = None,
-        per: Per = "sample",
-        normalize: str = "step",
-        pool: int = 1,
-        max_nonfinite: float = 0.01,
-        logits: str = "refuse",
-        turns: bool = False,
-        token_rule: TokenRule | str | None = None,
-        reference_model: nn.Module | str | None = None,
-        loss_from: str = "fresh",
-        least_stored_corr: float = 0.7,
-        log_samples: str | Path | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.rule = as_rule(rule)
-        check_choice("per", per, ("sample", "token"))
-        check_choice("normalize", normalize, ("step", "micro"))
-        check_choice("logits", logits, ("refuse", "allow"))
-        check_choice("turns", turns, (True, False))
-        check_choice("loss_from", loss_from, ("fresh", "stored"))
-        if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or (pool > 1 and normalize == "micro"):
-            raise SamplewiseError(
-                "pool",
-                expected="a whole number of 1 or more, with normalize='step'",
-                got=repr(pool),
-                remedy="1 is none.",
-            )
-        check_limit(max_nonfinite)
-        self.per, self.normalize, self.pool, self.logits = per, normalize, pool, logits
-        self.max_nonfinite, self.turns = max_nonfinite, turns
-        self.rule_state: State = self.rule.init()
-        self.token_rule, self.reference_model = as_token_rule(token_rule), as_reference(reference_model)
-        self.loss_from, self.least_stored_corr = loss_from, least_stored_corr
-        self._sample_log = None if log_samples is None else SampleLog(log_samples)
-        self._figures = Figures()
-        self._forward: Forward = WithoutLogits()
-        self._batch: Batch | None = None  # set while a micro-batch is being trained on
-        self._last_mode = ""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        options, kwargs = split_options(kwargs)
+        self.options = with_loaded_reference(options)
         super().__init__(*args, **kwargs)
+        self.engine = Step(self.options, self.args.device)
         refuse_options(self)
         refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
-        self.check_reference()
-        self.check_stored()
-        if normalize == "micro":
+        self.engine.reference.check(self.model)  # pyright: ignore[reportArgumentType]
+        if options.normalize == "micro":
             check_micro_batch(self.args.train_batch_size)
+
+    @property
+    def rule(self) -> Rule:
+        """As it was given; `engine.rule` has shares of the run as steps, once these are known."""
+        return self.options.rule
+
+    @property
+    def rule_state(self) -> State:
+        """After the last step."""
+        return self.engine.state
+
+    # ---- a run ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's `train`, with this instance's model answering for its losses meanwhile."""
+        resume_from_checkpoint = self._checkpoint(resume_from_checkpoint)
+        self.check_rule()
+        self.engine.begin()
+        self._check_ranks(resume_from_checkpoint)
+        if resume_from_checkpoint:
+            self._restore(Path(resume_from_checkpoint))
+        self._looked = False
+        self._attach()
+        try:
+            self.engine.start()
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.engine.flush()
+            self.engine.detach()
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """The Trainer's; it makes another model at the start of `train`."""
+        model = super().call_model_init(trial)
+        if getattr(self, "is_in_train", False):  # the Trainer calls this in __init__ too, before it sets the flag
+            self.model = model
+            self._attach()
+        return model
+
+    def _attach(self) -> None:
+        head = "partitioned" if has_partitioned_head(self.accelerator) else "whole"
+        checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.engine.attach(self.model, head=head, check=checked)  # pyright: ignore[reportArgumentType]
 
     # ---- one optimizer step ----
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """The host's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
+        """The Trainer's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
         batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
         asked = kwargs.get("num_batches", args[0] if args else len(batches))
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
-        if not batches or len(batches) + missing < asked:  # a stream ended within the step: the host will not
+        if not batches or len(batches) + missing < asked:  # a stream ended within the step: the Trainer will not step
             if batches:
                 logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
             return [BLANK] * len(batches), num_items
-        prepared = [dict(self._prepare_inputs(batch)) for batch in batches]
-        for batch in prepared:
-            check_batch(batch)
-        if largest(any(is_left_padded(batch) for batch in prepared), self.args.device):
-            prepared = [without_padding_as_context(batch) for batch in prepared]
-        self._first_look(prepared[0])
-        self._with_mass(prepared)
-        self._with_reference(prepared)
-        self._batches, self._setting = prepared, self._shared(prepared, num_items)
-        one_pass = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
-        self._mode = self._from_store(self._setting, prepared) or choose(
-            self._setting, normalize=self.normalize, one_pass=one_pass, own_term=has_own_term(self.model)
-        )
-        return [BLANK] * missing + self._planned(self._mode), num_items
+        given = [dict(self._prepare_inputs(batch)) for batch in batches]
+        self._look(given)
+        self.engine.set_total_steps(self.state.max_steps)
+        with self.accelerator.autocast():
+            rescalable = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
+            mean = self._token_mean(num_items)
+            trained = self.engine.prepare(self.model_wrapped, given, mean=mean, can_rescale=rescalable)
+        return [BLANK] * (missing + len(batches) - len(trained)) + [_inputs(micro) for micro in trained], num_items
 
-    def _planned(self, mode: Mode) -> list[Any]:
-        with self._figures.clock.timed("rule"), self.accelerator.autocast():
-            trained = mode.begin(self.model_wrapped, self._batches)  # pyright: ignore[reportArgumentType]
-        return [BLANK] * (len(self._batches) - len(trained)) + trained
+    def _look(self, batches: list[dict[str, Any]]) -> None:
+        for batch in batches:
+            check_batch(batch)
+        if not self._looked:
+            self._looked = True
+            warn_if_eos_is_masked(batches[0], self)
+
+    def _token_mean(self, num_items: Any) -> TokenMean:
+        """How the Trainer averages over tokens. Its count is not ours where a model's labels do not shift for it."""
+        if not self.model_accepts_loss_kwargs:
+            return TokenMean("micro_batch")
+        over = "step" if self.args.average_tokens_across_devices else "rank"
+        return TokenMean(over, None if num_items is None else float(num_items))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The host's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""
-        nothing = torch.zeros((), device=self.args.device)
-        if PLACEHOLDER in inputs:
+        """The Trainer's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""
+        micro, nothing = inputs[MICRO], torch.zeros((), device=self.args.device)
+        if micro is None:
             return nothing
-        with self._figures.clock.timed("train"):
+        with self.engine.clock.timed("train"):
             try:
-                self._run(super().training_step, model, inputs, *args, **kwargs)
-            except Redo as reason:
-                self._redo(reason, super().training_step, model, *args, **kwargs)
-            if LAST not in inputs:
-                return nothing
-            self._mode.end(model.parameters)
-        return self._close(self._mode).to(self.args.device)
+                super().training_step(model, inputs, *args, **kwargs)
+            except RetryInTwoPasses as reason:
+                for again in self._retried(model, reason):
+                    with nullcontext() if again.last else self.accelerator.no_sync(model):
+                        super().training_step(model, _inputs(again), *args, **kwargs)
+        if not micro.last:
+            return nothing
+        result = self.engine.finish(model.parameters)
+        self._finished(result)
+        return torch.tensor(result.loss, device=self.args.device)
 
-    def _run(
-        self, host_step: Callable[..., Tensor], model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any
-    ) -> None:
-        """The host's step on the model's inputs, with the rest kept for `compute_loss`."""
-        self._batch = inputs
-        try:
-            host_step(model, {**model_inputs(inputs), "labels": inputs["labels"]}, *args, **kwargs)
-        finally:
-            self._batch = None
-
-    def _redo(
-        self, reason: Redo, host_step: Callable[..., Tensor], model: nn.Module, *args: Any, **kwargs: Any
-    ) -> None:
+    def _retried(self, model: nn.Module, reason: RetryInTwoPasses) -> list[MicroBatch]:
         """The one way back: the step's gradients are discarded, and the same micro-batches run in two passes."""
         if self.is_deepspeed_enabled:
             raise SamplewiseError(
                 "loss", expected="finite losses, as DeepSpeed's gradients cannot be taken back", got=str(reason),
                 remedy="Take a rule that scores first, which leaves such samples out, or clean the data.",
             ) from None  # fmt: skip
-        logger.warning("step %d runs again in two passes: %s", self.state.global_step, reason)
         model.zero_grad()
-        self._mode = TwoPass(self._setting)
-        self._figures.redone += 1
-        trained = [inputs for inputs in self._planned(self._mode) if PLACEHOLDER not in inputs]
-        for inputs in trained:
-            last = LAST in inputs
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                self._run(host_step, model, inputs, *args, **kwargs)
+        with self.accelerator.autocast():
+            return self.engine.retry(self.model_wrapped, reason)
 
-    def _close(self, mode: Mode) -> Tensor:
-        """Take the plan's state and figures; the loss to report."""
-        plan = mode.plan
-        if plan.nonfinite:
-            logger.warning("step %d: non-finite loss, left out: ids %s", self.state.global_step, plan.nonfinite)
-        if mode.name != self._last_mode:
-            logger.info("step %d: rule %s, per %s, mode %s", self.state.global_step, self.rule, self.per, mode.name)
-            self._last_mode = mode.name
-        self.rule_state = plan.state
-        self._figures.add(plan.figures, mode.name)
-        self._record(mode)
-        self._learn(mode)
+    def _finished(self, result: StepResult) -> None:
+        """After the step's gradient is whole: the learning rate of an epoch that leaves samples out."""
         self._pace()
-        self._watched(mode)
-        return torch.tensor(mode.loss)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Σ coefficient × sample loss over this micro-batch while training; the host's plain loss otherwise."""
-        if self._batch is None:
+        """Σ coefficient × sample loss over this micro-batch while training; the Trainer's plain loss otherwise."""
+        micro = inputs.get(MICRO)
+        if micro is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        batch = {**self._batch, **inputs}  # the host may have prepared them once more
-        with self.accelerator.autocast():  # the host's own is missing where a model is trained a second time
-            objective = self._mode.objective(model, batch)
+        prepared = {key: inputs[key] for key in micro.inputs}  # once more, by the Trainer: to another dtype, say
+        with self.accelerator.autocast():  # the Trainer's own is missing where a model is trained a second time
+            objective = self.engine.loss(model, replace(micro, inputs=prepared))
         return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
 
     def _host_divisor(self, num_items: object) -> int:
-        """What the host divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
+        """What the Trainer divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
         scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or (self.model_accepts_loss_kwargs and num_items is not None)
         return 1 if scaled else self.current_gradient_accumulation_steps
 
-    # ---- logs ----
+    # ---- figures ----
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The host's log, with this library's figures beside the training loss."""
-        if "loss" in logs:
-            logs = {**logs, **self._figures.flush(), **self._group_figures()}
-        super().log(logs, *args, **kwargs)
+        """The Trainer's log, with this library's figures beside the training loss."""
+        super().log({**logs, **self.engine.figures.take()} if "loss" in logs else logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's evaluation; its loss is compared with the training loss since the one before."""
+        metrics = super().evaluate(*args, **kwargs)
+        loss = metrics.get("eval_loss")
+        if loss is not None and self.is_in_train:
+            self.engine.watcher.on_evaluation(self.state.global_step, loss)
+        return metrics
+
+
+def _inputs(micro: MicroBatch) -> dict[str, Any]:
+    """What the Trainer hands around: the model's inputs, and the micro-batch itself."""
+    labels = {} if micro.labels is None else {"labels": micro.labels}
+    return {**micro.inputs, **labels, MICRO: micro}
 
 
 class WeightedTrainer(WeightedMixin, Trainer):
-    """`transformers.Trainer` on weighted samples: its arguments, and those of `WeightedMixin`.
+    """`transformers.Trainer` on weighted samples: its arguments, and those of `WeightingOptions`.
 
     ```python
-    from samplewise import band, chain, ir_dro
+    from samplewise import ir_dro
     from samplewise.trainers import WeightedTrainer
 
-    trainer = WeightedTrainer(model, args, train_dataset=data, rule=chain(band(drop_top=0.1), ir_dro(r=1.0)))
+    trainer = WeightedTrainer(model, args, train_dataset=data, rule=ir_dro(r=3.0))
     trainer.train()
     ```
     """

@@ -10,7 +10,7 @@ from transformers import Trainer
 from samplewise.core.columns import COLUMNS, TOKEN_WEIGHTS
 from samplewise.core.distributed import world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.engine.options import WeightingOptions
 from samplewise.rules import resolve
 from samplewise.trainers.checks import check_collator, check_columns, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
@@ -22,41 +22,32 @@ _Host = Trainer if TYPE_CHECKING else object
 class LoadingMixin(_Host):
     """Ids and pool for whatever loader the host, or a user's subclass of it, builds."""
 
-    rule: Rule
-    normalize: str
-    pool: int
-    turns: bool
-    reference_model: Any
+    options: WeightingOptions
     _allowed_hosts: tuple[str, ...]
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, after `check_rule`."""
-        self.check_rule()
-        return super().train(*args, **kwargs)
 
     def check_rule(self) -> None:
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
         check_collator(self)
-        given = set() if self.reference_model is None else {"reference"}
-        check_columns(self.rule, column_names(self.train_dataset), given)
+        given = set() if self.options.reference_model is None else {"reference"}
+        check_columns(self.options.rule, column_names(self.train_dataset), given)
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
-            n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
+            n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.options.pool
             first = self._together(n if rows is None else min(n, rows))
             several = _samples_a_row(self.train_dataset)
             last = 0 if several > 1 else self._together(self._last_step(n, rows))  # of packed rows nothing is known
-            rule = resolve(self.rule, self.args.max_steps if self.args.max_steps > 0 else 1000)
-            check_step_size(rule, int(first * several), last, self.pool)
-        elif self.pool > 1:
+            rule = resolve(self.options.rule, self.args.max_steps if self.args.max_steps > 0 else 1000)
+            check_step_size(rule, int(first * several), last, self.options.pool)
+        elif self.options.pool > 1:
             raise SamplewiseError(
-                "pool", expected="1 with a get_train_dataloader of your own", got=self.pool,
+                "pool", expected="1 with a get_train_dataloader of your own", got=self.options.pool,
                 remedy="Raise the batch size there, and let the rule keep a share of it.",
             )  # fmt: skip
 
     def _together(self, n: int) -> int:
         """The fewest of n samples that are weighed together."""
         size = self.args.train_batch_size
-        return n if self.normalize == "step" or n == 0 else n % size or size
+        return n if self.options.normalize == "step" or n == 0 else n % size or size
 
     def _last_step(self, n: int, rows: int | None) -> int:
         """How many samples the last, shorter step of an epoch has; 0 if it never comes, or there is no way to know."""
@@ -69,8 +60,8 @@ class LoadingMixin(_Host):
             return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
         self.train_dataset = identified(before[0])
-        self.data_collator = FieldsCollator(before[1], turns=self.turns)
-        self._train_batch_size = before[2] * self.pool
+        self.data_collator = FieldsCollator(before[1], turns=self.options.turns)
+        self._train_batch_size = before[2] * self.options.pool
         try:
             return super().get_train_dataloader()
         finally:

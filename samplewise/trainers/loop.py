@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from samplewise import __version__
 from samplewise.core.checkpoint import load_state, save_state
-from samplewise.core.columns import ID, LAST, MASS, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.core.distributed import check_same, gather_fields, rank
+from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
-from samplewise.engine.modes import Mode, Redo, Setting, TwoPass, choose
-from samplewise.engine.plan import Per
-from samplewise.engine.rows import is_left_padded, room, without_padding_as_context
-from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_own_term
-from samplewise.losses.head import attach_objective, check_head, find_head
-from samplewise.losses.token_losses import token_mass
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.types import Rule
+from samplewise.engine.modes import RetryInTwoPasses
+from samplewise.engine.observers import Observer
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.step import Step
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.trainers.checks import as_rule, check_choice, check_limit
-
-logger = logging.getLogger("samplewise")
+from samplewise.trainers.collate import split_into_turns
+from samplewise.trainers.reference_model import with_loaded_reference
 
 
 class WeightedStep:
@@ -35,14 +29,15 @@ class WeightedStep:
 
     model: ready to train: after `accelerator.prepare`, or wrapped in DDP, or sharded by `fully_shard`, if at all. Its
         `forward` learns to answer for losses; `detach()` undoes that.
-    rule, per, pool, max_nonfinite, logits: as in `WeightedMixin`. accelerator: accelerate's, if the loop has one.
+    rule, and every other field of `samplewise.engine.options.WeightingOptions` by name. accelerator: accelerate's, if
+        the loop has one. observers: see every finished step (`samplewise.engine.observers`).
     Micro-batches are dicts with input_ids [B, T], labels [B, T] (not shifted, −100 where nothing is predicted),
     sample_id [n] int64 and, if there are any, attention_mask and the data's columns. A row with left padding is
     understood from its mask.
-    Errors: SamplewiseError on what weights cannot go together with, by name; where ranks differ, on all of them.
+    Errors: SamplewiseError on what cannot be combined with sample weighting; where ranks differ, on all of them.
 
     ```python
-    step = WeightedStep(model, "chain(band(drop_top=0.1), ir_dro(r=1.0))")
+    step = WeightedStep(model, "ir_dro(r=3.0)")
     for batches in steps:  # a list of micro-batches for each optimizer step, as many on every rank
         for micro in step.plan(batches):
             step.backward(micro)
@@ -50,125 +45,67 @@ class WeightedStep:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+    step.detach()
     ```
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        rule: Rule | str,
-        *,
-        accelerator: Any = None,
-        per: Per = "sample",
-        pool: int = 1,
-        max_nonfinite: float = 0.01,
-        logits: str = "refuse",
-    ) -> None:
-        self.model, self.rule, self.accelerator = model, as_rule(rule), accelerator
-        refuse_epochs(self.rule, "in a loop of your own")
-        check_choice("per", per, ("sample", "token"))
-        check_choice("logits", logits, ("refuse", "allow"))
-        check_limit(max_nonfinite)
-        self.per, self.pool, self.max_nonfinite, self.logits = per, pool, max_nonfinite, logits
+        self, model: nn.Module, rule: Rule | str, *, accelerator: Any = None, observers: Iterable[Observer] = (),
+        **options: Any,
+    ) -> None:  # fmt: skip
+        self.model, self.accelerator = model, accelerator
+        chosen = with_loaded_reference(WeightingOptions(rule=rule, **options))
+        refuse_epochs(chosen.rule, "in a loop of your own")
         if accelerator is not None:
             _check_accelerator(accelerator)
-        self.state: State = self.rule.init()
-        self.steps = 0
-        self._inner: nn.Module = getattr(model, "module", model)
-        self._sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
-        self.forward: Forward = WithoutLogits()
-        self.detach = self._attach()
-        self._mode: Mode | None = None
-        self._looked = False
+        sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+        self.engine = Step(chosen, next(model.parameters()).device, observers)
+        self.engine.attach(getattr(model, "module", model), head="sharded" if sharded else "whole")
+        self._started, self._reason = False, None
 
     # ---- one optimizer step ----
 
-    def plan(self, batches: Sequence[Mapping[str, Tensor]]) -> Iterator[Batch]:
+    def plan(self, batches: Sequence[Mapping[str, Tensor]]) -> Iterator[MicroBatch]:
         """The micro-batches to give to `backward`, one by one: of those given, at most as many, on all ranks as many.
 
-        Gradients must be zero before. Where factors turn out to be of no use (a loss that is not finite, an overflow)
+        Gradients must be zero before. Where weights turn out to be of no use (a loss that is not finite, an overflow)
         they are set to zero, and the same micro-batches follow once more in two passes.
         """
-        prepared = [dict(batch) for batch in batches]
-        setting = self._setting(prepared)
-        self._mode = choose(setting, own_term=has_own_term(self._inner))
-        self._again: Redo | None = None
-        yield from self._begun(self._mode, prepared)
-        if self._again is not None:
-            logger.warning("step %d runs again in two passes: %s", self.steps, self._again)
+        self._start()
+        self._reason: RetryInTwoPasses | None = None
+        given = [split_into_turns(batch) for batch in batches] if self.engine.options.turns else batches
+        yield from self._autocast(self.engine.prepare, self.model, given)
+        if self._reason is not None:
             self.model.zero_grad()
-            self._mode = TwoPass(setting)
-            yield from self._begun(self._mode, prepared)
+            yield from self._autocast(self.engine.retry, self.model, self._reason)
 
-    def backward(self, micro: Batch) -> None:
+    def backward(self, micro: MicroBatch) -> None:
         """Forward and backward of one micro-batch; gradients meet over ranks in the step's last."""
-        assert self._mode is not None, "micro comes from plan"
-        with self._meeting(LAST in micro):
+        with self._synchronised(micro.last):
             try:
-                with self._autocast():
-                    objective = self._mode.objective(self.model, micro)
-            except Redo as reason:
-                self._again = reason
+                objective: Tensor = self._autocast(self.engine.loss, self.model, micro)
+            except RetryInTwoPasses as reason:
+                self._reason = reason
                 return
-            (objective.backward if self.accelerator is None else lambda: self.accelerator.backward(objective))()
-        self._left -= 1
+            objective.backward() if self.accelerator is None else self.accelerator.backward(objective)
 
     def finish(self) -> dict[str, float]:
         """Divide the gradient, before any clipping; take the rule's new state. Returns the step's figures."""
-        if self._mode is None or self._left:
-            raise SamplewiseError(
-                "finish", expected="every micro-batch of plan(…) given to backward", got="some that were not",
-                remedy="for micro in step.plan(batches): step.backward(micro)",
-            )  # fmt: skip
-        mode, self._mode = self._mode, None
-        mode.end(self.model.parameters)
-        if mode.plan.nonfinite:
-            logger.warning("step %d: non-finite loss, left out: ids %s", self.steps, mode.plan.nonfinite)
-        self.state, self.steps = mode.plan.state, self.steps + 1
-        return {**mode.plan.figures, "passes": 2.0 if isinstance(mode, TwoPass) else 1.0}
+        result = self.engine.finish(self.model.parameters)
+        return {**result.figures, "passes": 2.0 if result.mode == "two_pass" else 1.0}
 
-    def _begun(self, mode: Mode, batches: list[Batch]) -> list[Batch]:
-        with self._autocast():
-            micro = mode.begin(self.model, batches)
-        self._left = len(micro)
-        return micro
+    def detach(self) -> None:
+        """Give the model its own forward back, and write what the sample log holds."""
+        self.engine.flush()
+        self.engine.detach()
 
-    def _setting(self, batches: list[Batch]) -> Setting:
-        device = next(self.model.parameters()).device
-        for batch in batches:
-            _check(batch)
-            batch |= {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
-            mass = token_mass(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).double().cpu()
-            batch[MASS] = mass if self.per == "token" else torch.ones_like(mass)
-        unit, left = _compared(batches, device)
-        if left:
-            batches[:] = [without_padding_as_context(batch) for batch in batches]
-        self._first_look(batches[0], device)
-        size = math.ceil(max(room(batch) for batch in batches) / self.pool)
-        return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self.engine.check_ranks({"samplewise": __version__})
+            self.engine.start()
 
-    def _attach(self) -> Any:
-        if not self._sharded:  # else whole inside the forward only, where it is looked at
-            try:
-                find_head(self._inner)
-            except SamplewiseError:
-                if self.logits == "refuse":
-                    raise
-                self.forward = FromLogits()
-                return lambda: None
-        return attach_objective(self._inner)
-
-    def _first_look(self, batch: Batch, device: torch.device) -> None:
-        if self._looked:
-            return
-        self._looked = True
-        facts = {"rule": self.rule.expression, "per": self.per, "pool": self.pool, "steps": self.steps}
-        facts |= {"max_nonfinite": self.max_nonfinite, "samplewise": __version__, "torch": torch.__version__}
-        check_same({name: str(value) for name, value in facts.items()}, device)
-        if isinstance(self.forward, WithoutLogits) and not self._sharded:
-            check_head(self._inner, batch)
-
-    def _meeting(self, last: bool) -> AbstractContextManager[Any]:
+    def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over ranks in the last backward of a step only."""
         if self.accelerator is not None:
             return nullcontext() if last else self.accelerator.no_sync(self.model)
@@ -177,8 +114,9 @@ class WeightedStep:
             return nullcontext()
         return nullcontext() if last or not hasattr(self.model, "no_sync") else self.model.no_sync()  # pyright: ignore
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.accelerator is None else self.accelerator.autocast()
+    def _autocast(self, call: Callable[..., Any], *args: Any) -> Any:
+        with nullcontext() if self.accelerator is None else self.accelerator.autocast():
+            return call(*args)
 
     # ---- checkpoints ----
 
@@ -187,26 +125,25 @@ class WeightedStep:
 
         accelerate writes it with pickle and reads it with `weights_only=False`; `save` and `load` do neither.
         """
-        return {"rule": self.rule.expression, "steps": self.steps, "state": dict(self.state)}
+        engine = self.engine
+        return {"rule": engine.options.rule.expression, "steps": engine.steps, "state": engine.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from there. The state of another rule is left alone, and said so."""
-        self.steps = saved["steps"]
-        if saved["rule"] == self.rule.expression:
-            self.state = dict(saved["state"])
-        else:
-            logger.warning("the checkpoint's rule is %s: %s starts from its first state", saved["rule"], self.rule)
+        """Resume from there. The state of another rule is left alone, and said so."""
+        self.engine.load_state_dict(dict(saved["state"]), steps=saved["steps"], rule=saved["rule"])
 
     def save(self, folder: str | Path) -> None:
         """Write the state into `folder`/samplewise as JSON and safetensors, from the first rank.
 
-        `samplewise.core.checkpoint.mark_complete(folder)`, when all else is in the folder too, makes it one to `load`.
+        `samplewise.core.checkpoint.mark_complete(folder)`, when all else is in the folder, makes it one to `load`.
         """
+        self.engine.flush()
         if rank() == 0:
-            save_state(Path(folder), self.state, {"rule": self.rule.expression, "steps": self.steps})
+            facts = self.state_dict()
+            save_state(Path(folder), facts.pop("state"), facts)
 
     def load(self, folder: str | Path) -> None:
-        """Go on from what `save` wrote. Errors: SamplewiseError if it is not complete, or has changed."""
+        """Resume from what `save` wrote. Errors: SamplewiseError if it is not complete, or has changed."""
         saved = load_state(Path(folder))
         if saved is None:
             raise SamplewiseError(
@@ -227,26 +164,3 @@ def _check_accelerator(accelerator: Any) -> None:
             "gradient_accumulation_steps", expected="1: plan(…) is given all micro-batches of a step",
             got=accelerator.gradient_accumulation_steps, remedy="Leave it out of Accelerator(…).",
         )  # fmt: skip
-
-
-def _check(batch: Mapping[str, Any]) -> None:
-    for key in ("labels", ID):
-        if key not in batch:
-            raise SamplewiseError(
-                "batches", expected=f"micro-batches with '{key}'", got=f"the keys {sorted(batch)}",
-                remedy="Number the rows, and collate with samplewise.trainers.collate.FieldsCollator(your_collator)."
-                if key == ID else "Give the labels as the model takes them.",
-            )  # fmt: skip
-
-
-def _compared(batches: list[Batch], device: torch.device) -> tuple[float, bool]:
-    """What the step's samples count on all ranks together, and whether any row of theirs is padded on the left."""
-    mass = torch.stack([batch[MASS].sum() for batch in batches]).sum()
-    counts = torch.tensor([len(batches), int(any(is_left_padded(batch) for batch in batches))])
-    every, _ = gather_fields({"mass": mass.view(1), "count": counts[:1], "left": counts[1:]}, device)
-    if len(set(every["count"].tolist())) > 1:
-        raise SamplewiseError(
-            "batches", expected="as many micro-batches on every rank", got=every["count"].tolist(),
-            remedy="Leave out an epoch's last step where it is not full on all ranks.",
-        )  # fmt: skip
-    return max(1.0, float(every["mass"].sum())), bool(every["left"].any())

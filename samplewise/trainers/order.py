@@ -91,7 +91,7 @@ def check_data(trainer: Any) -> None:
         raise refused("packing", "rows of one sample each", "packed rows")
     strategy = getattr(args, "train_sampling_strategy", None)
     unmet = [
-        ("turns", "rows of one sample each", trainer.turns),
+        ("turns", "rows of one sample each", trainer.options.turns),
         ("get_train_dataloader", "the host's", not trainer._loader_is_the_hosts() and "one of your own"),
         ("train_sampling_strategy", "an order of rows", strategy == "batch_rebalance" and strategy),
         ("dispatch_batches", "every rank to read its own rows", trainer.accelerator.dispatch_batches),
@@ -133,5 +133,5 @@ def check_last_step_of_epoch(trainer: Any) -> None:
 
 def _steps_of_epoch(trainer: Any) -> int:
     args, whole = trainer.args, math.floor if trainer.args.dataloader_drop_last else math.ceil
-    batches = whole(len(trainer.train_dataset) / (args.train_batch_size * trainer.pool))
+    batches = whole(len(trainer.train_dataset) / (args.train_batch_size * trainer.options.pool))
     return max(1, math.ceil(whole(batches / world_size()) / args.gradient_accumulation_steps))

@@ -6,10 +6,10 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from samplewise.core.columns import Batch
 from samplewise.core.distributed import totals
 from samplewise.core.errors import SamplewiseError
-from samplewise.engine.modes import Mode
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.result import StepResult
 from samplewise.losses.kernels import Tally
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
@@ -66,28 +66,29 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         return prepare_training(dataset, args, packing, host, tokenizer)
 
-    def _close(self, mode: Mode) -> Any:
-        """The host's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
-        report, tally = super()._close(mode), self._forward.tally or Tally()
-        seen = [float(sum(map(_tokens, self._batches))), tally.entropy, tally.correct, tally.tokens]
+    def _finished(self, result: StepResult) -> None:
+        """TRL's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
+        super()._finished(result)
+        attached = self.engine.attached
+        assert attached is not None
+        tally, attached.forward.tally = attached.forward.tally or Tally(), Tally()
+        seen = [float(sum(map(_tokens, self.engine.given))), tally.entropy, tally.correct, tally.tokens]
         read, entropy, correct, predicted = totals(seen, self.args.device)
-        self._forward.tally = Tally()
         metrics = self._metrics["train"]
         self._total_train_tokens += int(read) // (self._tp_size or 1)
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["entropy"].append(entropy / max(predicted, 1))
         metrics["mean_token_accuracy"].append(correct / max(predicted, 1))
-        return report
 
-    def _attach(self) -> Any:
-        detach = super()._attach()
-        self._forward.tally = Tally()
-        return detach
+    def _attach(self) -> None:
+        super()._attach()
+        assert self.engine.attached is not None
+        self.engine.attached.forward.tally = Tally()
 
 
-def _tokens(batch: Batch) -> int:
-    mask = batch.get("attention_mask")
-    return batch["input_ids"].numel() if mask is None else int(mask.sum())
+def _tokens(micro: MicroBatch) -> int:
+    mask = micro.inputs.get("attention_mask")
+    return micro.targets.numel() if mask is None else int(mask.sum())
 
 
 def _refuse(config: SFTConfig) -> None:

@@ -102,7 +102,7 @@ def test_a_bad_row_sends_the_step_the_one_way_back(caplog):
         assert step.finish()["passes"] == 2, "the first for want of a shift, the second for the bad row"
         assert flat(model).isfinite().all()
         model.zero_grad()
-    assert "step 1 runs again in two passes" in caplog.text
+    assert "step 2 runs again in two passes" in caplog.text
     assert "left out: ids [10]" in caplog.text
 
 

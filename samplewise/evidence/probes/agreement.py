@@ -17,7 +17,7 @@ from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Window
-from samplewise.losses.evaluation import scoring
+from samplewise.losses.evaluation import evaluating
 from samplewise.losses.head import Head, find_head
 
 
@@ -42,7 +42,7 @@ def agreement(model: Any, samples: Sequence[Window], held_out: Sequence[Window])
             "model", expected="logits that are a matrix product", got="capped ones",
             remedy="The closed form does not cover them.",
         )  # fmt: skip
-    with scoring(model):
+    with evaluating(model):
         target = _mean_gradient(head, held_out)
         length = float(target.norm())
         dots, norms = zip(*(_dot_and_norm(*pair, target) for pair in _pairs(head, samples)), strict=True)

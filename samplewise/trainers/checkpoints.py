@@ -1,4 +1,4 @@
-"""The rule's state in the host's checkpoints: written before the host's files, a marker with checksums after them."""
+"""The engine's state in the Trainer's checkpoints: written before its files, a marker with checksums after them."""
 
 from __future__ import annotations
 
@@ -7,72 +7,61 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from samplewise import __version__
 from samplewise.core.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
-from samplewise.core.distributed import check_same, largest, world_size
+from samplewise.core.distributed import largest, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.types import State
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.step import Step
 
 logger = logging.getLogger("samplewise")
 
 _Host = Trainer if TYPE_CHECKING else object
 
 
-class ResumableMixin(_Host):
-    """Saves and restores `rule_state`. `resume_from_checkpoint=True` takes the newest checkpoint that is complete."""
+class CheckpointsMixin(_Host):
+    """Saves and restores the engine's state; `resume_from_checkpoint=True` takes the newest complete checkpoint."""
 
-    rule: Rule
-    rule_state: State
-    per: str
-    normalize: str
-    pool: int
-    max_nonfinite: float
+    engine: Step
+    options: WeightingOptions
     _position: tuple[int, int] | None = None  # where the host cannot count: passes before, steps of this one
-    _same_rule = False  # whether the state is that of a checkpoint
     _streams = False
     _limit: int | None = None  # save_total_limit, while a checkpoint is written
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, from the rule's first state or from the checkpoint's."""
+    def _checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
+        """The folder to resume from: the newest that is complete for True."""
+        self._position = None
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
-        check_same(self._common(resume_from_checkpoint), self.args.device)
-        self.rule_state, self._position, self._same_rule = self.rule.init(), None, False
-        if resume_from_checkpoint:
-            self._restore(Path(str(resume_from_checkpoint)))
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+            return str(newest_complete(Path(str(self.args.output_dir))))
+        return str(resume_from_checkpoint) if resume_from_checkpoint else None
 
-    def _common(self, checkpoint: str | bool | None) -> dict[str, str]:
-        """What must be the same on all ranks, or they would weigh other samples, or wait for ever."""
+    def _check_ranks(self, checkpoint: str | None) -> None:
+        """Errors: SamplewiseError where ranks differ in what they would do."""
         args = self.args
-        values = {
-            "rule": self.rule.expression, "per": self.per, "normalize": self.normalize, "pool": self.pool,
-            "max_nonfinite": self.max_nonfinite, "seed": args.seed, "data_seed": args.data_seed,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps, "max_steps": args.max_steps,
-            "resume_from_checkpoint": Path(checkpoint).name if isinstance(checkpoint, str) else None,
-            "samplewise.__version__": __version__, "torch.__version__": torch.__version__,
-            "transformers.__version__": transformers.__version__,
+        more = {
+            "seed": args.seed, "data_seed": args.data_seed, "max_steps": args.max_steps,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "resume_from_checkpoint": Path(checkpoint).name if checkpoint else None,
+            "samplewise.__version__": __version__, "transformers.__version__": transformers.__version__,
         }  # fmt: skip
-        return {name: str(value) for name, value in values.items()}
+        self.engine.check_ranks(more)
 
     def _restore(self, checkpoint: Path) -> None:
         saved = self._load(checkpoint)
         if saved is None:
-            logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.rule)
+            logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.options.rule)
+            self.engine.steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
             return
         state, facts = saved
         self._position = facts["position"]
         self._compare_steps(facts)
-        self._same_rule = facts["rule"] == self.rule.expression
-        if self._same_rule:
-            self.rule_state = state
-        else:
-            logger.warning("the checkpoint's rule is %s: %s starts from its first state", facts["rule"], self.rule)
+        self.engine.load_state_dict(state, steps=facts["step"], rule=facts["rule"])
 
     def _load(self, checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
         """What `save_state` wrote, every checksum compared by one rank, or one of each machine; all refuse together."""
@@ -105,7 +94,7 @@ class ResumableMixin(_Host):
 
     def _rows(self) -> int:
         """Rows that the host's loader draws for a step."""
-        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.pool * world_size()
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.options.pool * world_size()
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
@@ -123,10 +112,6 @@ class ResumableMixin(_Host):
             return self._position[0], self._position[1] * self.args.gradient_accumulation_steps
         return place
 
-    def _saved_state(self) -> State:
-        """What a checkpoint holds of this library's state."""
-        return self.rule_state
-
     def _data_position(self) -> tuple[int, int] | None:
         """Of a stream: passes before this one, and steps taken in it."""
         if not self._streams or self.state.epoch is None:
@@ -143,12 +128,13 @@ class ResumableMixin(_Host):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         output = Path(self._get_output_dir(trial=trial))
         folder = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self.engine.flush()  # before the checkpoint counts: what it resumes from is recorded
         if self.args.should_save:
             facts = {
-                "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
+                "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
                 "rows": self._rows(), "position": self._data_position(),
             }  # fmt: skip
-            save_state(folder, self._saved_state(), facts)
+            save_state(folder, self.engine.state_dict(), facts)
         self._limit = limit = self.args.save_total_limit
         try:
             super()._save_checkpoint(model, trial)

@@ -1,0 +1,131 @@
+"""A micro-batch as the engine sees it: what the model takes, and what this library knows of its samples.
+
+Shapes: B rows, T positions, n samples of a micro-batch. A sample is a row of a padded micro-batch, a segment of a
+packed one, or a turn within either; only where samples are not rows is there a map of segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplewise.core.columns import COLUMNS, ID, SEGMENTS, TOKEN_WEIGHTS
+from samplewise.core.errors import SamplewiseError
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward and backward. Each field is written in one place, named here; None until then, or where unused.
+
+    Per-sample fields live on the host: rules and plans read them there. Fields by position live where the model does.
+
+    inputs: what the model takes, labels left out. The collator.
+    labels: [B, T] tokens, not shifted, −100 where nothing is predicted; None where a loss of one's own reads other
+        labels among the inputs. The collator.
+    id: [n] int64. weight: [n] fp64, the data's own. reference: [n] fp64, loss under a reference model, nats/token.
+    group: [n] int64. stored_loss: [n] fp64, an earlier loss, nats/token, NaN where there is none. The collator.
+    segments: [B, T] int64, the sample 0..n-1 of each position, −1 for none; None where rows are the samples.
+    token_weights: [B, T] fp32, what the prediction of each label counts within its sample. The collator; then
+        `engine.token_selection`, for tokens that a token rule leaves out.
+    token_reference: [B, T] nats, token losses of the reference model, aligned with labels. `engine.reference`.
+    tokens_before: [n] int64, predicted tokens before a token rule leaves any out. `engine.reference`.
+    base_weight: [n] fp64, what a sample counts before a rule weighs it. `engine.base_weights`.
+    coefficient: [n] fp64, what its loss counts in the step; they sum to 1 over it. The mode, from its plan.
+    last: whether it is the step's last on this rank. The mode.
+    """
+
+    inputs: dict[str, Any]
+    labels: Tensor | None
+    id: Tensor
+    weight: Tensor | None = None
+    reference: Tensor | None = None
+    group: Tensor | None = None
+    stored_loss: Tensor | None = None
+    segments: Tensor | None = None
+    token_weights: Tensor | None = None
+    token_reference: Tensor | None = None
+    tokens_before: Tensor | None = None
+    base_weight: Tensor | None = None
+    coefficient: Tensor | None = None
+    last: bool = False
+
+    def __len__(self) -> int:
+        """n, the number of samples."""
+        return len(self.id)
+
+    @property
+    def targets(self) -> Tensor:
+        """[B, T] the labels. Errors: SamplewiseError without token labels."""
+        if self.labels is None:
+            raise SamplewiseError(
+                "labels", expected="token labels [B, T], integers in the shape of input_ids", got="none",
+                remedy="Only a loss of your own (losses=…) can do without them.",
+            )  # fmt: skip
+        return self.labels
+
+    def sample_fields(self) -> dict[str, Tensor]:
+        """The per-sample fields that are there, by name: [n] each."""
+        return self._given(SAMPLE_FIELDS)
+
+    def position_fields(self) -> dict[str, Tensor]:
+        """The fields by position that are there, by name: [B, T] each."""
+        return self._given(POSITION_FIELDS)
+
+    def rule_fields(self) -> dict[str, Tensor]:
+        """The optional fields of `Samples` that are there, by name: [n] each."""
+        return self._given(RULE_FIELDS)
+
+    def _given(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch with inputs and fields by position on `device`."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in self.position_fields().items()}
+        inputs = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in self.inputs.items()}
+        return replace(self, inputs=inputs, **moved)
+
+
+RULE_FIELDS = ("weight", "reference", "group")
+SAMPLE_FIELDS = ("id", *RULE_FIELDS, "stored_loss", "tokens_before", "base_weight", "coefficient")
+POSITION_FIELDS = ("labels", "segments", "token_weights", "token_reference")
+
+COLUMN_OF = {
+    "id": ID, "weight": "sample_weight", "reference": "reference_loss", "group": "group", "stored_loss": "stored_loss",
+}  # fmt: skip
+"""The per-sample fields that come with the data, by the column that they come from."""
+
+
+def read_micro_batch(batch: Mapping[str, Any]) -> MicroBatch:
+    """The micro-batch that a collator has made: model inputs, `labels`, and this library's columns.
+
+    batch: sample_id [n], and where the data has them sample_weight, reference_loss, group, stored_loss [n],
+        token_weights [B, T], samplewise_segments [B, T]; every other key goes to the model.
+    Errors: SamplewiseError without sample_id.
+    """
+    if isinstance(batch, MicroBatch):
+        return batch
+    if ID not in batch:
+        raise SamplewiseError(
+            "micro_batches", expected=f"micro-batches with '{ID}'", got=f"the keys {sorted(map(str, batch))}",
+            remedy="Number the rows, and collate with samplewise.trainers.collate.FieldsCollator(your_collator).",
+        )  # fmt: skip
+    own: dict[str, Any] = {name: batch[column].cpu() for name, column in COLUMN_OF.items() if column in batch}
+    labels = batch.get("labels") if _are_tokens(batch) else None
+    return MicroBatch(
+        inputs={key: value for key, value in batch.items() if key not in OURS and (labels is None or key != "labels")},
+        labels=labels, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS), **own,
+    )  # fmt: skip
+
+
+OURS = frozenset({*COLUMNS, SEGMENTS, TOKEN_WEIGHTS})
+"""Keys of a collated batch that the model does not get."""
+
+
+def _are_tokens(batch: Mapping[str, Any]) -> bool:
+    labels, ids = batch.get("labels"), batch.get("input_ids")
+    whole = isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point()
+    return whole and (not isinstance(ids, Tensor) or ids.shape == labels.shape)

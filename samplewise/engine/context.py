@@ -1,0 +1,38 @@
+"""What the parts of one step share: the rule with its state, the forward, the ranks' common numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from samplewise.core.clock import Clock
+from samplewise.core.types import Rule, State
+from samplewise.engine.plan import Per
+from samplewise.losses.forward import Forward
+from samplewise.rules.tokens import TokenRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """Everything about a step but its micro-batches; the same on every rank.
+
+    step: its number, from 1. rule, state: the state is that before the step.
+    capacity: rows (of packed ones: tokens) that a micro-batch that is trained on may hold.
+    unit: brings unnormalized weights near 1/N, so that gradients before the division are of the size of those after it.
+    scale: multiplies the objective and the reported loss: what the loop's own divisor differs by.
+    token_rule: which tokens of the samples count, before the rule weighs samples; None: all that are predicted.
+    """
+
+    step: int
+    rule: Rule
+    state: State
+    forward: Forward
+    device: torch.device
+    capacity: int
+    per: Per = "sample"
+    max_nonfinite: float = 0.01
+    unit: float = 1.0
+    scale: float = 1.0
+    token_rule: TokenRule | None = None
+    clock: Clock = field(default_factory=Clock)

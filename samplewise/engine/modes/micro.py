@@ -1,0 +1,81 @@
+"""`normalize="micro"`: weights sum to 1 per micro-batch and rank, as published code has it. Another estimator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.core.distributed import gather_fields
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.context import StepContext
+from samplewise.engine.modes.base import Mode, samples_of, step_fields
+from samplewise.engine.plan import Plan, no_token_in_step, plan_step
+
+
+class Micro(Mode):
+    """One pass, for comparison with published code alone: its weights depend on how the step is split."""
+
+    name = "micro"
+    passes = 0.0  # in the log, where the mean number of passes stands
+
+    def __init__(self, context: StepContext) -> None:
+        super().__init__(context)
+        self.parts: list[dict[str, Tensor]] = []
+        self.plans: list[Plan] = []
+
+    def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
+        """All of them, as they are."""
+        return self._marked(batches)
+
+    def objective(self, model: nn.Module, micro: MicroBatch) -> Tensor:
+        """Σ weight × loss with weights of this micro-batch alone, over the number of micro-batches."""
+        losses, tokens = self.context.forward.losses(model, micro, differentiable=True)
+        fields = step_fields([micro], losses, tokens)
+        _check_finite(fields)
+        weights = coefficients = torch.zeros_like(fields["loss"])
+        if bool((fields["tokens"] > 0).any()):
+            plan = plan_step(
+                self.context.rule, samples_of(fields), self.context.state, mass=fields["base_weight"], max_nonfinite=0.0
+            )
+            self.plans.append(plan)
+            weights, coefficients = plan.weights, plan.coefficients
+        self.parts.append({**fields, "given": weights})
+        if micro.last:
+            with self.context.clock.timed("rule"):
+                self._settle()
+        return (coefficients.to(losses) * losses).sum() / self.count
+
+    @property
+    def weighed(self) -> int:
+        """How many samples were weighed, in all micro-batches."""
+        return len(self.samples)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Of all samples: those of weight 0 run too."""
+        return self.all_tokens
+
+    def _settle(self) -> None:
+        """One update of the rule, with all samples of all ranks; figures are means over this rank's micro-batches."""
+        if not self.plans:
+            raise no_token_in_step()
+        step, _ = gather_fields({k: torch.cat([p[k] for p in self.parts]) for k in self.parts[0]}, self.context.device)
+        order = torch.argsort(step["id"], stable=True)
+        present = order[step["tokens"][order] > 0]
+        samples = self.samples = samples_of(step).select(present)
+        self.all_tokens = self.run_tokens = int(samples.tokens.sum())
+        state = self.context.rule.update(samples, torch.ones_like(samples.loss), self.context.state)
+        names, n = self.plans[0].figures, len(self.plans)
+        figures = {name: sum(plan.figures[name] for plan in self.plans) / n for name in names}
+        given = step["given"][present]
+        self.plan = Plan(given, given, figures, state, [])
+
+
+def _check_finite(fields: dict[str, Tensor]) -> None:
+    bad = (fields["tokens"] > 0) & ~torch.isfinite(fields["loss"])
+    if bool(bad.any()):
+        raise SamplewiseError(
+            "loss", expected="finite losses with normalize='micro'", got=f"others, ids {fields['id'][bad].tolist()}",
+            remedy="Their forward has run: only normalize='step' can leave such rows out.",
+        )  # fmt: skip

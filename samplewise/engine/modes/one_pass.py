@@ -1,0 +1,103 @@
+"""One pass: unnormalized weights from each sample's own fields and past state, and one division at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.core.distributed import gather_fields, world_size
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.types import Samples
+from samplewise.engine.context import StepContext
+from samplewise.engine.dealing import without_empty_rows
+from samplewise.engine.modes.base import Mode, RetryInTwoPasses
+from samplewise.engine.modes.parts import Parts
+from samplewise.engine.plan import no_token_in_step, normaliser
+from samplewise.losses.kernels import Factor
+
+LOWEST, HIGHEST = math.exp(-40), math.exp(40)
+"""Where the largest unnormalized weight of a step must lie: far inside fp32, gradients included."""
+
+
+class OnePass(Mode):
+    """Costs what a plain step costs."""
+
+    name = "one_pass"
+
+    def __init__(self, context: StepContext) -> None:
+        super().__init__(context)
+        self.parts = Parts()
+        self.rescale: float | None = None
+
+    def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
+        """All of them, without rows that predict nothing."""
+        return self._marked([without_empty_rows(micro) for micro in batches])
+
+    def objective(self, model: nn.Module, micro: MicroBatch) -> Tensor:
+        """Σ unnormalized weight × base weight × loss, to be divided at the end."""
+        out = self.context.forward.objective(model, micro, self._factors(micro), select=self.context.token_rule)
+        self.parts.add(micro, out)
+        if not micro.last:
+            return out.value
+        with self.context.clock.timed("rule"):
+            self.rescale = self._settle()
+        if self.count > 1:
+            return out.value
+        value, self.rescale = out.value * self.rescale, None  # known before the only backward: gradients are not read
+        return value
+
+    def _factors(self, micro: MicroBatch) -> Factor:
+        """The factor of each sample from its own loss: (loss [k], tokens [k], index [k]) -> [k]."""
+        context, device = self.context, self.context.device
+        factor, ids = context.rule.factor, micro.id.to(device)
+        assert factor is not None, "the mode is chosen by the rule"
+        assert micro.base_weight is not None, "prepared before any pass"
+        given = {name: value.to(device) for name, value in micro.rule_fields().items()}
+        base, before = micro.base_weight.to(device), self._tokens_before(micro)
+
+        def factors(loss: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
+            wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
+            samples = Samples(wide, tokens, ids[index], **{name: value[index] for name, value in given.items()})
+            counts = base[index] if before is None else base[index] * tokens / before[index]
+            return factor(samples, context.state) * counts / context.unit
+
+        return factors
+
+    def _tokens_before(self, micro: MicroBatch) -> Tensor | None:
+        """[n] predicted tokens before the token rule, where a sample counts by what is left of them."""
+        if self.context.token_rule is None or self.context.per != "token" or micro.tokens_before is None:
+            return None
+        return micro.tokens_before.to(self.context.device)
+
+    def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
+        """The one division of the step."""
+        if self.rescale is not None:
+            gradients = [p.grad for p in parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.rescale)
+
+    def _settle(self) -> float:
+        """What gradients are multiplied by, ranks / Σu over all; raises where the factors cannot be used."""
+        fields = self.parts.fields()
+        if self.context.token_rule is not None and self.context.per == "token":
+            fields["base_weight"] = fields["base_weight"] * fields["tokens"] / fields["tokens_before"].clamp(min=1)
+        step, _ = gather_fields(fields, self.context.device)
+        present = step["tokens"] > 0
+        if not bool(present.any()):
+            raise no_token_in_step()
+        factor = step["factor"][present]
+        self._check(step["loss"][present], factor)
+        self.plan = self._planned(step)
+        self.run_tokens = self.all_tokens
+        divisor = normaliser(self.context.rule, factor, step["base_weight"][present] / self.context.unit)
+        return world_size() * self.context.scale / divisor
+
+    def _check(self, loss: Tensor, factor: Tensor) -> None:
+        """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32."""
+        if not bool((torch.isfinite(loss) & torch.isfinite(factor)).all()):
+            raise RetryInTwoPasses("a loss or a factor is not finite")
+        largest = float(factor.max()) * self.context.unit
+        if not LOWEST <= largest <= HIGHEST:
+            raise RetryInTwoPasses(f"the largest factor is {largest:.3g}")

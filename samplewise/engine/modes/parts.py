@@ -1,0 +1,37 @@
+"""What the micro-batches of a one-pass step leave behind, until the last: read from the device once a step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.modes.base import step_fields
+from samplewise.losses.forward import ForwardResult
+
+
+class Parts:
+    """Losses, counts and factors on the device; the rest is known to the host."""
+
+    def __init__(self) -> None:
+        self.batches: list[MicroBatch] = []
+        self.results: list[ForwardResult] = []
+
+    def add(self, micro: MicroBatch, result: ForwardResult) -> None:
+        """Take in a forward."""
+        self.batches.append(micro)
+        self.results.append(result)
+
+    def fields(self) -> dict[str, Tensor]:
+        """[n] each: loss, tokens, factor, and the per-sample fields; one copy from the device."""
+        each = [torch.stack([_wide(r.loss), _wide(r.tokens), _wide(r.factors)]) for r in self.results]
+        loss, tokens, factor = torch.cat(each, dim=1).cpu().double()
+        fields = {**step_fields(self.batches, loss, tokens.round()), "factor": factor}
+        if self.batches[0].coefficient is not None:
+            fields["coefficient"] = torch.cat([m.coefficient for m in self.batches if m.coefficient is not None])
+        return fields
+
+
+def _wide(values: Tensor) -> Tensor:
+    """fp64, in which token counts are exact too; fp32 where the device has no fp64 (Apple's: counts below 2²⁴)."""
+    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)

@@ -1,0 +1,29 @@
+"""Which way a step runs."""
+
+from __future__ import annotations
+
+from samplewise.engine.context import StepContext
+from samplewise.engine.modes.base import Mode
+from samplewise.engine.modes.micro import Micro
+from samplewise.engine.modes.one_pass import OnePass
+from samplewise.engine.modes.two_pass import TwoPass
+from samplewise.engine.modes.without_scoring import WithoutScoring
+
+
+def select_mode(
+    context: StepContext, *, normalize: str = "step", can_rescale: bool = True, own_term: bool = False
+) -> Mode:
+    """The cheapest mode that is exact for the next step.
+
+    can_rescale: False where gradients cannot be multiplied between backward and clipping (DeepSpeed).
+    own_term: the model adds a loss term of its own, which a factor on all gradients would scale too.
+    """
+    if normalize == "micro":
+        return Micro(context)
+    rule, tokens = context.rule, context.token_rule
+    if not rule.needs_loss and tokens is None:
+        return WithoutScoring(context)
+    within_samples = tokens is None or tokens.scope == "sample"
+    if can_rescale and within_samples and not own_term and rule.pointwise and rule.ready(context.state):
+        return OnePass(context)
+    return TwoPass(context)

@@ -1,0 +1,53 @@
+"""What happens beside a step: recording, watching, remembering, adding up. Held in a list, not inherited."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from samplewise.core.types import State
+from samplewise.engine.result import StepResult
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Sees every finished step, in order, on every rank; what it must remember goes into the checkpoint."""
+
+    def on_begin(self, step: int) -> None:
+        """A run begins after `step` steps: 0 for a new one; after `load_state_dict` where it is resumed."""
+        ...
+
+    def on_step(self, result: StepResult) -> None:
+        """After the step's gradient is whole, before it is clipped."""
+        ...
+
+    def flush(self) -> None:
+        """Before a checkpoint counts, and at the end of the run however it ends: write what is held back."""
+        ...
+
+    def state_dict(self) -> State:
+        """Flat, every key with a prefix of its own that begins with "samplewise_"; {} for nothing to remember."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """From all that a checkpoint holds; the keys of others are left alone."""
+        ...
+
+
+class StatelessObserver:
+    """An observer with nothing to remember: override what it does."""
+
+    def on_begin(self, step: int) -> None:
+        """Nothing."""
+
+    def on_step(self, result: StepResult) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> State:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Nothing."""

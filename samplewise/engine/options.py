@@ -1,0 +1,163 @@
+"""How samples are weighed: one set of options for trainers, loops, run files and the arms of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.types import Rule
+from samplewise.engine.plan import Per
+from samplewise.rules.parse import parse_rule
+from samplewise.rules.tokens import TokenRule, parse_token_rule
+
+
+@dataclass(kw_only=True)
+class WeightingOptions:
+    """How the samples of a step are weighed. Rules given as text become rules.
+
+    rule: a Rule or its text. Required.
+    per: "sample" (the mean over samples of their mean token losses) or "token" (the mean over tokens; with
+        `uniform()` the Trainer's own loss and gradient).
+    normalize: "step" (exact over all micro-batches and ranks) or "micro" (per micro-batch and rank, as published
+        code does: another estimator, warned about, refused for micro-batches of one row).
+    pool: how many times as many candidates are drawn as are trained on, for rules that keep at most 1/pool of them.
+        It multiplies the loader's batch, so an epoch still sees every row once.
+    max_nonfinite: the largest share of a step's samples that may have a NaN or infinite loss; they are left out.
+    logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
+    losses: a loss of your own, (model, micro-batch) -> ([n] losses, [n] counts of tokens), differentiable, in place of
+        the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
+    turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
+        where rows are packed, a segment is.
+    token_rule: which tokens of a sample count, before the rule weighs samples: a TokenRule or its text, `rho1(…)`.
+    reference_model: a second model of the same tokenizer, or its name, run without gradient: for token rules, and for
+        rules on excess loss where the data has no column reference_loss. It costs one more forward.
+    loss_from: "fresh", or "stored": the rule sees each sample's stored loss, from the column stored_loss, else from its
+        last visit, so that rows are chosen before any forward and a step costs its kept share. What has none is scored,
+        and so is a random 5%, to compare; while their rank correlation is below `min_stored_corr`, all are.
+    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.engine.sample_log`).
+    Errors: SamplewiseError on values outside these, and on options that exclude each other.
+    """
+
+    rule: Any = None
+    per: Per = "sample"
+    normalize: Literal["step", "micro"] = "step"
+    pool: int = 1
+    max_nonfinite: float = 0.01
+    logits: Literal["refuse", "allow"] = "refuse"
+    losses: Callable[..., Any] | None = None
+    turns: bool = False
+    token_rule: Any = None
+    reference_model: Any = None
+    loss_from: Literal["fresh", "stored"] = "fresh"
+    min_stored_corr: float = 0.7
+    log_samples: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Read rules, and refuse what cannot be."""
+        self.rule, self.token_rule = as_rule(self.rule), as_token_rule(self.token_rule)
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        _check_share("max_nonfinite", self.max_nonfinite, 0, "a share in [0, 1]", "0.01 allows one in a hundred.")
+        _check_share(
+            "min_stored_corr", self.min_stored_corr, -1, "a rank correlation in [-1, 1]",
+            "0.7 is the default; -1 always takes stored losses.",
+        )  # fmt: skip
+        self._check_pool()
+        self._check_together()
+
+    def _check_pool(self) -> None:
+        pool = self.pool
+        if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or (pool > 1 and self.normalize == "micro"):
+            raise SamplewiseError(
+                "pool", expected="a whole number of 1 or more, with normalize='step'", got=repr(pool),
+                remedy="pool=1 draws only what is trained on.",
+            )  # fmt: skip
+
+    def _check_together(self) -> None:
+        rule: Rule = self.rule
+        without_effect = not rule.needs_loss or self.normalize == "micro" or self.token_rule is not None
+        if self.loss_from == "stored" and without_effect:
+            raise SamplewiseError(
+                "loss_from", expected="'fresh' with a rule that needs no loss, a token rule, or normalize='micro'",
+                got="'stored'", remedy="Stored losses are samples' losses for a rule to see before the step.",
+            )  # fmt: skip
+        if self.token_rule is not None and self.normalize == "micro":
+            raise SamplewiseError(
+                "normalize", expected="'step' with a token rule", got="'micro'", remedy="Leave one of them out."
+            )
+        needs_tokens = {"token_rule": self.token_rule, "reference_model": self.reference_model, "turns": self.turns}
+        for name, value in needs_tokens.items():
+            if self.losses is not None and value:
+                raise SamplewiseError(
+                    name, expected="no loss of your own beside it", got="losses=…",
+                    remedy=f"{name} works on the tokens of a language model: leave one of them out.",
+                )  # fmt: skip
+
+    def frozen_reference(self) -> nn.Module | None:
+        """The reference model, frozen and in evaluation mode; None where there is none."""
+        model = self.reference_model
+        if model is None:
+            return None
+        if not isinstance(model, nn.Module):
+            raise SamplewiseError(
+                "reference_model", expected="a causal language model, or its name", got=type(model).__name__,
+                remedy="A hub id, a folder or a .gguf file is a name.",
+            )  # fmt: skip
+        return model.eval().requires_grad_(False)
+
+
+CHOICES: Mapping[str, tuple[object, ...]] = {
+    "per": ("sample", "token"),
+    "normalize": ("step", "micro"),
+    "logits": ("refuse", "allow"),
+    "turns": (True, False),
+    "loss_from": ("fresh", "stored"),
+}
+
+
+def split_options(given: dict[str, Any]) -> tuple[WeightingOptions, dict[str, Any]]:
+    """The options among keyword arguments, and the rest of these."""
+    names = {each.name for each in fields(WeightingOptions)}
+    own = {name: value for name, value in given.items() if name in names}
+    return WeightingOptions(**own), {name: value for name, value in given.items() if name not in names}
+
+
+def as_rule(rule: object) -> Rule:
+    """A rule, or its text. Errors: SamplewiseError on None or anything else."""
+    if isinstance(rule, str):
+        return parse_rule(rule)
+    if not isinstance(rule, Rule):
+        raise SamplewiseError(
+            "rule", expected="a Rule or its text", got=repr(rule),
+            remedy="uniform() weighs nothing; ir_dro(r=1.0) tilts.",
+        )  # fmt: skip
+    return rule
+
+
+def as_token_rule(rule: object) -> TokenRule | None:
+    """A token rule, its text, or None. Errors: SamplewiseError on anything else."""
+    if isinstance(rule, str):
+        return parse_token_rule(rule)
+    if rule is not None and not isinstance(rule, TokenRule):
+        raise SamplewiseError(
+            "token_rule", expected="a TokenRule or its text", got=repr(rule), remedy="For example rho1(keep=0.6)."
+        )
+    return rule
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Errors: SamplewiseError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise SamplewiseError(
+            name, expected=" or ".join(map(repr, choices)), got=repr(value), remedy="Take one of them."
+        )
+
+
+def _check_share(name: str, value: object, low: float, expected: str, remedy: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= 1:
+        raise SamplewiseError(name, expected=expected, got=repr(value), remedy=remedy)

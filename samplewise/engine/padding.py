@@ -1,0 +1,45 @@
+"""Rows that do not depend on how far they are padded on the left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.segments import POSITION
+from samplewise.losses.token_losses import IGNORED
+
+
+def is_left_padded(micro: MicroBatch) -> bool:
+    """Whether some row has padding before its first token."""
+    return micro.labels is not None and bool(_first_after_padding(micro).any())
+
+
+def without_padding_as_context(micro: MicroBatch) -> MicroBatch:
+    """The micro-batch with each row's first token unpredicted, and positions that count from it.
+
+    The first token of a row padded on the left would be predicted from padding: its label becomes −100, as a row's
+    first token has no prediction elsewhere. Positions count from that token, for models with absolute ones. If one
+    micro-batch of a step needs this, all of them do, so that their rows have the same keys.
+    """
+    mask = micro.inputs.get("attention_mask")
+    seen = (torch.ones_like(micro.targets) if mask is None else mask != 0).cumsum(1)
+    positions = {POSITION: (seen - 1).clamp(min=0), **micro.inputs}
+    return unpredicted_first(replace(micro, inputs=positions))
+
+
+def unpredicted_first(micro: MicroBatch) -> MicroBatch:
+    """The micro-batch with the label of each left-padded row's first token masked."""
+    return replace(micro, labels=micro.targets.masked_fill(_first_after_padding(micro), IGNORED))
+
+
+def _first_after_padding(micro: MicroBatch) -> Tensor:
+    """[B, T] bool: the first token of each row that has padding before it."""
+    mask, labels = micro.inputs.get("attention_mask"), micro.targets
+    if mask is None or mask.shape != labels.shape:
+        return torch.zeros_like(labels, dtype=torch.bool)
+    first = (mask != 0) & ((mask != 0).cumsum(1) == 1)
+    first[:, :1] = False
+    return first

@@ -1,0 +1,112 @@
+"""The reference model: a second, frozen model whose losses micro-batches get before they are planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from samplewise.core.clock import Clock
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.types import Rule
+from samplewise.engine.base_weights import counts_of
+from samplewise.engine.options import WeightingOptions
+from samplewise.losses.head import reference_token_losses
+from samplewise.losses.token_losses import sample_means
+from samplewise.rules.tokens import TokenRule
+
+
+class Reference:
+    """Reference losses of samples, for rules that read them where the data has no column; of tokens, for token rules.
+
+    Costs one forward of every token where it runs.
+    """
+
+    def __init__(self, options: WeightingOptions) -> None:
+        self.model = options.frozen_reference()
+        self.options = options
+        check_used(self.model, options)
+
+    def check(self, model: nn.Module) -> None:
+        """Errors: SamplewiseError where the reference model shares parameters, or has another vocabulary."""
+        if self.model is not None:
+            _check_apart(self.model, model)
+            _check_vocabulary(self.model, model)
+
+    def runs(self, micro: MicroBatch) -> bool:
+        """Whether the second model runs: not where a column already has what the rule reads."""
+        return self.model is not None and (_needs_tokens(self.options.token_rule) or micro.reference is None)
+
+    def add(self, batches: list[MicroBatch], device: torch.device, clock: Clock) -> list[MicroBatch]:
+        """The micro-batches with `tokens_before` where a token rule will leave some out, and the reference losses."""
+        if self.options.token_rule is not None:
+            _check_token_weights(batches[0], self.options.per)
+            batches = [replace(micro, tokens_before=counts_of(micro).cpu()) for micro in batches]
+        if self.model is None or not self.runs(batches[0]):
+            return batches
+        with clock.timed("reference"):
+            model = self.model.to(device)
+            return [self._with_losses(model, micro) for micro in batches]
+
+    def _with_losses(self, model: nn.Module, micro: MicroBatch) -> MicroBatch:
+        token = reference_token_losses(model, micro)
+        if self.options.token_rule is not None:
+            micro = replace(micro, token_reference=token)
+        if micro.reference is not None:
+            return micro
+        own = sample_means(token, micro.targets, segments=micro.segments, token_weights=micro.token_weights)[0]
+        return replace(micro, reference=own.double().cpu())
+
+
+def _needs_tokens(token_rule: TokenRule | None) -> bool:
+    return token_rule is not None and token_rule.needs_reference
+
+
+def check_used(model: nn.Module | None, options: WeightingOptions) -> None:
+    """Errors: SamplewiseError where the second model is missing, or nothing reads its losses."""
+    rule: Rule = options.rule
+    token = options.token_rule
+    if _needs_tokens(token) and model is None:
+        raise SamplewiseError(
+            "reference_model", expected=f"a second model, which {token} compares with", got=None,
+            remedy="Give a model of the same tokenizer; a column holds sample losses, not those of tokens.",
+        )  # fmt: skip
+    if model is not None and "reference" not in rule.needs and not _needs_tokens(token):
+        got = f"{rule}{'' if token is None else f' and {token}'}, which does not"
+        raise SamplewiseError(
+            "reference_model", expected="a rule that reads it", got=got,
+            remedy="For example by('excess', ir_dro(r=1.0)), or token_rule='rho1(keep=0.6)'.",
+        )  # fmt: skip
+
+
+def _check_apart(reference: nn.Module, model: nn.Module) -> None:
+    if {id(p) for p in reference.parameters()} & {id(p) for p in model.parameters()}:
+        raise SamplewiseError(
+            "reference_model", expected="a model of its own", got="one that shares parameters with the trained one",
+            remedy="It would be frozen, or adapted, with it: load it again, or copy it before adapters are added.",
+        )  # fmt: skip
+
+
+def _check_vocabulary(reference: nn.Module, model: nn.Module) -> None:
+    sizes = [_vocabulary(each) for each in (model, reference)]
+    if sizes[0] != sizes[1]:
+        raise SamplewiseError(
+            "reference_model", expected=f"one of the same vocabulary, {sizes[0]} tokens", got=sizes[1],
+            remedy="Its losses must be of the same tokens: take a model with the same tokenizer.",
+        )  # fmt: skip
+
+
+def _vocabulary(model: Any) -> int:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.get_output_embeddings().weight.shape[0]
+
+
+def _check_token_weights(micro: MicroBatch, per: str) -> None:
+    if micro.token_weights is not None and per == "token":
+        raise SamplewiseError(
+            "token_rule", expected="per='sample' for data with token_weights", got="per='token'",
+            remedy="A sample would count by the tokens left of it and by their weights at once: leave one out.",
+        )  # fmt: skip

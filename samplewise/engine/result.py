@@ -1,0 +1,40 @@
+"""What a finished step says of itself, to whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from samplewise.core.types import Rule, Samples, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """One optimizer step, the same on every rank but for the seconds.
+
+    step: its number, from 1. rule: that weighed it; state: after it. mode, passes: how it ran.
+    loss: what the loop reports, the unweighted mean in its own terms. figures: as in `Plan.figures`.
+    samples: all N of all ranks; weights: [N] mean 1 over those weighed, 0 where left out; weighed: how many were.
+    nonfinite: ids left out for a loss that is not finite. retried: whether a first pass was discarded.
+    tokens: predicted tokens of the samples trained on. units: what it cost: 1 for each token of a forward, 2 for each
+        of a backward, the reference model's forward and a discarded pass included.
+    seconds: wall time by phase of this step on this rank.
+    """
+
+    step: int
+    rule: Rule
+    state: State
+    mode: str
+    passes: float
+    loss: float
+    figures: dict[str, float]
+    samples: Samples
+    weights: Tensor
+    weighed: int
+    nonfinite: list[int] = field(default_factory=list)
+    retried: bool = False
+    tokens: int = 0
+    units: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)

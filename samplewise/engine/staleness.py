@@ -1,0 +1,58 @@
+"""How much a loss that was stored earlier still says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samplewise.core.statistics import rank_correlation
+from samplewise.core.types import State
+from samplewise.rules.base import uniforms
+
+PROBE = 0.05
+"""The share of rows whose fresh loss is compared with the stored one."""
+PAIRS, MIN_PAIRS = 256, 32
+"""Of (stored, fresh) that a correlation is over: at most, the latest, and at least."""
+SEED = 0x5EED
+
+
+class Staleness:
+    """How well stored losses rank samples as fresh ones do, and how old they are; over the latest `PAIRS` pairs."""
+
+    def __init__(self) -> None:
+        self.stored = self.fresh = self.age = torch.zeros(0, dtype=torch.float64)
+
+    @staticmethod
+    def probe(ids: Tensor, step: int) -> Tensor:
+        """[N] bool, the random `PROBE` share of rows to score afresh: a function of (step, id), whatever the split."""
+        return uniforms(ids, step, SEED) < PROBE
+
+    def add(self, stored: Tensor, fresh: Tensor, age: Tensor) -> None:
+        """Take in pairs: [n] stored and fresh losses of the same samples, and how many steps the stored are old."""
+        there = torch.isfinite(stored.double().cpu()) & torch.isfinite(fresh.double().cpu())
+        for name, values in (("stored", stored), ("fresh", fresh), ("age", age)):
+            setattr(self, name, torch.cat([getattr(self, name), values.double().cpu()[there]])[-PAIRS:])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """stored_corr: the rank correlation, NaN below `MIN_PAIRS` pairs; stored_age: their mean age in steps."""
+        enough = len(self.stored) >= MIN_PAIRS
+        return {
+            "stored_corr": rank_correlation(self.stored, self.fresh) if enough else float("nan"),
+            "stored_age": float(self.age.mean()) if len(self.age) else float("nan"),
+        }
+
+    def stale(self, minimum: float = 0.7) -> bool:
+        """Whether the rank correlation is known and below `minimum`: the step's samples are to be scored afresh."""
+        return self.figures["stored_corr"] < minimum
+
+    def state(self) -> State:
+        """For a checkpoint."""
+        return {"stored": self.stored, "fresh": self.fresh, "age": self.age}
+
+    @classmethod
+    def from_state(cls, state: State) -> Staleness:
+        """What `state` gave."""
+        staleness = cls()
+        staleness.add(*(torch.as_tensor(state[name]) for name in ("stored", "fresh", "age")))
+        return staleness

@@ -1,0 +1,71 @@
+"""How a model answers for its losses: chosen once, attached, checked on the first micro-batch, taken back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.forward import Forward
+from samplewise.losses.from_logits import FromLogits, FromLosses
+from samplewise.losses.head import attach_objective, check_head, find_head
+from samplewise.losses.kernels import Tally
+from samplewise.losses.without_logits import WithoutLogits
+
+logger = logging.getLogger("samplewise")
+
+
+@dataclass
+class Attached:
+    """A model that answers for its losses, how, and the function that takes that back."""
+
+    model: nn.Module
+    forward: Forward
+    detach: Callable[[], None]
+    checked: bool = False  # the first micro-batch is to be compared with the model's logits
+
+    def check(self, micro: MicroBatch, *, allow_logits: bool) -> None:
+        """Compare both paths on a few tokens. Errors: SamplewiseError where they differ and logits are not allowed."""
+        if self.checked or not isinstance(self.forward, WithoutLogits):
+            return
+        self.checked = True
+        try:
+            check_head(self.model, micro.inputs)
+        except SamplewiseError:
+            if not allow_logits:
+                raise
+            logger.warning("%s trains from logits", type(self.model).__name__)
+            self.forward = _from_logits(self.forward.tally)
+
+
+def attach_forward(
+    model: nn.Module, *, logits: str = "refuse", losses: Callable[..., Any] | None = None, head: str = "whole"
+) -> Attached:
+    """Choose how `model` answers for its losses, and let it.
+
+    losses: a loss of one's own. head: "whole", "sharded" or "partitioned", as in `Step.attach`.
+    Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".
+    """
+    if losses is not None:
+        return Attached(model, FromLosses(losses), lambda: None)
+    if head == "partitioned":
+        return Attached(model, _from_logits(None), lambda: None)
+    if head == "whole":
+        try:
+            find_head(model)
+        except SamplewiseError:
+            if logits == "refuse":
+                raise
+            return Attached(model, _from_logits(None), lambda: None)
+    return Attached(model, WithoutLogits(), attach_objective(model), checked=head != "whole")
+
+
+def _from_logits(tally: Tally | None) -> Forward:
+    forward = FromLogits()
+    forward.tally = tally
+    return forward

@@ -1,0 +1,121 @@
+"""Sample losses by autograd: from a model's logits, or by a function of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.forward import ForwardResult
+from samplewise.losses.kernels import Factor, Select, Tally
+from samplewise.losses.kernels.tally import tallied
+from samplewise.losses.kernels.targets import find_targets
+from samplewise.losses.model_facts import has_own_term, text_config
+from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses
+
+
+class FromLosses:
+    """Any differentiable function (model, micro-batch) -> ([n] losses, [n] counts): what it costs is its own affair."""
+
+    tally: Tally | None = None
+
+    def __init__(self, function: Callable[[nn.Module, MicroBatch], tuple[Tensor, Tensor]]) -> None:
+        self.function = function
+
+    def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """Differentiable wherever autograd is on."""
+        loss, tokens = self.function(model, micro)
+        for name, value in (("losses", loss), ("counts", tokens)):
+            if not isinstance(value, Tensor) or value.shape != (len(micro),):
+                raise SamplewiseError(
+                    "losses", expected=f"{name} [n] of the micro-batch's {len(micro)} samples",
+                    got=f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__,
+                    remedy="Return one loss and one count for every id of the micro-batch, in their order.",
+                )  # fmt: skip
+        return loss, tokens
+
+    def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
+        """Errors: SamplewiseError, as its tokens are not known."""
+        raise SamplewiseError(
+            "token_rule", expected="a causal language model's own loss", got="losses=…", remedy="Leave one of them out."
+        )
+
+    def objective(
+        self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
+        select: Select | None = None,
+    ) -> ForwardResult:  # fmt: skip
+        """Σ u_i L_i by autograd. A sample of factor 0 is absent: its loss may be anything."""
+        loss, tokens = self.losses(model, micro, differentiable=True)
+        return _weighed(loss, tokens, factors, None)
+
+
+class FromLogits:
+    """From the model's logits, for architectures whose head is more than a matrix product."""
+
+    tally: Tally | None = None
+
+    def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
+        return self._from(model(**micro.inputs), micro, self.tally)
+
+    def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
+        """From the logits."""
+        return nn.functional.pad(token_losses(logits_of(model(**micro.inputs)), micro.targets), (1, 0))
+
+    def objective(
+        self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
+        select: Select | None = None,
+    ) -> ForwardResult:  # fmt: skip
+        """By autograd through the logits."""
+        outputs = model(**micro.inputs)
+        if select is not None:
+            micro = _with_selection(logits_of(outputs), micro, select)
+        loss, tokens = self._from(outputs, micro, self.tally if tally else None)
+        return _weighed(loss, tokens, factors, _own_term(model, outputs))
+
+    def _from(self, outputs: Any, micro: MicroBatch, tally: Tally | None) -> tuple[Tensor, Tensor]:
+        logits, labels = logits_of(outputs), micro.targets
+        if tally is not None:
+            with torch.no_grad():
+                targets = find_targets(labels, micro.segments, False, logits.shape[-1], micro.token_weights)
+                own = logits.flatten(0, 1)[targets.position].float()
+                tally.add(tallied(own, own.softmax(-1), targets.label))
+        return sample_losses(logits, labels, segments=micro.segments, token_weights=micro.token_weights)
+
+
+def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor | None) -> ForwardResult:
+    """Σ u_i L_i. A row of factor 0 is left out of the sum: 0·inf would be NaN."""
+    used = torch.zeros_like(loss.detach())
+    index = (tokens > 0).nonzero().squeeze(1)
+    known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
+    used[index] = known.to(used)
+    value = torch.where(used == 0, 0.0, used * loss).sum()
+    return ForwardResult(value, loss.detach(), tokens, used, aux)
+
+
+def _own_term(model: nn.Module, outputs: Any) -> Tensor | None:
+    aux = getattr(outputs, "aux_loss", None) if has_own_term(model) else None
+    return None if aux is None else aux * text_config(model).router_aux_loss_coef
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """[B, T, V] of a model's outputs. Errors: SamplewiseError where there are none."""
+    logits = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+    if logits is None:
+        raise SamplewiseError(
+            "model", expected="outputs with logits", got=type(outputs).__name__, remedy="Return {'logits': …}."
+        )
+    return logits
+
+
+def _with_selection(logits: Tensor, micro: MicroBatch, select: Select) -> MicroBatch:
+    losses = nn.functional.pad(token_losses(logits.detach(), micro.targets), (1, 0))
+    chosen = select_tokens(
+        select, losses, micro.targets, micro.token_reference, segments=micro.segments, token_weights=micro.token_weights
+    )
+    return replace(micro, token_weights=chosen)

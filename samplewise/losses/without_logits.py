@@ -1,0 +1,72 @@
+"""Losses without logits: the kernels, inside the model's own forward."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.forward import ForwardResult
+from samplewise.losses.head import Request
+from samplewise.losses.kernels import Backend, Factor, Select, Tally
+from samplewise.losses.token_losses import token_counts
+
+
+class WithoutLogits:
+    """Through the request that `head.attach_objective` answers inside the model's forward."""
+
+    def __init__(self, backend: Backend = "chunked", chunk_bytes: int | None = None) -> None:
+        self.backend: Backend = backend
+        self.chunk_bytes = chunk_bytes
+        self.tally: Tally | None = None
+
+    def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+        """Scored without gradient unless `differentiable`: neither logits nor activations are kept."""
+        if not _predicts(micro):
+            return _nothing(model, micro)
+        request = self._request(micro, differentiable=differentiable)
+        result = model(**micro.inputs, samplewise=request)
+        return result.loss, result.tokens
+
+    def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
+        """As the kernel has them: nothing more than the sample losses cost."""
+        if not _predicts(micro):
+            _nothing(model, micro)
+            return torch.zeros(micro.targets.shape, device=micro.targets.device)
+        result = model(**micro.inputs, samplewise=replace(self._request(micro), token_losses=True))
+        return result.token_loss
+
+    def objective(
+        self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
+        select: Select | None = None,
+    ) -> ForwardResult:  # fmt: skip
+        """Gradients of hidden states and head are formed in this forward (`samplewise.losses.kernels`)."""
+        if not _predicts(micro):
+            loss, tokens = _nothing(model, micro)
+            return ForwardResult(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
+        request = self._request(micro, factors, tally=tally)
+        if select is not None:
+            request = replace(request, select=select, reference=micro.token_reference)
+        result = model(**micro.inputs, samplewise=request)
+        return ForwardResult(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
+
+    def _request(
+        self, micro: MicroBatch, factors: Tensor | Factor | None = None, differentiable: bool = False,
+        tally: bool = True,
+    ) -> Request:  # fmt: skip
+        return Request(
+            micro.targets, factors, segments=micro.segments, token_weights=micro.token_weights, backend=self.backend,
+            chunk_bytes=self.chunk_bytes, differentiable=differentiable, tally=self.tally if tally else None,
+        )  # fmt: skip
+
+
+def _predicts(micro: MicroBatch) -> bool:
+    return bool((token_counts(micro.targets, micro.token_weights, micro.segments) > 0).any())
+
+
+def _nothing(model: nn.Module, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+    """Zeros that hang on the graph: every rank makes as many calls, and every parameter gets a gradient."""
+    zero = model(**micro.inputs, logits_to_keep=1).logits.float().sum() * 0
+    return zero.expand(len(micro)), torch.zeros(len(micro), dtype=torch.int64, device=zero.device)
