@@ -1,0 +1,80 @@
+"""Counts of the house: lines of files and functions, packages, arguments. `python tools/house.py` prints them.
+
+Lines of a function are counted without its docstring: the limit is on what must be followed, not on what explains it.
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "samplewise"
+MAX_FILE, MEDIAN_FILE, MIN_FILE = 350, 130, 25
+MAX_FUNCTION, MEDIAN_FUNCTION, MAX_ARGUMENTS = 50, 10, 8
+MAX_PACKAGES, MAX_LOOSE = 12, 4
+
+
+@dataclass(frozen=True)
+class Function:
+    """name: file and function; lines: without the docstring; arguments: that a caller can give."""
+
+    name: str
+    lines: int
+    arguments: int
+
+
+def files() -> dict[str, int]:
+    """Lines of every file, by its path within the package."""
+    return {_inside(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def functions() -> Iterator[Function]:
+    """Every function and method."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                own = [arg for arg in given if arg.arg not in ("self", "cls")]
+                yield Function(f"{_inside(path)}:{node.name}", _lines(node), len(own))
+
+
+def packages() -> list[str]:
+    """Packages at the top."""
+    return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def loose_modules() -> list[str]:
+    """Modules at the top."""
+    return sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def _inside(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    doc = ast.get_docstring(node, clean=False)
+    spent = (first.end_lineno or first.lineno) - first.lineno + 1 if doc is not None else 0
+    return (node.end_lineno or node.lineno) - node.lineno + 1 - spent
+
+
+def main() -> None:
+    """Print the counts, and what is over a limit."""
+    lines, found = files(), list(functions())
+    print(f"packages: {', '.join(packages())} ({len(packages())}); loose: {', '.join(loose_modules())}")
+    print(f"files: {len(lines)}, median {statistics.median(lines.values()):.0f}, longest {max(lines.values())}")
+    print(f"functions: {len(found)}, median {statistics.median(f.lines for f in found):.0f}")
+    for name, count in lines.items():
+        if count > MAX_FILE:
+            print(f"  {name}: {count} lines")
+    for each in found:
+        if each.lines > MAX_FUNCTION or each.arguments > MAX_ARGUMENTS:
+            print(f"  {each.name}: {each.lines} lines, {each.arguments} arguments")
+
+
+if __name__ == "__main__":
+    main()
