@@ -14,13 +14,13 @@ from result_pages.summary import EMPTY
 from result_pages.take import refuse_machine_paths, take
 from result_pages.write import outdated, write
 
-from samplewise.config import load_settings
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
 from samplewise.evidence.probes.conclusions import conclusions
 from samplewise.evidence.probes.probe import ProbeConfig, run_probe
 from samplewise.report.plan import write_plan as write_report
+from samplewise.settings_file import load_settings
 from samplewise.types import SamplewiseError
 
 published = pytest.mark.parametrize("page", pages(RESULTS), ids=lambda page: page.name)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samplewise.checkpoint import write_bytes
-from samplewise.config import load_settings, to_yaml
 from samplewise.evidence.arm_run import RUNS, Session, file_of, run_arm, write_failure
 from samplewise.evidence.battery import open_data
 from samplewise.evidence.controls import Arm, all_arms
@@ -18,6 +17,7 @@ from samplewise.evidence.plan import PlanConfig, ScratchConfig
 from samplewise.evidence.starts import check_reference, open_start
 from samplewise.run.arguments import check_training
 from samplewise.run.folder import full_disk_explained, locked
+from samplewise.settings_file import load_settings, to_yaml
 from samplewise.types import SamplewiseError
 
 PLAN = "plan.yaml"

@@ -8,11 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from samplewise.config import DataConfig, InstructionsConfig, load_settings
+from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.epochs import refuse_epochs
+from samplewise.settings_file import load_settings
 from samplewise.types import SamplewiseError
 
 HELD_OUT = "held_out"

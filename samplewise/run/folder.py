@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.checkpoint import is_temporary, write_bytes
-from samplewise.config import RunConfig, load_config, to_yaml
+from samplewise.config import RunConfig, load_config
+from samplewise.settings_file import to_yaml
 from samplewise.types import SamplewiseError
 
 LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL = ".lock", "run.yaml", ".before.json", "results.json", "run.png", "model"

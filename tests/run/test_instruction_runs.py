@@ -10,11 +10,12 @@ import transformers
 import world
 from safetensors.torch import load_file
 
-from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config, to_yaml
+from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config
 from samplewise.data import instruction_id
 from samplewise.run.arguments import check_training, training_arguments
 from samplewise.run.execute import run
 from samplewise.run.instructions import prepare_instructions
+from samplewise.settings_file import to_yaml
 from samplewise.types import SamplewiseError
 
 LORA = "lora={r: 2, alpha: 4, target_modules: [q_proj, v_proj]}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from result_pages.markdown import code
-from samplewise.config import load_settings
 from samplewise.evidence.plan import HELD_OUT, PlanConfig, ScratchConfig
+from samplewise.settings_file import load_settings
 
 FACTS = "facts.json"
 """What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer}; written when a

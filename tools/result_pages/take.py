@@ -15,11 +15,11 @@ from result_pages.facts import FACTS, model_facts
 from result_pages.parts import COST, KINDS, PLAN, PROBE
 from result_pages.skeleton import put_on_page
 from samplewise.checkpoint import write_bytes
-from samplewise.config import load_settings, to_yaml
 from samplewise.evidence.check import check_results
 from samplewise.evidence.outcome import VALUES
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.probes.conclusions import conclusions
+from samplewise.settings_file import load_settings, to_yaml
 from samplewise.types import SamplewiseError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?")
