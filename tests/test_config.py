@@ -11,6 +11,8 @@ from samplewise.types import SamplewiseError
 
 LEAST = "model: m\ndata: {path: docs}\nrule: ir_dro(r=1)\noutput: runs/a\n"
 ROOT = Path(__file__).parent.parent
+BOMB = ", ".join(f"{b}: &{b} [{', '.join(f'*{a}' for _ in range(9))}]" for a, b in pairwise("abcdefg"))
+"""Nine to the sixth values, as aliases."""
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_plain_values_have_the_types_of_yaml_1_2(write, text, value):
         "output=!!int " + "9" * 5000, "data.path=''", "output='  '", 'output="a\\0b"', 'model="\\ud800"', "data={1: 2}",
         "data={[1]: 2}", "lora={target_modules: [1]}", "pool=true", "per=1", "training={1: 2}", "data.scores={'': a}",
         "data.path=" + "[" * 3000, "data.path=&a [*a]", "training.x=&a {b: *a}",
-        "training={a: &a [x], " + "".join(f"{b}: &{b} [{', '.join('*' + a for _ in range(9))}], " for a, b in pairwise("abcdefg")) + "}",
+        f"training={{a: &a [x], {BOMB}}}",
     ],
 )  # fmt: skip
 def test_no_value_ends_in_another_error_or_a_long_message(write, change):

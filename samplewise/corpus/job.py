@@ -37,6 +37,7 @@ from samplewise.data.records import place_of
 from samplewise.data.sources import is_local
 from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.models import ModelDescription, load_model, native_bfloat16
+from samplewise.typed import build
 from samplewise.types import SamplewiseError
 
 
@@ -120,7 +121,7 @@ def _defaults(parts: Parts, base: Manifest | None) -> ScoreSettings:
     if facts is None and parts.place.exists(parts.inside("manifest.json")):
         facts = read_manifest(parts.place, parts.folder).fingerprints
     if facts and "settings" in facts:
-        return ScoreSettings(**facts["settings"])
+        return build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
     if torch.cuda.is_available():
         return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=ACCELERATOR_TOKENS)
     return ScoreSettings()
