@@ -16,11 +16,12 @@ from samplewise import __version__
 from samplewise.checkpoint import load_state, save_state
 from samplewise.distributed import check_same, gather_fields, rank
 from samplewise.fields import ID, LAST, MASS, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.forward import Forward, FromLogits, WithoutLogits, has_own_term
+from samplewise.forward import Forward, FromLogits, WithoutLogits
 from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_mass
 from samplewise.microbatch import is_left_padded, room, without_padding_as_context
 from samplewise.modes import Mode, Redo, Setting, TwoPass, choose
+from samplewise.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
 from samplewise.rules.epochs import refuse_epochs
 from samplewise.step import Per
 from samplewise.trainers.checks import as_rule, check_choice, check_limit
@@ -147,12 +148,14 @@ class WeightedStep:
         return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
 
     def _attach(self) -> Any:
+        refuse_unweighable(self._inner)
         if not self._sharded:  # else whole inside the forward only, where it is looked at
             try:
                 find_head(self._inner)
             except SamplewiseError:
                 if self.logits == "refuse":
                     raise
+                refuse_term_from_logits(self._inner)
                 self.forward = FromLogits()
                 return lambda: None
         return attach_objective(self._inner)

@@ -15,9 +15,10 @@ from transformers import Trainer
 
 from samplewise.distributed import largest
 from samplewise.fields import LAST, Batch
-from samplewise.forward import Forward, WithoutLogits, has_own_term, model_inputs
+from samplewise.forward import Forward, WithoutLogits, model_inputs
 from samplewise.microbatch import is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
+from samplewise.own_terms import has_own_term
 from samplewise.rules.tokens import TokenRule
 from samplewise.samplelog import SampleLog
 from samplewise.step import Per
@@ -228,7 +229,7 @@ class WeightedMixin(
         self._learn(mode)
         self._pace()
         self._watched(mode)
-        return torch.tensor(mode.loss)
+        return torch.tensor(mode.loss + float(mode.own))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Σ coefficient × sample loss over this micro-batch while training; the host's plain loss otherwise."""
