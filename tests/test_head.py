@@ -43,6 +43,7 @@ ARCHITECTURES = {
         "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8,
     },
     "Mixtral": EXPERTS,
+    "Llama4Text": {**SIZES, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 24},
     "Qwen3Moe": {**EXPERTS, "num_experts": 4, "moe_intermediate_size": 8, "head_dim": 8, "norm_topk_prob": True},
 }  # fmt: skip
 

@@ -73,6 +73,7 @@ class Mode(ABC):
         self.setting = setting
         self.parts: list[dict[str, Tensor]] = []
         self.count = 0  # micro-batches to run
+        self.own = 0.0  # the terms that the model and its adapters add, averaged over the micro-batches that run
 
     @abstractmethod
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
@@ -143,7 +144,10 @@ class Mode(ABC):
         scale = world_size() * self.setting.scale
         factors = batch[COEFFICIENT].to(self.setting.device) * scale
         out = self.setting.forward.objective(model, batch, factors, tally=not self.scored)
-        return (out.value if out.aux is None else out.value + out.aux / self.count), out
+        if out.aux is None:
+            return out.value, out
+        self.own = self.own + out.aux.detach() / self.count
+        return out.value + out.aux / self.count, out
 
 
 class TwoPass(Mode):

@@ -10,21 +10,27 @@ from torch import Tensor, nn
 
 from samplewise.core.columns import ID, OURS, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
 from samplewise.core.errors import SamplewiseError
+from samplewise.losses.body import unwrapped
 from samplewise.losses.head import Request
 from samplewise.losses.kernels import Backend, Factor, Select, Tally
 from samplewise.losses.kernels.tally import tallied
 from samplewise.losses.kernels.targets import find_targets
+from samplewise.losses.own_terms import coefficient, has_router_term, text_config
 from samplewise.losses.token_losses import sample_losses, select_tokens, token_counts, token_losses
 
 
 class Outcome(NamedTuple):
-    """value [] Σ u_i L_i; loss [n] nats/token, detached; tokens, factors [n]; aux [] or None: the model's own term."""
+    """value [] Σ u_i L_i; loss [n] nats/token, detached; tokens, factors [n]; aux [] or None: the model's own terms.
+
+    router: [] its load-balancing loss before its coefficient, detached, where the model has one.
+    """
 
     value: Tensor
     loss: Tensor
     tokens: Tensor
     factors: Tensor
     aux: Tensor | None
+    router: Tensor | None = None
 
 
 class Forward(Protocol):
@@ -93,7 +99,9 @@ class WithoutLogits:
         if select is not None:
             request = replace(request, select=select, reference=batch.get(TOKEN_REFERENCE))
         result = model(**model_inputs(batch), samplewise=request)
-        return Outcome(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
+        return Outcome(
+            result.value, result.loss.detach(), result.tokens, result.factors, result.aux, _detached(result.router)
+        )
 
     def _request(
         self, batch: Batch, factors: Tensor | Factor | None = None, differentiable: bool = False, tally: bool = True
@@ -131,26 +139,24 @@ class FromLogits:
         known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
         used[index] = known.to(used)
         value = torch.where(used == 0, 0.0, used * loss).sum()
-        aux = getattr(outputs, "aux_loss", None) if has_own_term(model) else None
-        return Outcome(
-            value, loss.detach(), tokens, used, None if aux is None else aux * _text_config(model).router_aux_loss_coef
-        )
-
-
-def has_own_term(model: nn.Module) -> bool:
-    """Whether the model adds a term of its own to its loss: a router's load balancing."""
-    return bool(getattr(_text_config(model), "output_router_logits", False))
+        router = getattr(outputs, "aux_loss", None) if has_router_term(model) else None
+        aux = None if router is None else router * coefficient(unwrapped(_module(model)))
+        return Outcome(value, loss.detach(), tokens, used, aux, _detached(router))
 
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether the config asks for dropout anywhere."""
-    values = vars(_text_config(model)) if _text_config(model) is not None else {}
+    config = text_config(model)
+    values = {} if config is None else vars(config)
     return any(("dropout" in k or "pdrop" in k) and isinstance(v, float) and v > 0 for k, v in values.items())
 
 
-def _text_config(model: nn.Module) -> Any:
-    config: Any = getattr(getattr(model, "module", model), "config", None)
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
+def _module(model: nn.Module) -> nn.Module:
+    return getattr(model, "module", model)
+
+
+def _detached(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach()
 
 
 def _logits(outputs: Any) -> Tensor:

@@ -6,9 +6,8 @@ Shapes: B rows, T positions, D hidden size, V vocabulary, n samples of the micro
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, NamedTuple
@@ -18,25 +17,33 @@ from torch import Tensor, nn
 
 from samplewise.core.columns import OURS, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.losses.body import Hidden, body_of, decoder_of, unwrapped, with_own_terms
 from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, sample_losses, score
+from samplewise.losses.look import evaluating, few_tokens, losses_from_logits, quiet
+from samplewise.losses.own_terms import has_own_term, refuse_unweighable
 from samplewise.losses.token_losses import token_counts
 
-CHECKED_ROWS, CHECKED_LENGTH = 2, 32
 # Of a head in 16 bits both paths round logits of some tens to 1/8 or so; a wrong scale or cap is far above it still.
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 REMEDY = 'Train from logits with logits="allow", at their price.'
+REFERENCE_REMEDY = "Merge its adapters (merge_and_unload), or give its losses as a column of the data: reference_loss."
+
+HEADS = frozenset(
+    {"labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict", "output_hidden_states"}
+)
+"""Inputs of a model's head and loss, or that change what it returns."""
 
 
 @dataclass(frozen=True)
 class Head:
     """What stands between a model's hidden states and its logits.
 
-    body: the model without its head; body(**inputs).last_hidden_state [B, T, D], without a cache.
+    body: the model without its head, inside PEFT's own forward; body(**inputs).last_hidden_state [B, T, D], no cache.
     weight [V, D], bias [V] or None: parameters of the output embedding.
     softcap, scale: logits = softcap·tanh((hidden·weightᵀ + bias)·scale / softcap).
     """
 
-    body: Callable[..., Any]
+    body: Callable[..., Hidden]
     weight: Tensor
     bias: Tensor | None
     softcap: float | None
@@ -45,7 +52,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Request:
-    """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `losses.kernels`.
+    """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `samplewise.losses.kernels`.
 
     factors: [n] or a function of complete samples; None: score only.
     select, reference: only with factors. token_losses, differentiable: only when scoring.
@@ -81,9 +88,10 @@ class Result(NamedTuple):
     """A tuple, so that DDP and FSDP find its tensors.
 
     value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
-    aux: [] the model's own loss term times its coefficient (a router's load balancing), where it has one; not in value.
+    aux: [] what the model and its adapters add to their loss, where they do (a router's load balancing times its
+        coefficient, AdaLoRA's orthogonality); not in value.
     mass: [n] Σ m_t of the token weights; tokens without them.
-    token_loss: [B, T] aligned with labels, where asked for.
+    token_loss: [B, T] aligned with labels, where asked for. router: [] its load-balancing loss before the coefficient.
     """
 
     value: Tensor | None
@@ -93,20 +101,24 @@ class Result(NamedTuple):
     aux: Tensor | None
     mass: Tensor
     token_loss: Tensor | None = None
+    router: Tensor | None = None
 
 
-def find_head(model: nn.Module) -> Head:
+def find_head(model: nn.Module, remedy: str = REMEDY) -> Head:
     """The body and head of a transformers causal LM, PEFT-wrapped or not; SamplewiseError says what is missing.
+
+    remedy: what the error advises for a head without a logits-free path.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     >>> find_head(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))).weight.shape
     torch.Size([32, 8])
     """
-    inner = _unwrapped(model)
+    refuse_unweighable(model)
+    inner = unwrapped(model)
     name = type(inner).__name__
     config = getattr(inner, "config", None)
-    body = getattr(inner, "base_model", inner)
+    body = decoder_of(inner)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None  # pyright: ignore[reportCallIssue]
     if config is None or body is inner or head is None or getattr(config, "is_encoder_decoder", False):
         raise SamplewiseError(
@@ -114,36 +126,40 @@ def find_head(model: nn.Module) -> Head:
             remedy="Pass the model itself, before DDP or compile; there is no logits-free path for other models.",
         )  # fmt: skip
     head = _called(head)
-    _check_linear(name, head)
+    _check_linear(name, head, remedy)
     text = config.get_text_config()
-    return Head(_without_cache(body), head.weight, head.bias, _softcap(text), _scale(text))
+    return Head(body_of(model), head.weight, head.bias, _softcap(text), _scale(text))
 
 
-def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
+def check_head(model: nn.Module, batch: Mapping[str, Any], remedy: str = REMEDY) -> None:
     """Compare both paths on at most 64 tokens of `batch`; SamplewiseError where sample losses differ by more than 1e-4.
 
     batch: input_ids [B, T], attention_mask [B, T] if rows are padded, position_ids if documents are packed: the first
         tokens of the first ones are taken, none across a restart. Labels play no part, every token is scored.
     Eval mode, no gradient, no autocast, no global randomness; 16-bit heads are held to their rounding instead.
-    Quick enough to call before the first step: it guards models whose head this module does not know.
+    The terms that the model adds to its loss are compared too. Quick enough to call before the first step: it guards
+    models whose head or loss this module does not know.
     """
-    found = find_head(model)
-    inputs, labels = _few_tokens(batch)
-    with _quiet(model, found.weight.device):
-        hidden = found.body(**inputs).last_hidden_state
-        ours, _ = sample_losses(hidden, found.weight, labels, bias=found.bias, softcap=found.softcap, scale=found.scale)
-        logits = type(model).forward(model, **inputs, use_cache=False).logits  # not what wraps the instance: autocast
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        theirs = _losses_from_logits(logits, labels)
+    found = find_head(model, remedy)
+    inputs, labels = few_tokens(batch)
+    with quiet(model, found.weight.device):
+        body = found.body(**inputs)
+        hidden, head = body.last_hidden_state, {"bias": found.bias, "softcap": found.softcap, "scale": found.scale}
+        ours, counts = sample_losses(hidden, found.weight, labels, **head)
+        outputs, asked = with_own_terms(model, inputs, labels)
+        logits = outputs.logits.to(torch.promote_types(outputs.logits.dtype, torch.float32))
+        theirs = losses_from_logits(logits, labels)
+        terms = outputs.loss if asked else outputs.loss - (theirs * counts).sum() / counts.sum()
     same = ~ours.isfinite() & ~theirs.isfinite()  # a bad row is the step's business
     worst = float(((ours - theirs).abs() / theirs.abs().clamp(min=1)).masked_fill(same, 0.0).max())
     limit = TOLERANCE.get(found.weight.dtype, 1e-4)
     if not worst <= limit:
         raise SamplewiseError(
             "model", expected=f"losses without logits within {limit} of those from logits",
-            got=f"{worst:.2g} for {type(_unwrapped(model)).__name__}: it does more than its head, scale and cap",
-            remedy=REMEDY,
+            got=f"{worst:.2g} for {type(unwrapped(model)).__name__}: it does more than its head, scale and cap",
+            remedy=remedy,
         )  # fmt: skip
+    _check_terms(model, float(body.loss), float(terms), limit * max(1.0, float(theirs.abs().max())))
 
 
 def reference_token_losses(model: nn.Module, batch: Mapping[str, Any], *, chunk_bytes: int | None = None) -> Tensor:
@@ -151,7 +167,7 @@ def reference_token_losses(model: nn.Module, batch: Mapping[str, Any], *, chunk_
 
     model: any that `find_head` knows, on the batch's device; it is called in eval mode without gradient and keeps no
         logits. In a DDP or FSDP run it stands outside the wrapper, whole on each rank.
-    batch: labels [B, T], not shifted, the model's own inputs, and this library's keys (`core.columns`): segments
+    batch: labels [B, T], not shifted, the model's own inputs, and this library's keys (`samplewise.core.columns`): segments
         say what is predicted, tokens of weight 0 are not.
     Errors: SamplewiseError for heads without a logits-free path, and labels outside this model's vocabulary.
 
@@ -162,12 +178,12 @@ def reference_token_losses(model: nn.Module, batch: Mapping[str, Any], *, chunk_
     >>> reference_token_losses(model, {"input_ids": ids, "labels": ids}).shape
     torch.Size([1, 3])
     """
-    head, labels = find_head(model), batch["labels"]
+    head, labels = find_head(model, REFERENCE_REMEDY), batch["labels"]
     segments, token_weights = batch.get(SEGMENTS), batch.get(TOKEN_WEIGHTS)
     if not bool(token_counts(labels, token_weights, segments).any()):
         return torch.zeros_like(labels, dtype=torch.float32)
     inputs = {key: value for key, value in batch.items() if key != "labels" and key not in OURS}
-    with _evaluating(model):
+    with evaluating(model):
         hidden = head.body(**inputs).last_hidden_state
         scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
                        segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
@@ -233,45 +249,40 @@ def with_objective(model: nn.Module) -> Generator[nn.Module]:
 def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
     """Body, then kernel. The head is looked up on every call, since FSDP replaces its parameters between calls."""
     head = find_head(model)
-    for name in ("labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict"):
+    for name in (
+        "labels",
+        "shift_labels",
+        "num_items_in_batch",
+        "logits_to_keep",
+        "return_dict",
+        "output_hidden_states",
+    ):
         inputs.pop(name, None)
     outputs = head.body(*args, **inputs)
-    hidden = outputs.last_hidden_state
+    hidden, router = outputs.last_hidden_state, outputs.router
     options: dict[str, Any] = {
         "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
         "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
         "chunk_bytes": request.chunk_bytes, "tally": request.tally,
     }  # fmt: skip
-    aux = _auxiliary(_unwrapped(model), outputs, inputs)
+    aux = outputs.loss if has_own_term(model) else None
     if request.factors is not None:
         chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
         out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
-        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass)
+        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass, router=router)
     wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
     scores = score(hidden, head.weight, request.labels, **wanted, **options)
-    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss)
+    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss, router)
 
 
-def _auxiliary(inner: Any, outputs: Any, inputs: dict[str, Any]) -> Tensor | None:
-    """The router's load-balancing term as the model's own forward adds it to its loss."""
-    routers = getattr(outputs, "router_logits", None)
-    balance = getattr(sys.modules[type(inner).__module__], "load_balancing_loss_func", None)
-    if not routers or balance is None:
-        return None
-    term = balance(routers, inner.num_experts, inner.num_experts_per_tok, inputs.get("attention_mask"))
-    return inner.router_aux_loss_coef * term
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The transformers model inside a PEFT model; its adapters are layers of it, except those of prompt learning."""
-    if not hasattr(model, "peft_config"):
-        return model
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+def _check_terms(model: nn.Module, ours: float, theirs: float, limit: float) -> None:
+    """A term that the model adds to its loss and that is not known here would be left out of training."""
+    if abs(ours - theirs) > limit:  # False for NaN: a bad row is the step's business
         raise SamplewiseError(
-            "model", expected="adapters inside the model's layers (LoRA and the like)",
-            got="prompt learning, which changes the inputs outside them", remedy=REMEDY,
+            "model", expected=f"a loss of {ours:.4g} beside that of the tokens, as far as is known here",
+            got=f"{theirs:.4g} for {type(unwrapped(model)).__name__}",
+            remedy="It adds a term of its own that weights would leave out: switch it off in the model's config.",
         )  # fmt: skip
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
 
 
 def _called(head: nn.Module) -> Any:
@@ -284,12 +295,13 @@ def _called(head: nn.Module) -> Any:
     return copies[active[0]] if active and all(name in copies for name in active) else wrapper.original_module
 
 
-def _check_linear(name: str, head: nn.Module) -> None:
+def _check_linear(name: str, head: nn.Module, remedy: str) -> None:
     """Only a plain linear head is hidden·weightᵀ + bias: no adapter, no quantisation, no hook, no shards."""
     weight = getattr(head, "weight", None)
     found = None
     if hasattr(head, "base_layer") or hasattr(head, "original_module"):
         found = "one adapted by PEFT (LoRA, or single tokens trained)"
+        remedy = f"Leave the head out of target_modules and trainable_token_indices. Or: {remedy}"
     elif (
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
@@ -301,15 +313,8 @@ def _check_linear(name: str, head: nn.Module) -> None:
     if found is not None:
         raise SamplewiseError(
             "model", expected="a plain nn.Linear as output embedding", got=f"{type(head).__name__} in {name}: {found}",
-            remedy=REMEDY,
+            remedy=remedy,
         )  # fmt: skip
-
-
-def _without_cache(body: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **inputs: Any) -> Any:
-        return body(*args, **{**inputs, "use_cache": False, "return_dict": True})
-
-    return run
 
 
 def _softcap(config: Any) -> float | None:
@@ -327,61 +332,3 @@ def _scale(config: Any) -> float:
     if scaling is None:
         return 1.0
     return float(scaling) if config.model_type == "hyperclovax" else 1 / scaling  # Granite, MiniCPM3 divide
-
-
-def _few_tokens(batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-    """The first real tokens of the first rows or packed documents, padded right: left padding must not hide them."""
-    ids = batch["input_ids"]
-    mask, position = batch.get("attention_mask"), batch.get("position_ids")
-    mask = torch.ones_like(ids) if mask is None or mask.shape != ids.shape else mask
-    if position is None or position.dim() != 2 or position.shape[1] != ids.shape[1]:
-        position = torch.arange(ids.shape[1], device=ids.device)[None]
-    documents = [
-        part[:CHECKED_LENGTH]
-        for row, real, place in zip(ids, mask.bool(), position.expand_as(ids), strict=True)
-        for part in row[real].tensor_split(_restarts(place[real]))
-    ]
-    rows = [part for part in documents if len(part) > 1][:CHECKED_ROWS]
-    if not rows:
-        raise SamplewiseError(
-            "batch", expected="a row of two tokens or more", got=f"input_ids {tuple(ids.shape)}",
-            remedy="Check the model on a batch with tokens to predict.",
-        )  # fmt: skip
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    real = nn.utils.rnn.pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)
-    return {"input_ids": padded, "attention_mask": real}, padded.masked_fill(real == 0, -100)
-
-
-def _restarts(position: Tensor) -> list[int]:
-    """Where position ids [T] fall or stand still: a document begins there."""
-    return ((position[1:] <= position[:-1]).nonzero().squeeze(1) + 1).tolist()
-
-
-@contextmanager
-def _quiet(model: nn.Module, device: torch.device) -> Generator[None]:
-    """Eval mode, no gradient, no autocast; afterwards every module's mode and the random state are as before."""
-    with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        yield
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
-    """Eval mode, no gradient; afterwards every module's mode is as before."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _losses_from_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """[B] mean loss of each row, nats/token."""
-    target = labels[:, 1:]
-    token = nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), target, reduction="none")
-    return token.sum(1) / (target != -100).sum(1)

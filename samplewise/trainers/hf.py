@@ -22,7 +22,8 @@ from samplewise.engine.modes import Mode, Redo, TwoPass, choose
 from samplewise.engine.plan import Per
 from samplewise.engine.rows import is_left_padded, without_padding_as_context
 from samplewise.engine.sample_log import SampleLog
-from samplewise.losses.forward import Forward, WithoutLogits, has_own_term, model_inputs
+from samplewise.losses.forward import Forward, WithoutLogits, model_inputs
+from samplewise.losses.own_terms import has_own_term
 from samplewise.rules.tokens import TokenRule
 from samplewise.trainers.checks import (
     as_rule,
@@ -229,7 +230,7 @@ class WeightedMixin(
         self._learn(mode)
         self._pace()
         self._watched(mode)
-        return torch.tensor(mode.loss)
+        return torch.tensor(mode.loss + float(mode.own))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Σ coefficient × sample loss over this micro-batch while training; the host's plain loss otherwise."""

@@ -21,8 +21,9 @@ from samplewise.core.types import Rule, State
 from samplewise.engine.modes import Mode, Redo, Setting, TwoPass, choose
 from samplewise.engine.plan import Per
 from samplewise.engine.rows import is_left_padded, room, without_padding_as_context
-from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_own_term
+from samplewise.losses.forward import Forward, FromLogits, WithoutLogits
 from samplewise.losses.head import attach_objective, check_head, find_head
+from samplewise.losses.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
 from samplewise.losses.token_losses import token_mass
 from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.checks import as_rule, check_choice, check_limit
@@ -148,12 +149,14 @@ class WeightedStep:
         return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
 
     def _attach(self) -> Any:
+        refuse_unweighable(self._inner)
         if not self._sharded:  # else whole inside the forward only, where it is looked at
             try:
                 find_head(self._inner)
             except SamplewiseError:
                 if self.logits == "refuse":
                     raise
+                refuse_term_from_logits(self._inner)
                 self.forward = FromLogits()
                 return lambda: None
         return attach_objective(self._inner)

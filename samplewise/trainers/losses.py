@@ -17,8 +17,9 @@ from samplewise.engine.figures import Figures
 from samplewise.engine.modes import Setting
 from samplewise.engine.plan import no_token_in_step
 from samplewise.engine.rows import is_packed, room, rows
-from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_dropout, has_own_term
+from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_dropout
 from samplewise.losses.head import attach_objective, check_head, find_head
+from samplewise.losses.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
 from samplewise.losses.token_losses import token_counts, token_mass
 from samplewise.rules import resolve
 from samplewise.rules.tokens import TokenRule
@@ -50,7 +51,8 @@ class LossesMixin(_Host):
         if self.normalize == "micro" and has_own_term(self.model):  # pyright: ignore[reportArgumentType]
             raise SamplewiseError(
                 "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
-                remedy="Two passes keep the router's term; output_router_logits=False trains without it.",
+                remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
+                "(AdaLoRA's) trains without it.",
             )  # fmt: skip
         self._detach = self._attach()
         self._looked, self._run_steps, self._figures = False, None, Figures()
@@ -68,18 +70,23 @@ class LossesMixin(_Host):
         return model
 
     def _attach(self) -> Any:
+        refuse_unweighable(self.model)  # pyright: ignore[reportArgumentType]
         if has_parted_head(self.accelerator):
-            self._forward = FromLogits()
+            self._take_logits()
             return lambda: None
         try:
             find_head(self.model)  # pyright: ignore[reportArgumentType]
         except SamplewiseError:
             if self.logits == "refuse":
                 raise
-            self._forward = FromLogits()
+            self._take_logits()
             return lambda: None
         self._forward = WithoutLogits()
         return attach_objective(self.model)  # pyright: ignore[reportArgumentType]
+
+    def _take_logits(self) -> None:
+        refuse_term_from_logits(self.model)  # pyright: ignore[reportArgumentType]
+        self._forward = FromLogits()
 
     def _first_look(self, batch: Batch) -> None:
         """Once a run: does the logits-free path agree with the model's logits, and is anything odd about the data?"""
@@ -98,7 +105,7 @@ class LossesMixin(_Host):
                 if self.logits == "refuse":
                     raise
                 logger.warning("%s trains from logits", type(self.model).__name__)
-                self._forward = FromLogits()
+                self._take_logits()
 
     def _with_mass(self, batches: list[Batch]) -> None:
         """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""
