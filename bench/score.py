@@ -64,7 +64,7 @@ def lm_eval_rolling(model, tokenizer, pieces: list[Piece]) -> np.ndarray:
 
 def packed(model, pieces: list[Piece], budget: int) -> np.ndarray:
     """Several texts to a row with position_ids that start anew: what the scorer does not do."""
-    from samplewise.losses.head import Request, attach_objective
+    from samplewise.losses.request import Request, attach_objective
 
     detach, found, row = attach_objective(model), [], []
     with torch.no_grad():

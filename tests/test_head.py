@@ -12,7 +12,9 @@ import transformers
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.head import Request, attach_objective, check_head, find_head, with_objective
+from samplewise.losses.check_head import check_head
+from samplewise.losses.head import find_head
+from samplewise.losses.request import Request, attach_objective, with_objective
 
 # transformers renames these while its own Trainer and peft still call the old names:
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
@@ -43,6 +45,7 @@ ARCHITECTURES = {
         "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8,
     },
     "Mixtral": EXPERTS,
+    "Llama4Text": {**SIZES, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 24},
     "Qwen3Moe": {**EXPERTS, "num_experts": 4, "moe_intermediate_size": 8, "head_dim": 8, "norm_topk_prob": True},
 }  # fmt: skip
 

@@ -9,14 +9,10 @@ import torch
 from test_head import FACTORS, build, from_logits, gradients, make_batch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.head import (
-    Request,
-    attach_objective,
-    check_head,
-    find_head,
-    reference_token_losses,
-    with_objective,
-)
+from samplewise.losses.check_head import check_head
+from samplewise.losses.head import find_head
+from samplewise.losses.reference import reference_token_losses
+from samplewise.losses.request import Request, attach_objective, with_objective
 
 peft = pytest.importorskip("peft")
 

@@ -14,7 +14,7 @@ from result_pages.summary import EMPTY
 from result_pages.take import refuse_machine_paths, take
 from result_pages.write import outdated, write
 
-from samplewise.config import load_settings
+from samplewise.config.settings_file import load_settings
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan

@@ -12,7 +12,8 @@ from test_head import build, gradients, make_batch
 
 from samplewise.core.columns import SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.head import Request, reference_token_losses, with_objective
+from samplewise.losses.reference import reference_token_losses
+from samplewise.losses.request import Request, with_objective
 from samplewise.losses.token_losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
 from samplewise.rules.tokens import rho1
 

@@ -25,7 +25,7 @@ def evaluate(
     """Measure a model on held-out text, other domains, benchmarks and instructions, document by document."""
     quiet(debug)
     with reported(debug):
-        from samplewise.config import load_settings
+        from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"))
         from samplewise.evidence.evaluation_file import EvaluateConfig, paired, run_evaluation, table

@@ -23,7 +23,7 @@ def probe(
     """Ask what the losses of a corpus mean: learnable, useful, noise, redundant, stable?"""
     quiet(debug)
     with reported(debug):
-        from samplewise.config import load_settings
+        from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
         from samplewise.evidence.probes.probe import ProbeConfig, run_probe

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, quiet, reported, require
+from samplewise.cli.shell import Debug, NoVerify, quiet, reported, require
 from samplewise.core.errors import SamplewiseError
 
 
@@ -16,12 +16,15 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write: .html.")],
     title: Annotated[str, typer.Option(help="Over the page.")] = "",
     memory: Annotated[str, typer.Option(help="What counting may hold in memory.")] = "2GB",
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Write one page, without the model, that shows what the losses of a corpus are and what they are not."""
     quiet(debug)
     with reported(debug):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"), ("jinja2", "report"))
+        from samplewise.corpus.amounts import memory_bytes
+        from samplewise.corpus.guard import inputs, refuse_inputs
         from samplewise.corpus.store import open_scores
         from samplewise.report.corpus import write_corpus_report
 
@@ -30,5 +33,8 @@ def report(
             raise SamplewiseError(
                 "--out", expected="a file ending in .html in a folder that exists", got=got, remedy="Mend it."
             )
-        write_corpus_report(out, open_scores(scores), title=title, memory=memory)
+        memory_bytes(memory)
+        found = open_scores(scores, verify=not no_verify)
+        refuse_inputs("--out", out, inputs(found.place, found.manifest.made.get("data", "")))
+        write_corpus_report(out, found, title=title, memory=memory)
         print(f"page       {out}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, quiet, reported, require
+from samplewise.cli.shell import Debug, NoVerify, quiet, reported, require
 from samplewise.core.errors import SamplewiseError
 
 
@@ -46,6 +46,7 @@ def select(
     data: Annotated[str | None, typer.Option(help="The corpus, if it has moved since it was scored.")] = None,
     seed: Annotated[int, typer.Option(help="Of the control, and of --take random.")] = 0,
     memory: Annotated[str, typer.Option(help="What the selection may hold in memory.")] = "2GB",
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Select from a scored corpus, without the model, and say what was left out."""
@@ -71,4 +72,6 @@ def select(
             None if tokens is None else amount(tokens, "--tokens"), take.value, by, within, unit.value, seed,
         )  # fmt: skip
         kind = "ids" if ids else "weights" if weights else "texts"
-        print("\n".join(run_select(scores, choice, Target(kind, out, control, data), memory=memory)))
+        print(
+            "\n".join(run_select(scores, choice, Target(kind, out, control, data), memory=memory, verify=not no_verify))
+        )

@@ -16,6 +16,8 @@ from samplewise.core.errors import SamplewiseError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not compare the files of scores with their checksums.")]
+
 
 def require(*packages: tuple[str, str]) -> None:
     """Errors: SamplewiseError for a package that is not there, with the extra that brings it."""

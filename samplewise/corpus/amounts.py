@@ -1,12 +1,16 @@
-"""Amounts as people write them: 2B tokens, 500M, 10k."""
+"""Amounts as people write them: 2B tokens, 500M, 10k; 2GB of memory."""
 
 from __future__ import annotations
 
 import re
 
+from samplewise.config.typed import LARGEST, shown
 from samplewise.core.errors import SamplewiseError
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+BYTES = {"": 1, **{f"{unit}{more}": base**power for power, unit in enumerate("kmgt", 1)
+                   for more, base in (("", 1000), ("b", 1000), ("ib", 1024))}}  # fmt: skip
+LEAST_MEMORY = 16 * 10**6
 
 
 def amount(text: str, name: str = "amount") -> int:
@@ -15,10 +19,22 @@ def amount(text: str, name: str = "amount") -> int:
     >>> amount("2B"), amount("1.5M"), amount("10_000")
     (2000000000, 1500000, 10000)
     """
-    found = re.fullmatch(r"\s*(\d[\d_,]*(?:\.\d+)?)\s*([kmgbt]?)\s*", str(text), re.IGNORECASE)
-    number = float(re.sub("[_,]", "", found[1])) * UNITS[found[2].lower()] if found else 0
-    if not found or number < 1:
-        raise SamplewiseError(
-            name, expected="a number above 0, such as 2B, 500M or 10k", got=repr(text), remedy="Check it."
-        )
+    return _read(text, UNITS, 1, name, "a number above 0 and below 2^63, such as 2B, 500M or 10k")
+
+
+def memory_bytes(text: str, name: str = "--memory") -> int:
+    """The bytes that a text means. Errors: SamplewiseError for anything else, and for too few to work with.
+
+    >>> memory_bytes("2GB"), memory_bytes("64MiB")
+    (2000000000, 67108864)
+    """
+    return _read(text, BYTES, LEAST_MEMORY, name, "bytes, such as 2GB or 500MB, and at least 16MB")
+
+
+def _read(text: str, units: dict[str, int], least: int, name: str, expected: str) -> int:
+    found = re.fullmatch(r"\s*([0-9][0-9_,]{0,30}(?:\.[0-9]{1,30})?)\s*([a-z]{0,3})\s*", str(text), re.IGNORECASE)
+    unit = units.get(found[2].lower()) if found else None
+    number = float(re.sub("[_,]", "", found[1])) * unit if found and unit else 0
+    if not least <= number <= LARGEST:
+        raise SamplewiseError(name, expected=expected, got=shown(text), remedy="Check it.")
     return round(number)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from samplewise.config.typed import build
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.files import Listed, fingerprint, list_corpus
 from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
@@ -120,7 +121,7 @@ def _defaults(parts: Parts, base: Manifest | None) -> ScoreSettings:
     if facts is None and parts.place.exists(parts.inside("manifest.json")):
         facts = read_manifest(parts.place, parts.folder).fingerprints
     if facts and "settings" in facts:
-        return ScoreSettings(**facts["settings"])
+        return build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
     if torch.cuda.is_available():
         return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=ACCELERATOR_TOKENS)
     return ScoreSettings()

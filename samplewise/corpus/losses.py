@@ -14,14 +14,17 @@ from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.pieces import Piece
+from samplewise.losses.check_head import check_head
 from samplewise.losses.evaluation import evaluating
-from samplewise.losses.head import check_head, find_head
+from samplewise.losses.head import find_head
 from samplewise.losses.kernels import score
 from samplewise.losses.token_losses import IGNORED
 
 QUANTILES = (0.1, 0.5, 0.9)
 CPU_TOKENS, ACCELERATOR_TOKENS = 2**11, 2**15
 """Ids of a batch. On a CPU the size makes no difference from 512 to 4,096; 8,192 were slower (SmolLM2-135M, bf16)."""
+
+REMEDY = "Such a model cannot be scored. Adapters can be merged into it first: merge_and_unload, save_pretrained."
 
 Values = dict[str, np.ndarray]
 
@@ -89,9 +92,9 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
     heads = [Piece(each.ids[:48], 1, 0, 0, "", 0, 0, 0, "") for each in pieces[:2]]
     heads[-1] = Piece(heads[-1].ids[: max(2, len(heads[-1].ids) // 2)], 1, 0, 0, "", 0, 0, 0, "")
     with evaluating(model):
-        ids, _ = _padded(heads, find_head(model).weight.device)
+        ids, _ = _padded(heads, find_head(model, REMEDY).weight.device)
         real = [torch.arange(ids.shape[1], device=ids.device) < len(each.ids) for each in heads]
-        check_head(model, {"input_ids": ids, "attention_mask": torch.stack(real).long()})
+        check_head(model, {"input_ids": ids, "attention_mask": torch.stack(real).long()}, REMEDY)
         together = _reduced(heads, *token_losses(model, heads))["loss"]
         alone = np.concatenate([_reduced([each], *token_losses(model, [each]))["loss"] for each in heads])
     limit = 1e-4 if find_head(model).weight.dtype in (torch.float32, torch.float64) else 5e-2

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from samplewise.config.typed import build, shown
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.place import Place
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+KINDS = ("int32", "int64", "float", "string")
+"""Arrow types of columns."""
+_SHARD = re.compile(r"shard-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,28 @@ class Manifest:
     columns: dict[str, str]
     fingerprints: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
-    made: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def check(self) -> None:
-        """Raises SamplewiseError where the counts do not add up."""
+        """Raises SamplewiseError where the counts do not add up, or shards are not as `write_shard` names them."""
         rows = sum(shard.rows for shard in self.shards)
         lost = self.rows_in - self.rows_scored - self.rows_quarantined
-        if lost or rows != self.windows or sum(self.reasons.values()) != self.rows_quarantined:
-            raise SamplewiseError(
-                MANIFEST, expected="rows in = scored + quarantined, and as many windows as the shards have rows",
-                got=f"{self.rows_in} in, {self.rows_scored} scored, {self.rows_quarantined} quarantined; "
-                f"{self.windows} windows, {rows} rows",
-                remedy="The folder is damaged: score again into another.",
+        counts = (self.rows_in, self.rows_scored, self.rows_quarantined, self.windows, self.tokens)
+        least = min([*counts, *self.reasons.values(), *(min(shard.rows, shard.bytes) for shard in self.shards)])
+        if lost or rows != self.windows or sum(self.reasons.values()) != self.rows_quarantined or least < 0:
+            raise _damaged(
+                MANIFEST, "rows in = scored + quarantined, and as many windows as the shards have rows",
+                f"{self.rows_in} in, {self.rows_scored} scored, {self.rows_quarantined} quarantined; "
+                f"{self.windows} windows, {rows} rows; the least count is {least}",
             )  # fmt: skip
+        names = [shard.name for shard in self.shards]
+        for name in names:
+            if not _SHARD.fullmatch(name) or names.count(name) > 1:
+                raise _damaged(MANIFEST, "shards of different names, such as shard-00000.parquet", shown(name))
+        for name, kind in self.columns.items():
+            if not re.fullmatch(r"\w+", name) or kind not in KINDS:
+                raise _damaged(f"{MANIFEST}: columns", f"names with one of {', '.join(KINDS)}", shown({name: kind}))
 
 
 def write_manifest(place: Place, manifest: Manifest, folder: str = "") -> None:
@@ -74,15 +87,24 @@ def read_manifest(place: Place, folder: str = "") -> Manifest:
         values = json.loads(place.read(name))
     except FileNotFoundError:
         raise _unfinished(place, folder) from None
-    except ValueError as error:
-        got = f"a damaged {place.inside(name)} ({error})"
-        raise SamplewiseError("scores", expected="a whole manifest", got=got, remedy="Score again.") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(place.inside(name), "a whole manifest", f"a damaged one ({str(error)[:200]})") from None
     if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-        got = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
+        got = shown(values.get("schema")) if isinstance(values, Mapping) else type(values).__name__
         raise SamplewiseError(
             place.inside(name), expected=f"schema {SCHEMA}", got=got, remedy="It was written by another version."
         )
-    return Manifest(**{**values, "shards": [Shard(**shard) for shard in values["shards"]]})
+    try:
+        manifest = build(Manifest, values)
+        manifest.check()
+    except SamplewiseError as error:
+        raise _damaged(f"{place.inside(name)}: {error.argument}", error.expected, error.got) from None
+    return manifest
+
+
+def _damaged(place: str, expected: str, got: object) -> SamplewiseError:
+    remedy = "The folder is damaged: restore the file, or score again into another."
+    return SamplewiseError(place, expected=expected, got=got, remedy=remedy)
 
 
 def check_files(place: Place, manifest: Manifest, folder: str = "") -> None:

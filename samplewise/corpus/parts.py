@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from samplewise.config.typed import build
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.place import Place
 from samplewise.corpus.reader import Position, Quarantined
+
+Entry = TypeVar("Entry")
 
 FOLDER = ".parts"
 RUN = "run.json"
@@ -60,7 +64,7 @@ class Parts:
     def mark(self, index: int) -> Mark | None:
         """Where shard `index` ends, if that is known."""
         found = self._read(f"{index:05d}.mark.json")
-        return None if found is None else Mark(Position(**found["end"]), found["last"], found["share"])
+        return None if found is None else self._built(Mark, found, f"{index:05d}.mark.json")
 
     def set_mark(self, index: int, mark: Mark) -> None:
         """Every process that reads the block writes the same."""
@@ -71,7 +75,7 @@ class Parts:
         found = self._read(f"{index:05d}.done.json")
         if found is None:
             return None
-        done = Done(**{**found, "shard": Shard(**found["shard"])})
+        done = self._built(Done, found, f"{index:05d}.done.json")
         try:
             whole = self.place.size(self.inside(done.shard.name)) == done.shard.bytes
         except FileNotFoundError:
@@ -95,9 +99,26 @@ class Parts:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            return json.loads(self.place.read(self.inside(f"{FOLDER}/{name}")))
+            found = json.loads(self.place.read(self.inside(f"{FOLDER}/{name}")))
         except FileNotFoundError:
             return None
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(name, "JSON", str(error)[:200]) from None
+        if not isinstance(found, dict):
+            raise self._damaged(name, "a JSON object", type(found).__name__)
+        return found
+
+    def _built(self, kind: type[Entry], values: dict[str, Any], name: str) -> Entry:
+        try:
+            return build(kind, values)
+        except SamplewiseError as error:
+            raise self._damaged(f"{name}: {error.argument}", error.expected, error.got) from None
+
+    def _damaged(self, name: str, expected: str, got: object) -> SamplewiseError:
+        return SamplewiseError(
+            self.place.inside(self.inside(f"{FOLDER}/{name}")), expected=expected, got=got,
+            remedy="It is damaged: remove the folder of scores, or score into another.",
+        )  # fmt: skip
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         self.place.write(self.inside(f"{FOLDER}/{name}"), json.dumps(values, indent=1).encode())

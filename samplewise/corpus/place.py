@@ -94,6 +94,13 @@ class Place:
         """Bytes of a file; FileNotFoundError where there is none."""
         return self.files.size(f"{self.root}/{name}") if self.remote else (self.local / name).stat().st_size
 
+    def state(self, name: str) -> str:
+        """What changes whenever a file is written anew: its size and times here, what a store says of it elsewhere."""
+        if self.remote:
+            return str(self.files.ukey(f"{self.root}/{name}"))
+        found = (self.local / name).stat()
+        return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
     def names(self, folder: str = "") -> list[str]:
         """What lies in a folder of it, sorted; nothing where there is no such folder."""
         if self.remote:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from samplewise.config.typed import build
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.place import is_url
 from samplewise.corpus.reader import Quarantined, Reader, Reading, rows_of
+from samplewise.corpus.settings import ScoreSettings
 from samplewise.data.conversation import Conversation
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
@@ -30,10 +32,9 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
         raise SamplewiseError(
             "--data", expected="the corpus", got="scores that do not name it", remedy="Give --data, or --ids."
         )
-    settings = manifest.fingerprints.get("settings", {})
-    kind = settings.get("kind", "text")
+    settings = build(ScoreSettings, manifest.fingerprints.get("settings", {}), "manifest.json: settings.")
     if is_url(path) or is_local(path) or str(path).startswith("file://"):
-        files, _ = list_corpus(path, SUFFIXES if kind == "instructions" else tuple(FORMATS))
+        files, _ = list_corpus(path, SUFFIXES if settings.kind == "instructions" else tuple(FORMATS))
         # places alone would give a sample its neighbour's text after one line was put in
         if manifest.fingerprints.get("corpus", found := fingerprint(files)) != found:
             raise SamplewiseError(
@@ -41,11 +42,8 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
                 remedy="Give that corpus with --data, or score again.",
             )  # fmt: skip
     else:
-        files = rows_of(path, settings.get("config"), settings.get("split", "train"), settings.get("streaming", False))
-    limit = settings.get("limit")
-    return _entries(
-        Reader(files, Reading(kind, settings.get("text_field", "text"), settings.get("format", "auto"), limit))
-    )
+        files = rows_of(path, settings.config, settings.split, settings.streaming)
+    return _entries(Reader(files, Reading(settings.kind, settings.text_field, settings.format, settings.limit)))
 
 
 def _entries(reader: Reader) -> Iterator[Document | Conversation]:

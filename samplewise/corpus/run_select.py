@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.amounts import memory_bytes
+from samplewise.corpus.guard import inputs, refuse_inputs
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.output import IDS, TEXTS, WEIGHTS, suffix_of, write_ids, write_texts, write_weights
-from samplewise.corpus.place import Place, is_url
 from samplewise.corpus.reread import read_again
 from samplewise.corpus.select import Choice, Selection, select
 from samplewise.corpus.statement import sentences, statement, write_statement
@@ -37,15 +37,19 @@ class Target:
         return self.out.with_name(f"{self.out.name}.statement.json")
 
 
-def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2GB") -> list[str]:
-    """Carry it out; the lines that a person reads. Nothing is written before all arguments are known to be good."""
-    scores = open_scores(folder)
+def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2GB", verify: bool = True) -> list[str]:
+    """Carry it out; the lines that a person reads. Nothing is written before all arguments are known to be good.
+
+    verify: as in `open_scores`.
+    """
+    memory_bytes(memory)
+    scores = open_scores(folder, verify=verify)
     if target.control is not None and target.control.resolve() == target.out.resolve():
         raise SamplewiseError("--control", expected="another file than --out", got=str(target.out), remedy="Rename it.")
-    guarded = _inputs(scores.place, target.data or scores.manifest.made.get("data", ""))
+    guarded = inputs(scores.place, target.data or scores.manifest.made.get("data", ""))
     for path in filter(None, (target.out, target.control)):
         suffix_of(path, KINDS[target.kind])
-        _refuse_inputs(path, guarded)
+        refuse_inputs(str(path), path, guarded)
         if not path.parent.is_dir():
             raise SamplewiseError(
                 str(path), expected="a file in a folder that exists", got=f"no folder {path.parent}", remedy="Make it."
@@ -62,26 +66,6 @@ def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2G
         notes = ["weights    differ between the samples kept, and ids do not say so: --weights writes them"]
     places = [f"{target.kind:<10} {target.out}", f"statement  {target.statement}"]
     return [*sentences(said), *notes, *places, *([f"control    {target.control}"] if target.control else [])]
-
-
-def _inputs(place: Place, data: str) -> set[Path]:
-    """The folders and files here that a selection is read from: outputs would replace them, or become part of them."""
-    found = set() if place.remote else {place.local.resolve()}
-    path = Path(data.removeprefix("file://")).expanduser()
-    if not data or is_url(data):
-        return found
-    if path.exists():
-        return found | {path.resolve()}
-    return found | {Path(name).resolve() for name in glob.glob(str(path), recursive=True)}
-
-
-def _refuse_inputs(path: Path, guarded: set[Path]) -> None:
-    for place in (path.resolve(), *path.resolve().parents):
-        if place in guarded:
-            raise SamplewiseError(
-                str(path), expected="a file that is no part of the scores or of the corpus", got=f"one in {place}"
-                if place != path.resolve() else "one of them", remedy="Write it elsewhere.",
-            )  # fmt: skip
 
 
 def _write(selection: Selection, target: Target, path: Path, manifest: Manifest) -> None:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.types import Rule
-from samplewise.corpus.amounts import amount
+from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import Candidates, Unit, make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
 from samplewise.corpus.draw import draw
 from samplewise.corpus.ranks import Order, Ranks, ranks_of
-from samplewise.corpus.store import Scores
+from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.weigh import weigh
 
 
@@ -117,13 +117,14 @@ def select(scores: Scores, choice: Choice, *, memory: str = "2GB", threads: int 
     """
     fields = choice.rule.needs if choice.rule else frozenset()
     with (
+        readable(scores.place),
         TemporaryDirectory(prefix="samplewise-") as temporary,
         scores.connect(memory=memory, threads=threads, temporary=temporary) as connection,
     ):
         candidates = make_candidates(connection, scores, choice.by, choice.within, choice.unit, fields)
         chosen = Selection(connection, choice, candidates, _start(connection, "stage", _thresholds(choice)))
         if choice.rule is not None:
-            _apply(chosen, choice.rule, amount(memory.rstrip("Bb"), "memory"))
+            _apply(chosen, choice.rule, memory_bytes(memory))
         if choice.tokens is not None:
             _spend(chosen, choice.tokens)
         if not any(own.kept for own in chosen.totals().values()):

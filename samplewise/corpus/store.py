@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.errors import SamplewiseError, missing_extra
-from samplewise.corpus.manifest import Manifest, check_files, read_manifest, shard_of
+from samplewise.corpus.amounts import memory_bytes
+from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest
 from samplewise.corpus.place import Place
-from samplewise.corpus.table import arrow
+from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow
+from samplewise.corpus.verify import verify_files
 
 ADDED = "columns"
 """The folder of named columns, each in a folder of its name."""
@@ -74,19 +77,17 @@ class Scores:
                     remedy=f"Score with another model first: samplewise score … --as {name}.",
                 )  # fmt: skip
 
-    def verify(self) -> None:
-        """Read every file whole and compare its checksum. Raises SamplewiseError on the first that has changed."""
-        for folder, manifest in (
-            ("", self.manifest),
-            *((f"{ADDED}/{name}/", each) for name, each in self.added.items()),
-        ):
-            for shard in manifest.shards:
-                data = self.place.read(folder + shard.name)
-                if shard_of(shard.name, shard.rows, data) != shard:
-                    raise SamplewiseError(
-                        "scores", expected="files as they were written", got=f"a changed {folder}{shard.name}",
-                        remedy="Restore it, or score again into another folder.",
-                    )  # fmt: skip
+    def verify(self, *, known: bool = False) -> None:
+        """Read files whole and compare their checksums. known: only those that have changed since they were last read.
+
+        Raises SamplewiseError naming the first that is another.
+        """
+        verify_files(self.place, self._files(), known=known)
+
+    def _files(self) -> dict[str, Shard]:
+        """All files by their name in the place."""
+        added = {f"{ADDED}/{name}/{s.name}": s for name, each in self.added.items() for s in each.shards}
+        return {shard.name: shard for shard in self.manifest.shards} | added
 
     def _shard(self, index: int, wanted: list[str]) -> Any:
         base = [name for name in wanted if name in self.manifest.columns]
@@ -102,14 +103,16 @@ class Scores:
         return table.select(wanted)
 
     def _read(self, name: str, columns: list[str]) -> Any:
-        with self.place.open(name) as file:
+        with readable(self.place), self.place.open(name) as file:
             return arrow().parquet.read_table(file, columns=columns)
 
 
-def open_scores(path: str | Path) -> Scores:
+def open_scores(path: str | Path, *, verify: bool = True) -> Scores:
     """The scores in a folder, local or a URL that fsspec knows.
 
-    Raises SamplewiseError where none have been finished there, or files are gone or cut; `Scores.verify` reads them.
+    verify: read every file once and compare its checksum; what was verified is remembered in the folder, until it
+    changes. Costs about 1 s a GB at the first time, and a look at each file's time later.
+    Raises SamplewiseError where none have been finished there, or files are gone, cut or changed.
 
     >>> open_scores("no/such/folder")
     Traceback (most recent call last):
@@ -119,10 +122,60 @@ def open_scores(path: str | Path) -> Scores:
     manifest = read_manifest(place)
     names = [name for name in place.names(ADDED) if place.exists(f"{ADDED}/{name}/manifest.json")]
     added = {name: read_manifest(place, f"{ADDED}/{name}") for name in names}
+    _check_columns(place, manifest, added)
     check_files(place, manifest)
     for name, each in added.items():
         check_files(place, each, f"{ADDED}/{name}")
-    return Scores(place, manifest, added)
+    scores = Scores(place, manifest, added)
+    if verify:
+        scores.verify(known=True)
+    return scores
+
+
+def _check_columns(place: Place, manifest: Manifest, added: dict[str, Manifest]) -> None:
+    """Raises SamplewiseError where manifests name columns or shards that do not belong together."""
+    lost = [name for name, kind in COLUMNS.items() if name not in OPTIONAL and manifest.columns.get(name) != kind]
+    if lost:
+        raise SamplewiseError(
+            place.inside(MANIFEST), expected=f"the columns of scores with their types, {', '.join(COLUMNS)}",
+            got=f"another type of {lost[0]}, or none", remedy="The folder is damaged: score again into another.",
+        )  # fmt: skip
+    for name, each in added.items():
+        if set(each.columns) != {"id", name} or len(each.shards) != len(manifest.shards):
+            raise SamplewiseError(
+                place.inside(f"{ADDED}/{name}"),
+                expected=f"the columns id and {name} in as many shards as the scores, {len(manifest.shards):,}",
+                got=f"{', '.join(each.columns)} in {len(each.shards):,}",
+                remedy="Remove it and score that column again.",
+            )  # fmt: skip
+
+
+@contextmanager
+def readable(place: Place) -> Iterator[None]:
+    """Raises SamplewiseError for what readers of Parquet raise on damaged files, full disks and too little memory."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except SamplewiseError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        by = type(error).__module__.partition(".")[0]
+        if by not in ("duckdb", "_duckdb") and not isinstance(error, (pa.ArrowException, OSError)):
+            raise
+        if "OutOfMemory" in type(error).__name__:
+            raise SamplewiseError(
+                "--memory", expected="more", got=said, remedy="Raise it, or ask for less at a time."
+            ) from error
+        if "space left" in said or "temp_directory" in said:
+            raise SamplewiseError(
+                "disk", expected="room for temporary files", got=said, remedy="Set TMPDIR to a folder with room."
+            ) from error
+        raise SamplewiseError(
+            "scores", expected="Parquet files as samplewise score writes them", got=f"{place}: {said}",
+            remedy="Restore the files, or score again into another folder.",
+        ) from error  # fmt: skip
 
 
 def column(scores: Scores | str | Path, name: str = "loss") -> tuple[np.ndarray, np.ndarray]:
@@ -143,8 +196,6 @@ def check_name(name: str) -> str:
     >>> check_name("reference")
     'reference'
     """
-    from samplewise.corpus.table import COLUMNS
-
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in COLUMNS:
         raise SamplewiseError(
             "--as", expected=f"a name of letters, digits and _, none of {', '.join(COLUMNS)}", got=repr(name),
@@ -154,17 +205,13 @@ def check_name(name: str) -> str:
 
 
 def duckdb_for(place: Place, memory: str = "2GB") -> Any:
-    """A connection that can read this place. memory: what it may hold."""
+    """A connection that can read this place. memory: what it may hold, as `memory_bytes` reads it."""
+    limit = memory_bytes(memory)
     try:
         import duckdb
     except ImportError:
         raise missing_extra("duckdb", "corpus", "scores") from None
-    try:
-        connection = duckdb.connect(config={"memory_limit": memory})
-    except duckdb.ParserException:
-        raise SamplewiseError(
-            "--memory", expected="bytes, such as 2GB or 500MB", got=repr(memory), remedy="Check it."
-        ) from None
+    connection = duckdb.connect(config={"memory_limit": f"{limit // 1000}KB"})
     if place.remote:
         connection.register_filesystem(place.files)
     return connection

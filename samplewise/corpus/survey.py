@@ -12,7 +12,7 @@ import numpy as np
 
 from samplewise.corpus.candidates import Candidates, make_candidates
 from samplewise.corpus.draw import draw
-from samplewise.corpus.store import Scores
+from samplewise.corpus.store import Scores, readable
 
 LARGEST = 7
 """Places told apart by name; the rest are one."""
@@ -151,6 +151,7 @@ class Survey:
 def survey(scores: Scores, *, memory: str = "2GB") -> Iterator[Survey]:
     """Questions may be asked as long as the block lasts. memory: what DuckDB may hold."""
     with (
+        readable(scores.place),
         TemporaryDirectory(prefix="samplewise-") as temporary,
         scores.connect(memory=memory, temporary=temporary) as connection,
     ):

@@ -14,7 +14,7 @@ from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.types import Rule
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.options import WeightingOptions
-from samplewise.losses.head import reference_token_losses
+from samplewise.losses.reference import reference_token_losses
 from samplewise.losses.token_losses import sample_means
 from samplewise.rules.tokens import TokenRule
 

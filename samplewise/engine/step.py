@@ -34,7 +34,8 @@ from samplewise.engine.rows import capacity_of, is_packed, rows_of
 from samplewise.engine.sample_log import SampleLog
 from samplewise.engine.watcher import Watcher
 from samplewise.losses.attach import Attached, attach_forward
-from samplewise.losses.model_facts import has_dropout, has_own_term
+from samplewise.losses.model_facts import has_dropout
+from samplewise.losses.own_terms import has_own_term
 from samplewise.rules import resolve
 
 logger = logging.getLogger("samplewise")
@@ -123,6 +124,12 @@ class Step:
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()
+        if self.options.normalize == "micro" and has_own_term(model):
+            raise SamplewiseError(
+                "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
+                remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
+                "(AdaLoRA's) trains without it.",
+            )  # fmt: skip
         self.attached = attach_forward(model, logits=self.options.logits, losses=self.options.losses, head=head)
         self.attached.checked |= not check
         self.reference.check(model)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from samplewise.config import load_settings, to_yaml
+from samplewise.config.settings_file import load_settings, to_yaml
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.arm_run import RUNS, Session, file_of, run_arm, write_failure

@@ -8,7 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from samplewise.config import DataConfig, InstructionsConfig, load_settings
+from samplewise.config import DataConfig, InstructionsConfig
+from samplewise.config.settings_file import load_settings
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +31,8 @@ class TaskConfig:
     query: str = "query"
     choices: str = "choices"
     answer: str = "gold"
-    suffix: str = ""
-    delimiter: str = " "
+    suffix: str = field(default="", metadata={"blank": True})
+    delimiter: str = field(default=" ", metadata={"blank": True})
     limit: int | None = None
 
 
@@ -87,10 +87,10 @@ def local_task(task: TaskConfig) -> dict[str, Any]:
     """lm-eval's own description of a task over a local file, which is read here: no hub, no cache."""
     rows = _rows(task)
     needed = {"multiple_choice": (task.query, task.choices, task.answer), "continuation": (task.query, task.answer)}
-    for field in needed.get(task.kind, (task.query,)):
-        if field not in rows[0]:
+    for name in needed.get(task.kind, (task.query,)):
+        if name not in rows[0]:
             raise SamplewiseError(
-                f"tasks.{task.name}", expected=f"a field {field!r} in {task.file}", got=", ".join(rows[0]),
+                f"tasks.{task.name}", expected=f"a field {name!r} in {task.file}", got=", ".join(rows[0]),
                 remedy="Name its fields: query, choices, answer.",
             )  # fmt: skip
 

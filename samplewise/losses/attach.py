@@ -11,10 +11,13 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.check_head import check_head
 from samplewise.losses.forward import Forward
 from samplewise.losses.from_logits import FromLogits, FromLosses
-from samplewise.losses.head import attach_objective, check_head, find_head
+from samplewise.losses.head import find_head
 from samplewise.losses.kernels import Tally
+from samplewise.losses.own_terms import refuse_term_from_logits, refuse_unweighable
+from samplewise.losses.request import attach_objective
 from samplewise.losses.without_logits import WithoutLogits
 
 logger = logging.getLogger("samplewise")
@@ -40,7 +43,7 @@ class Attached:
             if not allow_logits:
                 raise
             logger.warning("%s trains from logits", type(self.model).__name__)
-            self.forward = _from_logits(self.forward.tally)
+            self.forward = _from_logits(self.model, self.forward.tally)
 
 
 def attach_forward(
@@ -53,19 +56,21 @@ def attach_forward(
     """
     if losses is not None:
         return Attached(model, FromLosses(losses), lambda: None)
+    refuse_unweighable(model)
     if head == "partitioned":
-        return Attached(model, _from_logits(None), lambda: None)
+        return Attached(model, _from_logits(model), lambda: None)
     if head == "whole":
         try:
             find_head(model)
         except SamplewiseError:
             if logits == "refuse":
                 raise
-            return Attached(model, _from_logits(None), lambda: None)
+            return Attached(model, _from_logits(model), lambda: None)
     return Attached(model, WithoutLogits(), attach_objective(model), checked=head != "whole")
 
 
-def _from_logits(tally: Tally | None) -> Forward:
+def _from_logits(model: nn.Module, tally: Tally | None = None) -> Forward:
+    refuse_term_from_logits(model)
     forward = FromLogits()
     forward.tally = tally
     return forward

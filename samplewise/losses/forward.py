@@ -11,13 +11,17 @@ from samplewise.losses.kernels import Factor, Select, Tally
 
 
 class ForwardResult(NamedTuple):
-    """value [] Σ u_i L_i; loss [n] nats/token, detached; tokens, factors [n]; aux [] or None: the model's own term."""
+    """value [] Σ u_i L_i; loss [n] nats/token, detached; tokens, factors [n]; aux [] or None: the model's own terms.
+
+    router: [] its load-balancing loss before its coefficient, detached, where the model has one.
+    """
 
     value: Tensor
     loss: Tensor
     tokens: Tensor
     factors: Tensor
     aux: Tensor | None
+    router: Tensor | None = None
 
 
 class Forward(Protocol):

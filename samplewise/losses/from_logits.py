@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.body import unwrapped
 from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Factor, Select, Tally
 from samplewise.losses.kernels.tally import tallied
 from samplewise.losses.kernels.targets import find_targets
-from samplewise.losses.model_facts import has_own_term, text_config
+from samplewise.losses.own_terms import coefficient, has_router_term
 from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses
 
 
@@ -76,7 +77,10 @@ class FromLogits:
         if select is not None:
             micro = _with_selection(logits_of(outputs), micro, select)
         loss, tokens = self._from(outputs, micro, self.tally if tally else None)
-        return _weighed(loss, tokens, factors, _own_term(model, outputs))
+        router = getattr(outputs, "aux_loss", None) if has_router_term(model) else None
+        aux = None if router is None else router * coefficient(unwrapped(getattr(model, "module", model)))
+        known = _weighed(loss, tokens, factors, aux)
+        return known._replace(router=None if router is None else router.detach())
 
     def _from(self, outputs: Any, micro: MicroBatch, tally: Tally | None) -> tuple[Tensor, Tensor]:
         logits, labels = logits_of(outputs), micro.targets
@@ -96,11 +100,6 @@ def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor
     used[index] = known.to(used)
     value = torch.where(used == 0, 0.0, used * loss).sum()
     return ForwardResult(value, loss.detach(), tokens, used, aux)
-
-
-def _own_term(model: nn.Module, outputs: Any) -> Tensor | None:
-    aux = getattr(outputs, "aux_loss", None) if has_own_term(model) else None
-    return None if aux is None else aux * text_config(model).router_aux_loss_coef
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -1,30 +1,20 @@
-"""The head of a causal language model: found, checked against the model's own logits, and used inside its forward.
+"""The head of a causal language model: found, and refused where it is more than a matrix product.
 
-Shapes: B rows, T positions, D hidden size, V vocabulary, n samples of the micro-batch.
+Shapes: B rows, T positions, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch
-from samplewise.losses.evaluation import evaluating
-from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, sample_losses, score
-from samplewise.losses.token_losses import token_counts
+from samplewise.losses.body import Hidden, body_of, decoder_of, unwrapped
+from samplewise.losses.own_terms import refuse_unweighable
 
-CHECKED_ROWS, CHECKED_LENGTH = 2, 32
-# Of a head in 16 bits both paths round logits of some tens to 1/8 or so; a wrong scale or cap is far above it still.
-TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 REMEDY = 'Train from logits with logits="allow", at their price.'
 
 
@@ -32,82 +22,33 @@ REMEDY = 'Train from logits with logits="allow", at their price.'
 class Head:
     """What stands between a model's hidden states and its logits.
 
-    body: the model without its head; body(**inputs).last_hidden_state [B, T, D], without a cache.
+    body: the model without its head, inside PEFT's own forward; body(**inputs).last_hidden_state [B, T, D], no cache.
     weight [V, D], bias [V] or None: parameters of the output embedding.
     softcap, scale: logits = softcap·tanh((hidden·weightᵀ + bias)·scale / softcap).
     """
 
-    body: Callable[..., Any]
+    body: Callable[..., Hidden]
     weight: Tensor
     bias: Tensor | None
     softcap: float | None
     scale: float
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `losses.kernels`.
-
-    factors: [n] or a function of complete samples; None: score only.
-    select, reference: only with factors. token_losses, differentiable: only when scoring.
-    """
-
-    labels: Tensor
-    factors: Tensor | Factor | None = None
-    segments: Tensor | None = None
-    token_weights: Tensor | None = None
-    select: Select | None = None
-    reference: Tensor | None = None
-    token_losses: bool = False
-    shifted: bool = False
-    backend: Backend = "chunked"
-    chunk_bytes: int | None = None
-    differentiable: bool = False
-    tally: Tally | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what would be ignored."""
-        scoring = self.factors is None
-        for name in ("select", "reference") if scoring else ("token_losses", "differentiable"):
-            value = getattr(self, name)
-            if value is not None and value is not False:
-                raise SamplewiseError(
-                    name, expected=f"{'factors' if scoring else 'no factors'} beside it",
-                    got="none" if scoring else "some",
-                    remedy="Score for token losses, choose with losses.select_tokens, or choose while training.",
-                )  # fmt: skip
-
-
-class Result(NamedTuple):
-    """A tuple, so that DDP and FSDP find its tensors.
-
-    value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
-    aux: [] the model's own loss term times its coefficient (a router's load balancing), where it has one; not in value.
-    mass: [n] Σ m_t of the token weights; tokens without them.
-    token_loss: [B, T] aligned with labels, where asked for.
-    """
-
-    value: Tensor | None
-    loss: Tensor
-    tokens: Tensor
-    factors: Tensor | None
-    aux: Tensor | None
-    mass: Tensor
-    token_loss: Tensor | None = None
-
-
-def find_head(model: nn.Module) -> Head:
+def find_head(model: nn.Module, remedy: str = REMEDY) -> Head:
     """The body and head of a transformers causal LM, PEFT-wrapped or not; SamplewiseError says what is missing.
+
+    remedy: what the error advises for a head without a logits-free path.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     >>> find_head(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))).weight.shape
     torch.Size([32, 8])
     """
-    inner = _unwrapped(model)
+    refuse_unweighable(model)
+    inner = unwrapped(model)
     name = type(inner).__name__
     config = getattr(inner, "config", None)
-    body = getattr(inner, "base_model", inner)
+    body = decoder_of(inner)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None  # pyright: ignore[reportCallIssue]
     if config is None or body is inner or head is None or getattr(config, "is_encoder_decoder", False):
         raise SamplewiseError(
@@ -115,162 +56,9 @@ def find_head(model: nn.Module) -> Head:
             remedy="Pass the model itself, before DDP or compile; there is no logits-free path for other models.",
         )  # fmt: skip
     head = _called(head)
-    _check_linear(name, head)
+    _check_linear(name, head, remedy)
     text = config.get_text_config()
-    return Head(_without_cache(body), head.weight, head.bias, _softcap(text), _scale(text))
-
-
-def check_head(model: nn.Module, batch: Mapping[str, Any]) -> None:
-    """Compare both paths on at most 64 tokens of `batch`; SamplewiseError where sample losses differ by more than 1e-4.
-
-    batch: input_ids [B, T], attention_mask [B, T] if rows are padded, position_ids if documents are packed: the first
-        tokens of the first ones are taken, none across a restart. Labels play no part, every token is scored.
-    Eval mode, no gradient, no autocast, no global randomness; 16-bit heads are held to their rounding instead.
-    Quick enough to call before the first step: it guards models whose head this module does not know.
-    """
-    found = find_head(model)
-    inputs, labels = _few_tokens(batch)
-    with _quiet(model, found.weight.device):
-        hidden = found.body(**inputs).last_hidden_state
-        ours, _ = sample_losses(hidden, found.weight, labels, bias=found.bias, softcap=found.softcap, scale=found.scale)
-        logits = type(model).forward(model, **inputs, use_cache=False).logits  # not what wraps the instance: autocast
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        theirs = _losses_from_logits(logits, labels)
-    same = ~ours.isfinite() & ~theirs.isfinite()  # a bad row is the step's business
-    worst = float(((ours - theirs).abs() / theirs.abs().clamp(min=1)).masked_fill(same, 0.0).max())
-    limit = TOLERANCE.get(found.weight.dtype, 1e-4)
-    if not worst <= limit:
-        raise SamplewiseError(
-            "model", expected=f"losses without logits within {limit} of those from logits",
-            got=f"{worst:.2g} for {type(_unwrapped(model)).__name__}: it does more than its head, scale and cap",
-            remedy=REMEDY,
-        )  # fmt: skip
-
-
-def reference_token_losses(model: nn.Module, micro: MicroBatch, *, chunk_bytes: int | None = None) -> Tensor:
-    """[B, T] −log p of every label under a second model, nats, aligned with labels, 0 where nothing is predicted.
-
-    model: any that `find_head` knows, on the batch's device; it is called in eval mode without gradient and keeps no
-        logits. In a DDP or FSDP run it stands outside the wrapper, whole on each rank.
-    micro: its inputs are the second model's too; its segments say what is predicted, tokens of weight 0 are not.
-    Errors: SamplewiseError for heads without a logits-free path, and labels outside this model's vocabulary.
-
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-    >>> ids = torch.tensor([[1, 2, 3]])
-    >>> micro = MicroBatch({"input_ids": ids}, labels=ids, id=torch.tensor([0]))
-    >>> reference_token_losses(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)), micro).shape
-    torch.Size([1, 3])
-    """
-    head, labels = find_head(model), micro.targets
-    segments, token_weights = micro.segments, micro.token_weights
-    if not bool(token_counts(labels, token_weights, segments).any()):
-        return torch.zeros_like(labels, dtype=torch.float32)
-    with evaluating(model):
-        hidden = head.body(**micro.inputs).last_hidden_state
-        scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
-                       segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
-                       token_losses=True)  # fmt: skip
-    assert scores.token_loss is not None
-    return scores.token_loss
-
-
-def attach_objective(model: nn.Module) -> Callable[[], None]:
-    """Let `model(**inputs, samplewise=Request(...))` return a `Result`; returns the function that takes it back.
-
-    Only this instance's `forward` is wrapped: its signature, the state dict and calls without `samplewise` stay as they
-    are. It works inside the forward, so that DDP and FSDP see the pass; attach before wrapping in them. With PEFT,
-    attach to the PEFT model: adapters live inside its body. The request's labels count, not those among the inputs.
-    """
-    previous = model.__dict__.get("forward")
-    state = {"on": True}
-
-    def forward(self: nn.Module, *args: Any, samplewise: Request | None = None, **inputs: Any) -> Any:
-        if samplewise is not None and state["on"]:
-            return _answer(self, samplewise, args, inputs)
-        if samplewise is not None:
-            inputs["samplewise"] = samplewise
-        return type(self).forward(self, *args, **inputs) if previous is None else previous(*args, **inputs)
-
-    signature = inspect.signature(model.forward)
-    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    forward.__signature__ = signature.replace(parameters=[me, *signature.parameters.values()])  # pyright: ignore[reportFunctionMemberAccess]
-    forward.__doc__ = model.forward.__doc__
-    bound = MethodType(forward, model)  # a method, not a closure: a deep copy of the model calls itself, not this one
-    model.forward = bound
-
-    def detach() -> None:
-        state["on"] = False
-        if (
-            model.__dict__.get("forward") is bound
-        ):  # else someone (accelerate) wrapped it since: ours just passes through
-            model.__dict__.pop("forward")
-            if previous is not None:
-                model.forward = previous
-
-    return detach
-
-
-@contextmanager
-def with_objective(model: nn.Module) -> Generator[nn.Module]:
-    """`attach_objective` for the length of a block.
-
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-    >>> ids = torch.tensor([[1, 2, 3]])
-    >>> with with_objective(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))) as model:
-    ...     model(input_ids=ids, samplewise=Request(ids, factors=torch.ones(1))).tokens
-    tensor([2])
-    """
-    detach = attach_objective(model)
-    try:
-        yield model
-    finally:
-        detach()
-
-
-def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
-    """Body, then kernel. The head is looked up on every call, since FSDP replaces its parameters between calls."""
-    head = find_head(model)
-    for name in ("labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict"):
-        inputs.pop(name, None)
-    outputs = head.body(*args, **inputs)
-    hidden = outputs.last_hidden_state
-    options: dict[str, Any] = {
-        "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
-        "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
-        "chunk_bytes": request.chunk_bytes, "tally": request.tally,
-    }  # fmt: skip
-    aux = _auxiliary(_unwrapped(model), outputs, inputs)
-    if request.factors is not None:
-        chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
-        out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
-        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass)
-    wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
-    scores = score(hidden, head.weight, request.labels, **wanted, **options)
-    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss)
-
-
-def _auxiliary(inner: Any, outputs: Any, inputs: dict[str, Any]) -> Tensor | None:
-    """The router's load-balancing term as the model's own forward adds it to its loss."""
-    routers = getattr(outputs, "router_logits", None)
-    balance = getattr(sys.modules[type(inner).__module__], "load_balancing_loss_func", None)
-    if not routers or balance is None:
-        return None
-    term = balance(routers, inner.num_experts, inner.num_experts_per_tok, inputs.get("attention_mask"))
-    return inner.router_aux_loss_coef * term
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The transformers model inside a PEFT model; its adapters are layers of it, except those of prompt learning."""
-    if not hasattr(model, "peft_config"):
-        return model
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        raise SamplewiseError(
-            "model", expected="adapters inside the model's layers (LoRA and the like)",
-            got="prompt learning, which changes the inputs outside them", remedy=REMEDY,
-        )  # fmt: skip
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
+    return Head(body_of(model), head.weight, head.bias, _softcap(text), _scale(text))
 
 
 def _called(head: nn.Module) -> Any:
@@ -283,12 +71,13 @@ def _called(head: nn.Module) -> Any:
     return copies[active[0]] if active and all(name in copies for name in active) else wrapper.original_module
 
 
-def _check_linear(name: str, head: nn.Module) -> None:
+def _check_linear(name: str, head: nn.Module, remedy: str) -> None:
     """Only a plain linear head is hidden·weightᵀ + bias: no adapter, no quantisation, no hook, no shards."""
     weight = getattr(head, "weight", None)
     found = None
     if hasattr(head, "base_layer") or hasattr(head, "original_module"):
         found = "one adapted by PEFT (LoRA, or single tokens trained)"
+        remedy = f"Leave the head out of target_modules and trainable_token_indices. Or: {remedy}"
     elif (
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
@@ -300,15 +89,8 @@ def _check_linear(name: str, head: nn.Module) -> None:
     if found is not None:
         raise SamplewiseError(
             "model", expected="a plain nn.Linear as output embedding", got=f"{type(head).__name__} in {name}: {found}",
-            remedy=REMEDY,
+            remedy=remedy,
         )  # fmt: skip
-
-
-def _without_cache(body: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **inputs: Any) -> Any:
-        return body(*args, **{**inputs, "use_cache": False, "return_dict": True})
-
-    return run
 
 
 def _softcap(config: Any) -> float | None:
@@ -326,45 +108,3 @@ def _scale(config: Any) -> float:
     if scaling is None:
         return 1.0
     return float(scaling) if config.model_type == "hyperclovax" else 1 / scaling  # Granite, MiniCPM3 divide
-
-
-def _few_tokens(batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-    """The first real tokens of the first rows or packed documents, padded right: left padding must not hide them."""
-    ids = batch["input_ids"]
-    mask, position = batch.get("attention_mask"), batch.get("position_ids")
-    mask = torch.ones_like(ids) if mask is None or mask.shape != ids.shape else mask
-    if position is None or position.dim() != 2 or position.shape[1] != ids.shape[1]:
-        position = torch.arange(ids.shape[1], device=ids.device)[None]
-    documents = [
-        part[:CHECKED_LENGTH]
-        for row, real, place in zip(ids, mask.bool(), position.expand_as(ids), strict=True)
-        for part in row[real].tensor_split(_restarts(place[real]))
-    ]
-    rows = [part for part in documents if len(part) > 1][:CHECKED_ROWS]
-    if not rows:
-        raise SamplewiseError(
-            "batch", expected="a row of two tokens or more", got=f"input_ids {tuple(ids.shape)}",
-            remedy="Check the model on a batch with tokens to predict.",
-        )  # fmt: skip
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    real = nn.utils.rnn.pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)
-    return {"input_ids": padded, "attention_mask": real}, padded.masked_fill(real == 0, -100)
-
-
-def _restarts(position: Tensor) -> list[int]:
-    """Where position ids [T] fall or stand still: a document begins there."""
-    return ((position[1:] <= position[:-1]).nonzero().squeeze(1) + 1).tolist()
-
-
-@contextmanager
-def _quiet(model: nn.Module, device: torch.device) -> Generator[None]:
-    """As `evaluating`, and without autocast."""
-    with evaluating(model), torch.autocast(device.type, enabled=False):
-        yield
-
-
-def _losses_from_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """[B] mean loss of each row, nats/token."""
-    target = labels[:, 1:]
-    token = nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), target, reduction="none")
-    return token.sum(1) / (target != -100).sum(1)

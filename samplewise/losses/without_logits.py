@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.forward import ForwardResult
-from samplewise.losses.head import Request
 from samplewise.losses.kernels import Backend, Factor, Select, Tally
+from samplewise.losses.request import Request
 from samplewise.losses.token_losses import token_counts
 
 
@@ -50,7 +50,8 @@ class WithoutLogits:
         if select is not None:
             request = replace(request, select=select, reference=micro.token_reference)
         result = model(**micro.inputs, samplewise=request)
-        return ForwardResult(result.value, result.loss.detach(), result.tokens, result.factors, result.aux)
+        router = None if result.router is None else result.router.detach()
+        return ForwardResult(result.value, result.loss.detach(), result.tokens, result.factors, result.aux, router)
 
     def _request(
         self, micro: MicroBatch, factors: Tensor | Factor | None = None, differentiable: bool = False,

@@ -53,7 +53,7 @@ class FieldsCollator:
         batch = dict(self.collate([without_fields(feature) for feature in features]))
         lengths = [_lengths(feature) for feature in features]
         counts = torch.tensor([len(own) for own in lengths])
-        if "labels" in batch and (len(batch["labels"]) != len(features) or bool((counts > 1).any())):
+        if "labels" in batch and (_is_flat(batch, features) or bool((counts > 1).any())):
             batch[SEGMENTS] = _one_row(batch, [length for own in lengths for length in own])
         if TOKEN_WEIGHTS in features[0]:
             batch[TOKEN_WEIGHTS] = _by_position(features, batch)
@@ -70,6 +70,17 @@ def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
 def _lengths(feature: Mapping[str, Any]) -> list[int]:
     given = feature.get(LENGTHS)
     return [len(feature["input_ids"])] if given is None else [int(length) for length in given]
+
+
+def _is_flat(batch: Batch, features: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all samples are in one row; of a lone sample its positions say so, if the collator made them.
+
+    A lone one must not count as a padded row: rows of several micro-batches are put together.
+    """
+    if len(batch["labels"]) != len(features):
+        return True
+    made = POSITION in batch and "attention_mask" not in batch and len(features) == 1
+    return made and (LENGTHS in features[0] or POSITION not in features[0])
 
 
 def _one_row(batch: Batch, lengths: list[int]) -> Tensor:

@@ -10,7 +10,8 @@ import transformers
 import world
 from safetensors.torch import load_file
 
-from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config, to_yaml
+from samplewise.config import InstructionsConfig, LoraConfig, RunConfig, load_config
+from samplewise.config.settings_file import to_yaml
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import instruction_id
 from samplewise.evidence.run.arguments import check_training, training_arguments

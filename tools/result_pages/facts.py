@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from result_pages.markdown import code
-from samplewise.config import load_settings
+from samplewise.config.settings_file import load_settings
 from samplewise.evidence.plan import HELD_OUT, PlanConfig, ScratchConfig
 
 FACTS = "facts.json"

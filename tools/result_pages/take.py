@@ -14,7 +14,7 @@ import yaml
 from result_pages.facts import FACTS, model_facts
 from result_pages.parts import COST, KINDS, PLAN, PROBE
 from result_pages.skeleton import put_on_page
-from samplewise.config import load_settings, to_yaml
+from samplewise.config.settings_file import load_settings, to_yaml
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.check import check_results

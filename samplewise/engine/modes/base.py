@@ -44,6 +44,7 @@ class Mode(ABC):
     def __init__(self, context: StepContext) -> None:
         self.context = context
         self.count = 0  # micro-batches to run
+        self.own: Tensor | float = 0.0  # the terms that the model and its adapters add, averaged over those that run
 
     @abstractmethod
     def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
@@ -58,8 +59,8 @@ class Mode(ABC):
 
     @property
     def loss(self) -> float:
-        """The unweighted mean loss of the step, as the loop would report it."""
-        return self.plan.figures["loss"] * self.context.scale
+        """The unweighted mean loss of the step and the model's own terms, as the loop would report it."""
+        return self.plan.figures["loss"] * self.context.scale + float(self.own)
 
     @property
     def weighed(self) -> int:
@@ -106,7 +107,10 @@ class Mode(ABC):
         assert micro.coefficient is not None, "the plan was made in begin"
         factors = micro.coefficient.to(self.context.device) * (world_size() * self.context.scale)
         out = self.context.forward.objective(model, micro, factors, tally=tally)
-        return (out.value if out.aux is None else out.value + out.aux / self.count), out
+        if out.aux is None:
+            return out.value, out
+        self.own = self.own + out.aux.detach() / self.count
+        return out.value + out.aux / self.count, out
 
 
 def step_fields(batches: Sequence[MicroBatch], loss: Tensor, tokens: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import torch
 from transformers import TrainingArguments
 
-from samplewise.config import described, fits
+from samplewise.config.typed import described, fits, shown
 from samplewise.core.errors import SamplewiseError
 from samplewise.rules.parse import nearest
 
@@ -58,7 +58,7 @@ def check_training(training: dict[str, Any], kind: str = "text") -> None:
     hints = get_type_hints(cls)
     for key, value in training.items():
         if key in ours:
-            raise SamplewiseError(f"training.{key}", expected="it not to be given", got=repr(value), remedy=ours[key])
+            raise SamplewiseError(f"training.{key}", expected="it not to be given", got=shown(value), remedy=ours[key])
         if key not in known:
             raise SamplewiseError(
                 f"training.{key}", expected=f"a field of {cls.__name__}", got="an unknown one",
@@ -66,7 +66,7 @@ def check_training(training: dict[str, Any], kind: str = "text") -> None:
             )  # fmt: skip
         if not fits(value, hints[key]):
             expected = described(hints[key])
-            raise SamplewiseError(f"training.{key}", expected=expected, got=repr(value), remedy="Check the value.")
+            raise SamplewiseError(f"training.{key}", expected=expected, got=shown(value), remedy="Check the value.")
 
 
 def training_arguments(training: dict[str, Any], output: Path, max_length: int | None = None) -> TrainingArguments:

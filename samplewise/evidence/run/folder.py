@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.config import RunConfig, load_config, to_yaml
+from samplewise.config import RunConfig, load_config
+from samplewise.config.settings_file import to_yaml
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
 

@@ -1,0 +1,157 @@
+"""The run file: one YAML mapping, checked key by key, with `key=value` on top. Needs pyyaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from samplewise.config.settings_file import load_settings
+from samplewise.rules import parse_rule, parse_token_rule
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """A column of a folder that `samplewise score` has written: "loss", or one of --as NAME."""
+
+    folder: str
+    column: str = "loss"
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """Losses of the training windows by column, each a folder of scores (its column "loss") or a `ScoreConfig`.
+
+    stored_loss: what a rule sees with loss_from stored. reference_loss: what by("excess", …) compares with.
+    """
+
+    stored_loss: str | ScoreConfig | None = None
+    reference_loss: str | ScoreConfig | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read, and how it is cut.
+
+    path, text_field, on_error: as in `read_documents`; name, split: of a `datasets` name (its configuration and split).
+    streaming: documents are read while training goes on, so that a corpus of any size fits; duplicates within the
+        training text are then not looked for, and training.max_steps must say where to end.
+    max_length, min_tokens: as in `cut_windows`.
+    held_out: share of documents held out, by a hash of their text.
+    held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
+    held_out_documents: how many held-out documents are evaluated at most (those of the smallest hashes; of a stream
+        the first met, and there it must be given). held_out_windows: at most so many windows of each, from its start.
+    duplicates: "remove" the exact and near-duplicates within the training text, or "keep" them. Either way the same
+        documents are held out, each once, and no copy of them is trained on. What repeats within a stream stays.
+    groups: "folder": the first folder below the data root that a document is in (or its file, where it is in none) is
+        the group of its windows, for rules over groups; null: there are none.
+    scores: losses that `samplewise score` has written of this path, max_length and min_tokens; joined by id.
+    """
+
+    path: str
+    kind: Literal["text"] = "text"
+    text_field: str = "text"
+    max_length: int = 512
+    min_tokens: int = 16
+    held_out: float = 0.05
+    held_out_from: str | None = None
+    held_out_documents: int | None = None
+    held_out_windows: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    name: str | None = None
+    split: str = "train"
+    streaming: bool = False
+    duplicates: Literal["remove", "keep"] = "remove"
+    groups: Literal["folder"] | None = None
+    scores: ScoresConfig | None = None
+
+
+@dataclass(frozen=True)
+class InstructionsConfig:
+    """Which conversations are read, and how they become tokens.
+
+    path, format, on_error: as in `read_instructions`; name, split: of a `datasets` name.
+    chat_template: null for the model's own; "training", "plain", a file or a text, as in `chat_template`.
+    max_length: tokens of a conversation at most, and of a packed row.
+    turns: every assistant's turn is a sample of its own, not the conversation.
+    held_out: share of conversations held out, by a hash of their prompt, so that a question is on one side only.
+    held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
+    held_out_conversations: how many of them are evaluated at most (those of the smallest hashes).
+    """
+
+    path: str
+    kind: Literal["instructions"] = "instructions"
+    format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"] = "auto"
+    chat_template: str | None = None
+    max_length: int = 1024
+    turns: bool = False
+    held_out: float = 0.05
+    held_out_from: str | None = None
+    held_out_conversations: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    name: str | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, trained in place of the model's weights: the fields of `peft.LoraConfig`.
+
+    alpha: lora_alpha; dropout: lora_dropout. target_modules: names of the layers that get one, "all-linear" for all but
+    the head, or null for peft's choice for the model.
+    """
+
+    r: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: list[str] | str | None = "all-linear"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: a model, data, a rule, and where the results go.
+
+    model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
+    training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions.
+    per, normalize, pool, max_nonfinite, logits, loss_from, log_samples, token_rule, reference_model (a name, as model):
+    as in `WeightedTrainer`.
+    lora: adapters, or null to train all of the model.
+    output: a folder that is this run's own.
+    """
+
+    model: str
+    data: DataConfig | InstructionsConfig
+    rule: str
+    output: str
+    per: Literal["sample", "token"] = "sample"
+    normalize: Literal["step", "micro"] = "step"
+    pool: int = 1
+    max_nonfinite: float = 0.01
+    logits: Literal["refuse", "allow"] = "refuse"
+    loss_from: Literal["fresh", "stored"] = "fresh"
+    log_samples: str | None = None
+    token_rule: str | None = None
+    reference_model: str | None = None
+    lora: LoraConfig | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """The run that a YAML file describes.
+
+    overrides: "key=value" with dots between levels, such as "training.max_steps=5"; values are read as YAML.
+    Errors: SamplewiseError on a file that is not there or no mapping, on unknown keys anywhere (with the nearest
+    known one), on values of another type, and on a rule that cannot be read.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "run.yaml"
+    >>> _ = file.write_text("model: m\\ndata: {path: docs}\\nrule: ir_dro(r=1)\\noutput: runs/a\\n")
+    >>> load_config(file, ["data.max_length=64"]).data.max_length
+    64
+    """
+    config = load_settings(RunConfig, path, overrides)
+    parse_rule(config.rule)
+    if config.token_rule is not None:
+        parse_token_rule(config.token_rule)
+    return config

@@ -1,0 +1,155 @@
+"""`model(**inputs, samplewise=Request(…))`: losses and gradients without logits, inside the model's own forward.
+
+Shapes: B rows, T positions, n samples of the micro-batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.head import find_head
+from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, score
+from samplewise.losses.own_terms import has_own_term
+
+OF_THE_HEAD = (
+    "labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict", "output_hidden_states",
+)  # fmt: skip
+"""Inputs of a model's head and loss, or that change what it returns: the body does not get them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `losses.kernels`.
+
+    factors: [n] or a function of complete samples; None: score only.
+    select, reference: only with factors. token_losses, differentiable: only when scoring.
+    """
+
+    labels: Tensor
+    factors: Tensor | Factor | None = None
+    segments: Tensor | None = None
+    token_weights: Tensor | None = None
+    select: Select | None = None
+    reference: Tensor | None = None
+    token_losses: bool = False
+    shifted: bool = False
+    backend: Backend = "chunked"
+    chunk_bytes: int | None = None
+    differentiable: bool = False
+    tally: Tally | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        scoring = self.factors is None
+        for name in ("select", "reference") if scoring else ("token_losses", "differentiable"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                raise SamplewiseError(
+                    name, expected=f"{'factors' if scoring else 'no factors'} beside it",
+                    got="none" if scoring else "some",
+                    remedy="Score for token losses, choose with losses.select_tokens, or choose while training.",
+                )  # fmt: skip
+
+
+class Result(NamedTuple):
+    """A tuple, so that DDP and FSDP find its tensors.
+
+    value: [] Σ u_i L_i; None when scoring. loss: [n] nats/token. tokens: [n]. factors: [n]; None when scoring.
+    aux: [] what the model and its adapters add to their loss, where they do (a router's load balancing times its
+        coefficient, AdaLoRA's orthogonality); not in value.
+    mass: [n] Σ m_t of the token weights; tokens without them.
+    token_loss: [B, T] aligned with labels, where asked for. router: [] its load-balancing loss before the coefficient.
+    """
+
+    value: Tensor | None
+    loss: Tensor
+    tokens: Tensor
+    factors: Tensor | None
+    aux: Tensor | None
+    mass: Tensor
+    token_loss: Tensor | None = None
+    router: Tensor | None = None
+
+
+def attach_objective(model: nn.Module) -> Callable[[], None]:
+    """Let `model(**inputs, samplewise=Request(...))` return a `Result`; returns the function that takes it back.
+
+    Only this instance's `forward` is wrapped: its signature, the state dict and calls without `samplewise` stay as they
+    are. It works inside the forward, so that DDP and FSDP see the pass; attach before wrapping in them. With PEFT,
+    attach to the PEFT model: adapters live inside its body. The request's labels count, not those among the inputs.
+    """
+    previous = model.__dict__.get("forward")
+    state = {"on": True}
+
+    def forward(self: nn.Module, *args: Any, samplewise: Request | None = None, **inputs: Any) -> Any:
+        if samplewise is not None and state["on"]:
+            return _answer(self, samplewise, args, inputs)
+        if samplewise is not None:
+            inputs["samplewise"] = samplewise
+        return type(self).forward(self, *args, **inputs) if previous is None else previous(*args, **inputs)
+
+    signature = inspect.signature(model.forward)
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    forward.__signature__ = signature.replace(parameters=[me, *signature.parameters.values()])  # pyright: ignore[reportFunctionMemberAccess]
+    forward.__doc__ = model.forward.__doc__
+    bound = MethodType(forward, model)  # a method, not a closure: a deep copy of the model calls itself, not this one
+    model.forward = bound
+
+    def detach() -> None:
+        state["on"] = False
+        if (
+            model.__dict__.get("forward") is bound
+        ):  # else someone (accelerate) wrapped it since: ours just passes through
+            model.__dict__.pop("forward")
+            if previous is not None:
+                model.forward = previous
+
+    return detach
+
+
+@contextmanager
+def with_objective(model: nn.Module) -> Generator[nn.Module]:
+    """`attach_objective` for the length of a block.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    >>> ids = torch.tensor([[1, 2, 3]])
+    >>> with with_objective(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes))) as model:
+    ...     model(input_ids=ids, samplewise=Request(ids, factors=torch.ones(1))).tokens
+    tensor([2])
+    """
+    detach = attach_objective(model)
+    try:
+        yield model
+    finally:
+        detach()
+
+
+def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
+    """Body, then kernel. The head is looked up on every call, since FSDP replaces its parameters between calls."""
+    head = find_head(model)
+    for name in OF_THE_HEAD:
+        inputs.pop(name, None)
+    outputs = head.body(*args, **inputs)
+    hidden, router = outputs.last_hidden_state, outputs.router
+    options: dict[str, Any] = {
+        "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
+        "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
+        "chunk_bytes": request.chunk_bytes, "tally": request.tally,
+    }  # fmt: skip
+    aux = outputs.loss if has_own_term(model) else None
+    if request.factors is not None:
+        chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
+        out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
+        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass, router=router)
+    wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
+    scores = score(hidden, head.weight, request.labels, **wanted, **options)
+    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss, router)

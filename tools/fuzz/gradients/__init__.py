@@ -1,0 +1,1 @@
+"""Random training configurations, each step's gradient against an independent fp64 oracle."""

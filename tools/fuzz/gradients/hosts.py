@@ -1,0 +1,183 @@
+"""The case as a user would run it: two steps at a learning rate of 0 in a trainer, or in a loop of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+from fuzz.gradients.case import Case
+from fuzz.gradients.collators import COLLATORS
+
+STEPS = 2
+CHECKPOINTING = (
+    "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+)
+
+
+@dataclass
+class Seen:
+    """What came of each step: gradients by name, logged loss, and which rows its micro-batches held.
+
+    averages: whether the host averages the means of micro-batches.
+    """
+
+    gradients: list[dict[str, Tensor]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+    averages: bool = False
+
+    def keep(self, model: nn.Module) -> None:
+        """The gradients that an optimizer would see now."""
+        grads = {name: p.grad.double().clone() for name, p in model.named_parameters() if p.grad is not None}
+        self.gradients.append(grads)
+
+    def of_step(self, step: int) -> list[list[int]]:
+        """The micro-batches of a step."""
+        each = len(self.batches) // STEPS
+        return self.batches[step * each : (step + 1) * each]
+
+
+def run(case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]]) -> Seen:
+    """Through the host of the case."""
+    seen = Seen()
+    HOSTS[case.host](case, model, reference, features, seen)
+    return seen
+
+
+def _loop(
+    case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]], seen: Seen
+) -> None:
+    from samplewise.trainers.collate import FieldsCollator
+    from samplewise.trainers.loop import WeightedStep
+
+    if case.checkpointing:
+        model.gradient_checkpointing_enable()  # pyright: ignore[reportCallIssue]
+        if case.adapter != "none":
+            model.enable_input_require_grads()  # pyright: ignore[reportCallIssue]
+    collate = FieldsCollator(COLLATORS[case.form], turns=case.turns)
+    step = WeightedStep(model, case.rule, per=case.per, logits=case.logits)  # pyright: ignore[reportArgumentType]
+    parts = [list(range(case.rows))[i : i + case.size] for i in range(0, case.rows, case.size)]
+    model.train()
+    mixed = torch.autocast("cpu", torch.bfloat16) if case.precision == "autocast" else nullcontext()
+    for _ in range(STEPS):
+        model.zero_grad()
+        with mixed:
+            for micro in step.plan([collate([features[i] for i in part]) for part in parts]):
+                step.backward(micro)
+        seen.losses.append(step.finish()["loss"])
+        seen.keep(model)
+        seen.batches += parts
+
+
+class _Rows(Dataset[Any]):
+    def __init__(self, features: Sequence[Mapping[str, Any]]) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.features[index]
+
+
+class _Watch(TrainerCallback):
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.seen.keep(model)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.seen.losses.append(float(logs["loss"]))
+
+
+def _recorded(
+    collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]], features: list[dict[str, Any]], seen: Seen
+) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
+    known = [feature["input_ids"] for feature in features]
+
+    def recorded(given: list[dict[str, Any]]) -> dict[str, Tensor]:
+        seen.batches.append([known.index(row["input_ids"]) for row in given])
+        return collate(given)
+
+    return recorded
+
+
+def _arguments(case: Case, folder: str) -> dict[str, Any]:
+    return {
+        "output_dir": folder, "use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_steps": 1,
+        "per_device_train_batch_size": case.size, "gradient_accumulation_steps": -(-case.rows // case.size),
+        "max_steps": STEPS, "learning_rate": 0.0, "disable_tqdm": True, "seed": case.seed % 2**31,
+        "dataloader_pin_memory": False, "max_grad_norm": 0.0, "bf16": case.precision == "autocast",
+        CHECKPOINTING: case.checkpointing,
+    }  # fmt: skip
+
+
+def _ours(case: Case, reference: nn.Module | None) -> dict[str, Any]:
+    given: dict[str, Any] = {"rule": case.rule, "per": case.per, "turns": case.turns, "logits": case.logits}
+    if reference is not None:
+        given |= {"token_rule": f"rho1(keep={case.keep_tokens})", "reference_model": reference}
+    return given
+
+
+def _train(trainer: Any, seen: Seen) -> None:
+    trainer.remove_callback(PrinterCallback)
+    seen.averages = not trainer.model_accepts_loss_kwargs
+    trainer.train()
+
+
+def _trainer(
+    case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]], seen: Seen
+) -> None:
+    from samplewise.trainers import WeightedTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = WeightedTrainer(
+            model, TrainingArguments(**_arguments(case, folder)), train_dataset=_Rows(features),
+            data_collator=_recorded(COLLATORS[case.form], features, seen), callbacks=[_Watch(seen)],
+            **_ours(case, reference),
+        )  # fmt: skip
+        _train(trainer, seen)
+
+
+def _sft(case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]], seen: Seen) -> None:
+    from trl import SFTConfig  # pyright: ignore[reportPrivateImportUsage]
+
+    from samplewise.trainers.trl import WeightedSFTTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        form = {"padding_free": True, "max_length": None} if case.form == "packed" else {"max_length": 64}
+        trainer = WeightedSFTTrainer(
+            model, SFTConfig(**{**_arguments(case, folder), **form}),  # pyright: ignore[reportArgumentType]
+            train_dataset=datasets.Dataset.from_list(features), processing_class=tokenizer(),
+            callbacks=[_Watch(seen)], **_ours(case, reference),
+        )  # fmt: skip
+        _train(trainer, seen)
+    seen.batches = [list(range(case.rows))] * STEPS
+
+
+def tokenizer() -> Any:
+    """One word for each id."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from fuzz.gradients.models import VOCABULARY
+
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w3"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="w1", eos_token="w2", pad_token="w0", unk_token="w3"
+    )
+
+
+HOSTS: dict[str, Callable[..., None]] = {"loop": _loop, "trainer": _trainer, "sft": _sft}
