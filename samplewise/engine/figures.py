@@ -45,9 +45,6 @@ class Figures(StatelessObserver):
         """Figures of which the last known value is logged."""
         self.noted |= {name: value for name, value in figures.items() if math.isfinite(value)}
 
-    def flush(self) -> None:
-        """Nothing is written before a checkpoint."""
-
     def take(self) -> dict[str, float]:
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
         if self.steps == 0 or self.last is None:

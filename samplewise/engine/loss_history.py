@@ -12,6 +12,7 @@ from samplewise.core.distributed import gather_fields
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.types import State
 from samplewise.engine.loss_memory import LossMemory
+from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult
 from samplewise.engine.staleness import Staleness
 from samplewise.rules.base import under, within
@@ -22,7 +23,7 @@ MEMORY, PAIRS = "samplewise_memory", "samplewise_staleness"
 """Where their state stands in a checkpoint."""
 
 
-class LossHistory:
+class LossHistory(StatelessObserver):
     """What is remembered between steps: the same on every rank. An observer of steps, and what `Stored` plans from.
 
     minimum: below this rank correlation of stored and fresh losses a step's samples are scored afresh.

@@ -34,7 +34,7 @@ class Observer(Protocol):
 
 
 class StatelessObserver:
-    """An observer with nothing to remember: override what it does."""
+    """An observer that does nothing and remembers nothing: override what it is for."""
 
     def on_begin(self, step: int) -> None:
         """Nothing."""

@@ -81,7 +81,7 @@ class WeightedStep:
 
     def backward(self, micro: MicroBatch) -> None:
         """Forward and backward of one micro-batch; gradients meet over ranks in the step's last."""
-        with self._synchronised(micro.last):
+        with self._synchronised(micro.last), self.engine.clock.timed("train"):
             try:
                 objective: Tensor = self._autocast(self.engine.loss, self.model, micro)
             except RetryInTwoPasses as reason:
