@@ -1,7 +1,7 @@
 """The same steps through every host: a Trainer, TRL's SFTTrainer, and a loop of one's own, bare and on accelerate.
 
-A host is a function (model, rows, form, options, folder) -> Run: `STEPS` steps of `MICRO` micro-batches of `SIZE` rows in
-order, at a learning rate of 0, on rows with columns, so that every host sees the same samples in the same steps.
+A host is a function (model, rows, form, options, folder) -> Run: `STEPS` steps of `MICRO` micro-batches of `SIZE` rows
+in order, at a learning rate of 0, on rows with columns, so that every host sees the same samples in the same steps.
 """
 
 from __future__ import annotations

@@ -190,9 +190,8 @@ def test_a_loss_that_is_not_finite_goes_the_one_way_back(host, tmp_path):
     with torch.no_grad():
         model.get_input_embeddings().weight[36] = float("nan")
     data = hosts.rows(N, sample_id=list(range(N)))
-    bad = data[MICRO * SIZE + 1]["input_ids"][:-1] + [36]
     clean = [[t if t != 36 else 4 for t in row] for row in data["input_ids"]]
-    clean[MICRO * SIZE + 1] = [36, *bad[1:]]
+    clean[MICRO * SIZE + 1] = [36, *clean[MICRO * SIZE + 1][1:]]
     data = data.remove_columns("input_ids").add_column("input_ids", clean)
     labels = [[-100, *row[1:]] for row in clean]
     data = data.remove_columns("labels").add_column("labels", labels)
