@@ -8,6 +8,7 @@ from test_step_in_trainer import Gradients
 from test_stored import WithColumn, losses
 from test_trl import conversations, trained
 from transformers import Trainer
+from watching import OnStep
 
 import samplewise as sw
 from samplewise.rules.base import uniforms

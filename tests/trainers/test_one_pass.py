@@ -230,7 +230,9 @@ def test_a_count_divides_in_one_pass_as_in_two(tmp_path, rule):
     trainer.train()
     for result, gradient in zip(results, seen.steps, strict=True):
         model = tiny.model()
-        loss = torch.stack([model(r[None], labels=r[None]).loss for r in (rows.rows[i] for i in result.samples.id.tolist())])
+        loss = torch.stack(
+            [model(r[None], labels=r[None]).loss for r in (rows.rows[i] for i in result.samples.id.tolist())]
+        )
         (result.weights * loss).mean().backward()
         expected = torch.cat([p.grad.flatten() for p in model.parameters()])
         assert (gradient - expected).norm() <= 2e-5 * expected.norm()

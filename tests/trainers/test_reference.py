@@ -90,6 +90,7 @@ def test_tokens_of_the_highest_excess_loss(tmp_path, rule, scope, sizes, per):
 
 def test_from_logits_too(tmp_path):
     """Where losses come from logits, tokens are selected from those."""
+
     class FromTheirLogits(WeightedSplit):
         def _attach(self):
             self.engine.attach(self.model, head="partitioned")
