@@ -28,6 +28,11 @@ class Figures(StatelessObserver):
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.noted: dict[str, float] = {}
 
+    def on_begin(self, step: int) -> None:
+        """A run's figures are of its own steps."""
+        self._forget()
+        self.last = None
+
     def on_step(self, result: StepResult) -> None:
         """Take in one step."""
         self.steps += 1
@@ -44,9 +49,6 @@ class Figures(StatelessObserver):
     def note(self, figures: Mapping[str, float]) -> None:
         """Figures of which the last known value is logged."""
         self.noted |= {name: value for name, value in figures.items() if math.isfinite(value)}
-
-    def flush(self) -> None:
-        """Nothing is written before a checkpoint."""
 
     def take(self) -> dict[str, float]:
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
