@@ -111,7 +111,7 @@ def test_the_last_visit_is_remembered(tmp_path):
     for _, plan, samples in [*first, *second]:
         given = torch.tensor([known[i] for i in samples.id.tolist()], dtype=torch.float64)
         torch.testing.assert_close(plan.weights, sw.weights(sw.parse_rule(RULE), given), rtol=1e-4, atol=0)
-    probed = sum(int(Staleness.probe(samples.id, step).sum()) for step, (*_, samples) in enumerate(second, 3))
+    probed = sum(int(Staleness.probe(samples.id, step).sum()) for step, (*_, samples) in enumerate(second, 4))
     assert trainer.rows(False) == 24 + CHECK + probed
 
 
