@@ -323,9 +323,7 @@ def test_the_plain_trainer_takes_them_too(tokenizer, tmp_path):
     samples = results[0].samples
     order = [samples.id.tolist().index(name) for name in data["sample_id"]]
     assert list(zip(samples.weight[order].tolist(), samples.group[order].tolist(), strict=True)) == columns
-    assert samples.tokens[order].tolist() == [
-        sum(label != -100 for label in labels) for labels in data["labels"]
-    ]
+    assert samples.tokens[order].tolist() == [sum(label != -100 for label in labels) for labels in data["labels"]]
 
 
 def test_fast_tokenizers_only(tokenizer):
