@@ -24,7 +24,9 @@ import torch.multiprocessing as mp  # isort: skip
 
 from samplewise import parse_rule  # isort: skip
 from samplewise.core.clock import Clock  # isort: skip
-from samplewise.engine.modes import Setting, TwoPass  # isort: skip
+from samplewise.core.micro_batch import MicroBatch  # isort: skip
+from samplewise.engine.context import StepContext  # isort: skip
+from samplewise.engine.modes import TwoPass  # isort: skip
 from samplewise.engine.plan import plan_step  # isort: skip
 from samplewise.core.types import Samples  # isort: skip
 
@@ -39,20 +41,29 @@ CASES = {
 class Known:
     """Losses that need no forward."""
 
-    def losses(self, model: Any, batch: dict, differentiable: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        return batch["known"], torch.full((len(batch["known"]),), LENGTH - 1)
+    tally = None
+
+    def losses(self, model: Any, micro: MicroBatch, differentiable: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        return micro.inputs["known"], torch.full((len(micro),), LENGTH - 1)
 
 
-def micro_batches(n: int, rank: int, ranks: int, ordered: bool) -> list[dict[str, torch.Tensor]]:
+def micro_batches(n: int, rank: int, ranks: int, ordered: bool) -> list[MicroBatch]:
     loss = 3 + 0.6 * torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     loss = loss.sort(descending=True).values if ordered else loss
     mine = range(rank * n // ranks, (rank + 1) * n // ranks)
-    whole = {
-        "input_ids": torch.randint(49152, (len(mine), LENGTH)), "labels": torch.randint(49152, (len(mine), LENGTH)),
-        "attention_mask": torch.ones(len(mine), LENGTH, dtype=torch.int64), "sample_id": torch.tensor(mine),
-        "samplewise_mass": torch.ones(len(mine), dtype=torch.float64), "known": loss[mine.start : mine.stop],
+    inputs = {
+        "input_ids": torch.randint(49152, (len(mine), LENGTH)), "known": loss[mine.start : mine.stop],
+        "attention_mask": torch.ones(len(mine), LENGTH, dtype=torch.int64),
     }  # fmt: skip
-    return [{key: value[i : i + ROWS] for key, value in whole.items()} for i in range(0, len(mine), ROWS)]
+    labels, ids = torch.randint(49152, (len(mine), LENGTH)), torch.tensor(mine)
+    parts = [slice(i, i + ROWS) for i in range(0, len(mine), ROWS)]
+    return [
+        MicroBatch(
+            {key: value[part] for key, value in inputs.items()}, labels[part], ids[part],
+            base_weight=torch.ones(len(ids[part]), dtype=torch.float64),
+        )
+        for part in parts
+    ]  # fmt: skip
 
 
 def seconds(n: int, rank: int, ranks: int, rule: str, ordered: bool, rounds: int) -> float:
@@ -60,8 +71,11 @@ def seconds(n: int, rank: int, ranks: int, rule: str, ordered: bool, rounds: int
     batches = micro_batches(n, rank, ranks, ordered)
     for _ in range(rounds):
         clock = Clock()
-        setting = Setting(parsed, parsed.init(), Known(), torch.device("cpu"), ROWS, clock=clock)  # pyright: ignore
-        TwoPass(setting).begin(torch.nn.Identity(), [dict(batch) for batch in batches])
+        context = StepContext(
+            step=1, rule=parsed, state=parsed.init(), forward=Known(), device=torch.device("cpu"), capacity=ROWS,  # pyright: ignore
+            clock=clock,
+        )  # fmt: skip
+        TwoPass(context).begin(torch.nn.Identity(), batches)
         taken.append(clock["rule"])
     return statistics.median(taken)
 

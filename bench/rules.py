@@ -30,7 +30,7 @@ import transformers  # isort: skip
 
 import samplewise as sw
 from samplewise.core.checkpoint import write_bytes
-from samplewise.core.columns import OPTIONAL
+from samplewise.core.columns import FIELDS
 from samplewise.core.types import Rule, Samples
 from samplewise.models import load_model
 from samplewise.report.style import BLUE, GREY, ORANGE, picture
@@ -102,7 +102,7 @@ def reading(text: str) -> Maker:
 
 def columns_of(row: int, rule: Rule) -> dict[str, float]:
     values = {"weight": 0.5 + row % 3, "group": row % 4, "reference": 8.0 + 0.1 * (row % 7)}
-    return {column: values[field] for column, field in OPTIONAL.items() if field in rule.needs}
+    return {column: values[field] for column, field in FIELDS.items() if field in rule.needs}
 
 
 def over_tokens(token_rule: str) -> Maker:
@@ -123,13 +123,14 @@ def steps(shape: Shape, bf16: bool, rounds: int) -> dict[str, Any]:
     taken = measure(trainers, rounds)
     wall, cpu = ({name: statistics.median(t[k] for t in times) for name, times in taken.items()} for k in (0, 1))
     config = next(iter(trainers.values())).model.config
+    ends = {name: trainer.engine.figures.last for name, trainer in trainers.items() if name != "plain"}
     found = {
         name: {
-            "mode": trainer._mode.name, "kept": trainer._mode.plan.figures["kept"],
+            "mode": last.mode, "kept": last.figures["kept"],
             "cpu_ratio": cpu[name] / cpu["plain"], "elapsed_ratio": wall[name] / wall["plain"],
             "spread": max(t[1] for t in taken[name]) / min(t[1] for t in taken[name]),
         }
-        for name, trainer in trainers.items() if name != "plain"
+        for name, last in ends.items()
     }  # fmt: skip
     return {
         "model": f"{config.model_type}, {trainers['plain'].model.num_parameters() / 1e6:.1f} M parameters, "

@@ -80,9 +80,11 @@ def measure(trainers: dict[str, Trainer], rounds: int) -> dict[str, list[tuple[f
 def check_modes(trainers: dict[str, Any]) -> None:
     """Each of ours ran as it is called."""
     for name, trainer in trainers.items():
-        if hasattr(trainer, "_mode"):
+        if hasattr(trainer, "engine"):
             mode = "one_pass" if name == "torch core" else name.split(",")[0]
-            assert trainer._mode.name == mode, (name, trainer._mode.name)
+            last = trainer.engine.figures.last
+            assert last is not None, name
+            assert last.mode == mode, (name, last.mode)
 
 
 def report(title: str, taken: dict[str, list[tuple[float, float]]]) -> None:

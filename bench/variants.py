@@ -24,8 +24,8 @@ from transformers import (
 
 from samplewise import chain, clip_weights, ir_dro, top_k
 from samplewise.core.types import Rule
-from samplewise.losses.forward import WithoutLogits
 from samplewise.losses.kernels import Backend
+from samplewise.losses.without_logits import WithoutLogits
 from samplewise.trainers import WeightedTrainer
 
 
@@ -98,10 +98,10 @@ class Weighted(WeightedTrainer):
         self.kernel = WithoutLogits(backend, chunk_bytes)
         super().__init__(*args, **kwargs)
 
-    def _attach(self) -> Any:
-        detach = super()._attach()
-        self._forward = self.kernel
-        return detach
+    def _attach(self) -> None:
+        super()._attach()
+        assert self.engine.attached is not None
+        self.engine.attached.forward = self.kernel
 
 
 Maker = Callable[..., Trainer]

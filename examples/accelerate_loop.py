@@ -50,7 +50,7 @@ for micro_batches in zip(*[iter(loader)] * MICRO_BATCHES, strict=False):  # thos
     optimizer.step()
     optimizer.zero_grad()
     accelerator.print(
-        f"step {step.steps:2}: loss {figures['loss']:.3f}, ess {figures['ess']:.0%}, kept {figures['kept']:.0%}"
+        f"step {step.engine.steps:2}: loss {figures['loss']:.3f}, ess {figures['ess']:.0%}, kept {figures['kept']:.0%}"
     )
 
 if folder is not None:

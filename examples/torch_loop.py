@@ -50,7 +50,8 @@ for micro_batches in zip(*[iter(loader)] * MICRO_BATCHES, strict=False):  # thos
     optimizer.step()
     optimizer.zero_grad()
     if not distributed or dist.get_rank() == 0:
-        print(f"step {step.steps:2}: loss {figures['loss']:.3f}, ess {figures['ess']:.0%}, kept {figures['kept']:.0%}")
+        said = f"loss {figures['loss']:.3f}, ess {figures['ess']:.0%}, kept {figures['kept']:.0%}"
+        print(f"step {step.engine.steps:2}: {said}")
 
 if distributed:
     dist.barrier()

@@ -28,6 +28,11 @@ class Figures(StatelessObserver):
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.noted: dict[str, float] = {}
 
+    def on_begin(self, step: int) -> None:
+        """A run's figures are of its own steps."""
+        self._forget()
+        self.last = None
+
     def on_step(self, result: StepResult) -> None:
         """Take in one step."""
         self.steps += 1

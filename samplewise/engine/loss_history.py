@@ -65,6 +65,12 @@ class LossHistory(StatelessObserver):
         self.staleness.add(probed["stored"], probed["fresh"], step - probed["of_step"])
         self.memory.store(probed["id"], probed["fresh"], step)
 
+    def on_begin(self, step: int) -> None:
+        """Nothing: every run has a history of its own, and a checkpoint's is loaded before."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def on_step(self, result: StepResult) -> None:
         """Take in what a step has scored and trained on."""
         if self.pending is not None:

@@ -10,6 +10,7 @@ import tiny
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watching import OnStep
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import (
@@ -310,24 +311,19 @@ def test_rows_of_ours_pass_through_trl_unchanged(tokenizer, tmp_path):
 def test_the_plain_trainer_takes_them_too(tokenizer, tmp_path):
     from samplewise.trainers import WeightedTrainer
 
-    class Seen(WeightedTrainer):
-        def _close(self, mode):
-            self.samples = mode.samples
-            return super()._close(mode)
-
     row, columns = turns("the cat", "sat", weights=[None, 0.5]), [(0.5, 3), (2.0, 4)]
     data = to_dataset(encoded([row | {"sample_weight": w, "group": g} for w, g in columns], tokenizer))
-    trainer = Seen(
+    trainer = WeightedTrainer(
         tiny.model(vocab_size=len(tokenizer)), tiny.arguments(tmp_path, max_steps=1, gradient_accumulation_steps=1),
         train_dataset=data, data_collator=PadCollator(1), rule="chain(column_weights(), ir_dro(r=1.0))",
     )  # fmt: skip
+    results = []
+    trainer.engine.added.append(OnStep(results.append))
     trainer.train()
-    order = [trainer.samples.id.tolist().index(name) for name in data["sample_id"]]
-    found = zip(trainer.samples.weight[order].tolist(), trainer.samples.group[order].tolist(), strict=True)
-    assert list(found) == columns
-    assert trainer.samples.tokens[order].tolist() == [
-        sum(label != -100 for label in labels) for labels in data["labels"]
-    ]
+    samples = results[0].samples
+    order = [samples.id.tolist().index(name) for name in data["sample_id"]]
+    assert list(zip(samples.weight[order].tolist(), samples.group[order].tolist(), strict=True)) == columns
+    assert samples.tokens[order].tolist() == [sum(label != -100 for label in labels) for labels in data["labels"]]
 
 
 def test_fast_tokenizers_only(tokenizer):

@@ -9,13 +9,13 @@ import transformers
 import world
 from plans import write_plan
 
+from samplewise import models
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import arm_run
-from samplewise.evidence.budget import BudgetTrainer
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
-from samplewise.trainers import hf
+from samplewise.losses.attach import Attached
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def here(tmp_path_factory):
 def watched(monkeypatch):
     """By run, predicted tokens of forwards: of the second model, and of the trained one without and with gradient."""
     runs, names, quiet = [], [], []
-    make, refer = arm_run.make_trainer, hf.as_reference
+    make, load = arm_run.make_trainer, models.load_model
 
     def watch(model, name):
         def count(module, given, inputs):
@@ -50,28 +50,27 @@ def watched(monkeypatch):
         return make(model, *args, **kwargs)
 
     def referring(name):
-        model = refer(name)
-        if model is not None:
-            names.append(name)
-            watch(model, "reference")
-        return model
+        loaded = load(name)
+        names.append(name)
+        watch(loaded[0], "reference")
+        return loaded
 
     def unseen(function):
         """Evaluations, and the look that a trainer takes at its model, are no part of training."""
 
-        def called(*args):
+        def called(*args, **kwargs):
             quiet.append(True)
             try:
-                return function(*args)
+                return function(*args, **kwargs)
             finally:
                 quiet.pop()
 
         return called
 
     monkeypatch.setattr(arm_run, "make_trainer", making)
-    monkeypatch.setattr(hf, "as_reference", referring)
+    monkeypatch.setattr(models, "load_model", referring)
     monkeypatch.setattr(arm_run, "_measured", unseen(arm_run._measured))
-    monkeypatch.setattr(BudgetTrainer, "_first_look", unseen(BudgetTrainer._first_look))
+    monkeypatch.setattr(Attached, "check", unseen(Attached.check))
     return runs, names
 
 

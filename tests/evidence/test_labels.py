@@ -9,6 +9,7 @@ import pytest
 import torch
 import world
 from plans import write_plan
+from watching import OnStep
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Window, WindowDataset, document_id, instruction_id, window_id
@@ -18,6 +19,7 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.labels import LabelledCorpus, Labels, shares
 from samplewise.evidence.plan import load_plan
+from samplewise.evidence.run.trainer import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +58,24 @@ def lines(path: Path, records: list[dict]) -> Path:
 def watched(monkeypatch):
     """(document of a window, weight, predicted tokens) of every sample of every step, in one list for each run."""
     runs: list[list[tuple[int, float, int]]] = []
-    close, train = BudgetTrainer._close, BudgetTrainer.train
+    make, train = BudgetTrainer.__init__, BudgetTrainer.train
 
     def training(self, *args, **kwargs):
         runs.append([])
         return train(self, *args, **kwargs)
 
-    def closing(self, mode):
-        report = close(self, mode)
-        windows = {window.id: window for window in self.train_dataset.windows}
-        for name, weight in zip(mode.samples.id.tolist(), mode.plan.weights.tolist(), strict=True):
-            runs[-1].append((windows[name].doc_id, weight, windows[name].tokens))
-        return report
+    def made(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+
+        def closing(result):
+            windows = {window.id: window for window in self.train_dataset.windows}
+            for name, weight in zip(result.samples.id.tolist(), result.weights.tolist(), strict=True):
+                runs[-1].append((windows[name].doc_id, weight, windows[name].tokens))
+
+        self.engine.added.append(OnStep(closing))
 
     monkeypatch.setattr(BudgetTrainer, "train", training)
-    monkeypatch.setattr(BudgetTrainer, "_close", closing)
+    monkeypatch.setattr(BudgetTrainer, "__init__", made)
     return runs
 
 
@@ -121,16 +126,15 @@ def test_a_rule_does_not_see_labels(here, tmp_path):
 def test_killed_and_resumed_counts_the_same(here, tmp_path, monkeypatch):
     overrides = ["arms.tilt='ir_dro(r=1)'", "seeds=[0]"]
     run_plan(plan_of(here, tmp_path / "whole", *overrides), say=str)
-    close, steps = BudgetTrainer._close, []
+    record, steps = Recorder.on_step, []
 
-    def killed(self, mode):
-        steps.append(self.state.global_step)
-        report = close(self, mode)
+    def killed(self, result):
+        steps.append(result.step)
+        record(self, result)
         if len(steps) in (5, 12):  # after a checkpoint was saved, and within another arm
             raise SystemExit
-        return report
 
-    monkeypatch.setattr(BudgetTrainer, "_close", killed)
+    monkeypatch.setattr(Recorder, "on_step", killed)
     broken, said = plan_of(here, tmp_path / "broken", *overrides), []
     for _ in range(2):
         with pytest.raises(SystemExit):

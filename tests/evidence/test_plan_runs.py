@@ -7,13 +7,16 @@ import pytest
 import torch
 import world
 from plans import write_plan
+from watching import OnStep
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import arm_run
-from samplewise.evidence.budget import Budget, BudgetTrainer
+from samplewise.evidence.budget import Budget
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
+from samplewise.evidence.run.trainer import Recorder
+from samplewise.losses.attach import Attached
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def here(tmp_path_factory):
 def watched(monkeypatch):
     """What passes the trainer: predicted tokens of forwards with and without gradient, ids and rates of every step."""
     seen = {"scored": 0, "trained": 0, "ids": [], "rates": [], "unspent": []}
-    make, close = arm_run.make_trainer, BudgetTrainer._close
+    make = arm_run.make_trainer
 
     def watching(model, *args, **kwargs):
         def count(module, given, inputs):
@@ -33,21 +36,23 @@ def watched(monkeypatch):
             seen["trained" if torch.is_grad_enabled() else "scored"] += 0 if seen.get("evaluating") else tokens
 
         model.model.register_forward_pre_hook(count, with_kwargs=True)
-        return make(model, *args, **kwargs)
+        trainer = make(model, *args, **kwargs)
 
-    def closing(self, mode):
-        seen["ids"].append(sorted(mode.samples.id.tolist()))
-        seen["rates"].append(self.optimizer.param_groups[0]["lr"])
-        seen["unspent"].append(self.budget.amount - self.spent)
-        return close(self, mode)
+        def closing(result):
+            seen["ids"].append(sorted(result.samples.id.tolist()))
+            seen["rates"].append(trainer.optimizer.param_groups[0]["lr"])
+            seen["unspent"].append(trainer.budget.amount - trainer.spent)
+
+        trainer.engine.added.insert(0, OnStep(closing))  # before the step is added to what is spent
+        return trainer
 
     def unseen(function):
         """Evaluations, and the look that a trainer takes at its model, are no part of training."""
 
-        def called(*args):
+        def called(*args, **kwargs):
             seen["evaluating"] = True
             try:
-                return function(*args)
+                return function(*args, **kwargs)
             finally:
                 seen["evaluating"] = False
 
@@ -55,8 +60,7 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(arm_run, "make_trainer", watching)
     monkeypatch.setattr(arm_run, "_measured", unseen(arm_run._measured))
-    monkeypatch.setattr(BudgetTrainer, "_first_look", unseen(BudgetTrainer._first_look))
-    monkeypatch.setattr(BudgetTrainer, "_close", closing)
+    monkeypatch.setattr(Attached, "check", unseen(Attached.check))
     return seen
 
 
@@ -161,15 +165,15 @@ def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, m
     whole = load_plan(write_plan(here), [*overrides, f"output={tmp_path / 'whole'}"])
     run_plan(whole, say=str)
     broken = load_plan(write_plan(here), [*overrides, f"output={tmp_path / 'broken'}"])
-    close, steps = BudgetTrainer._close, []
+    record, steps = Recorder.on_step, []
 
-    def killed(self, mode):
-        steps.append(self.state.global_step)
+    def killed(self, result):
+        steps.append(result.step)
         if len(steps) in (4, 24):  # within the first arm before its second checkpoint, and within another
             raise SystemExit
-        return close(self, mode)
+        record(self, result)
 
-    monkeypatch.setattr(BudgetTrainer, "_close", killed)
+    monkeypatch.setattr(Recorder, "on_step", killed)
     partial = None
     for _ in range(2):
         with pytest.raises(SystemExit):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tiny
 from forks import forked
+from watching import OnStep
 
 from samplewise.trainers import WeightedTrainer
 
@@ -24,13 +25,12 @@ class Watched(WeightedTrainer):
     """Keeps every step."""
 
     def __init__(self, *args, **kwargs):
-        self.steps = []
         super().__init__(*args, **kwargs)
+        self.steps = []
+        self.engine.added.append(OnStep(self._keep))
 
-    def _close(self, mode):
-        report = super()._close(mode)
-        self.steps.append((self._order.epoch, mode.samples.id.tolist(), mode.plan.weights.tolist()))
-        return report
+    def _keep(self, result):
+        self.steps.append((self._order.epoch, result.samples.id.tolist(), result.weights.tolist()))
 
 
 def steps(folder: Path, ranks: int, rate: float, checkpoint: str | None = None) -> list:

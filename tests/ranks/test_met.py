@@ -94,8 +94,8 @@ def test_a_bad_row_of_one_rank_is_left_out_by_all_within_the_step(scenes, name, 
 
 def test_an_overflow_on_one_rank_sends_all_the_one_way_back(scenes):
     for said in same_gradients(scenes, "overflow"):
-        assert "step 1 runs again in two passes: the largest factor is" in " ".join(said["messages"])
-    assert [entry.get("samplewise/redone") for entry in scenes.said("overflow")[0]["log"]] == [None, 1]
+        assert "step 2 runs again in two passes: the largest factor is" in " ".join(said["messages"])
+    assert [entry.get("samplewise/retried") for entry in scenes.said("overflow")[0]["log"]] == [None, 1]
 
 
 @pytest.mark.parametrize("name", ["no_sample", pytest.param("no_sample_scored", marks=pytest.mark.slow)])

@@ -102,7 +102,7 @@ def test_all_ranks_take_the_one_way_back_together(tmp_path):
     """A row on the second rank has a loss that is not finite: both redo the step, and no one waits for ever."""
     alone, _ = launch(tmp_path, "ir_dro(r=0.3)", "4,4", steps=3, more=["bad"])
     together, logged = launch(tmp_path, "ir_dro(r=0.3)", "2,2|2,2", steps=3, more=["bad"])
-    assert [entry.get("samplewise/redone") for entry in logged] == [None, 1, 1]
+    assert [entry.get("samplewise/retried") for entry in logged] == [None, 1, 1]
     for got, expected in zip(together["gradients"], alone["gradients"], strict=True):
         assert (got - expected).norm() <= 1e-10 * expected.norm()
 

@@ -8,6 +8,7 @@ from test_step_in_trainer import Gradients
 from test_stored import WithColumn, losses
 from test_trl import conversations, trained
 from transformers import Trainer
+from watching import OnStep
 
 import samplewise as sw
 from samplewise.rules.base import uniforms
@@ -21,16 +22,19 @@ N = 42  # five steps of eight rows, and one of two
 class Watched(WeightedTrainer):
     """Keeps of every step: epoch, ids, weights, losses, learning rate."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.engine.added.append(OnStep(self._keep))
+
     def train(self, *args, **kwargs):
         self.steps = []
         return super().train(*args, **kwargs)
 
-    def _close(self, mode):
-        report = super()._close(mode)
+    def _keep(self, result):
         number = self._order.epoch if self._order is not None else int(self.state.epoch or 0)
         rate = self.lr_scheduler.get_last_lr()[0]
-        self.steps.append((number, mode.samples.id.tolist(), mode.plan.weights.tolist(), mode.samples.loss, rate))
-        return report
+        samples = result.samples
+        self.steps.append((number, samples.id.tolist(), result.weights.tolist(), samples.loss, rate))
 
     def epoch(self, number):
         return [step for step in self.steps if step[0] == number]

@@ -7,6 +7,7 @@ import transformers
 from test_step_in_trainer import SPLITS, Gradients, WeightedSplit, gradient_by_hand
 from torch.utils.data import Dataset
 from transformers import Trainer
+from watching import OnStep
 
 import samplewise as sw
 from samplewise.trainers import WeightedTrainer
@@ -215,30 +216,29 @@ def test_shares_of_the_run_become_steps(tmp_path):
 def test_a_count_divides_in_one_pass_as_in_two(tmp_path, rule):
     """InfoBatch: the survivors' gradient over the number of samples; beside a sum the chain divides by the sum."""
 
-    class Kept(WeightedTrainer):
-        def _close(self, mode):
-            self.__dict__.setdefault("plans", []).append((mode.name, mode.plan, mode.samples))
-            return super()._close(mode)
-
     class Heavy(tiny.Rows):
         def __getitem__(self, index):
             return {**super().__getitem__(index), "sample_weight": 3.0}
 
     seen, rows = Gradients(), Heavy(24)
-    trainer = Kept(
+    trainer = WeightedTrainer(
         tiny.model(), tiny.arguments(tmp_path, max_steps=3, learning_rate=0.0, max_grad_norm=0.0),
         train_dataset=rows, data_collator=weighted_collate, rule=rule, callbacks=[seen],
     )  # fmt: skip
+    results = []
+    trainer.engine.added.append(OnStep(results.append))
     trainer.train()
-    for (_, plan, samples), gradient in zip(trainer.plans, seen.steps, strict=True):
+    for result, gradient in zip(results, seen.steps, strict=True):
         model = tiny.model()
-        loss = torch.stack([model(r[None], labels=r[None]).loss for r in (rows.rows[i] for i in samples.id.tolist())])
-        (plan.weights * loss).mean().backward()
+        loss = torch.stack(
+            [model(r[None], labels=r[None]).loss for r in (rows.rows[i] for i in result.samples.id.tolist())]
+        )
+        (result.weights * loss).mean().backward()
         expected = torch.cat([p.grad.flatten() for p in model.parameters()])
         assert (gradient - expected).norm() <= 2e-5 * expected.norm()
-    assert [name for name, *_ in trainer.plans][-1] == "one_pass"
-    assert any(plan.figures["kept"] < 1 for _, plan, _ in trainer.plans)
-    means = [float(plan.weights.mean()) for _, plan, _ in trainer.plans]
+    assert results[-1].mode == "one_pass"
+    assert any(result.figures["kept"] < 1 for result in results)
+    means = [float(result.weights.mean()) for result in results]
     assert all(mean == pytest.approx(1) for mean in means) == ("column_weights" in rule)
 
 

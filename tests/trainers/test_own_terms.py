@@ -139,7 +139,7 @@ def wrapped_router_model() -> torch.nn.Module:
 def test_a_routers_term_is_the_models_own(tmp_path, name, logits, monkeypatch):
     """Each model computes it in a way of its own, and multiplies it by a coefficient of its own."""
     if logits == "allow":
-        monkeypatch.setattr("samplewise.trainers.losses.has_parted_head", lambda accelerator: True)
+        monkeypatch.setattr("samplewise.trainers.hf.has_partitioned_head", lambda accelerator: True)
 
     def run(cls, **options):
         model = wrapped_router_model() if name == "wrapped" else router_model(name)

@@ -90,12 +90,10 @@ def test_tokens_of_the_highest_excess_loss(tmp_path, rule, scope, sizes, per):
 
 def test_from_logits_too(tmp_path):
     """Where losses come from logits, tokens are selected from those."""
-    from samplewise.losses.forward import FromLogits
 
     class FromTheirLogits(WeightedSplit):
         def _attach(self):
-            self._forward = FromLogits()
-            return lambda: None
+            self.engine.attach(self.model, head="partitioned")
 
     found = {}
     for cls in (WeightedSplit, FromTheirLogits):

@@ -8,7 +8,7 @@ import torch
 
 import samplewise as sw
 from samplewise.core.checkpoint import mark_complete
-from samplewise.trainers import WeightedTrainer, resume
+from samplewise.trainers import WeightedTrainer, checkpoints
 
 RULE = "warmup(1, chain(random_keep(0.75, seed=5), ir_dro(r=0.5)))"
 
@@ -84,7 +84,7 @@ def test_the_old_checkpoint_goes_only_when_the_new_one_is_complete(tmp_path, mon
         seen.append(sorted(path.name for path in tmp_path.glob("checkpoint-*")))
         mark_complete(folder)
 
-    monkeypatch.setattr(resume, "mark_complete", marked)
+    monkeypatch.setattr(checkpoints, "mark_complete", marked)
     run = trainer(tmp_path, save_total_limit=1)
     run.train()
     assert seen == [["checkpoint-2"], ["checkpoint-2", "checkpoint-4"], ["checkpoint-4", "checkpoint-6"]]

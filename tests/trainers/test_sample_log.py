@@ -6,6 +6,8 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import TrainerCallback
+from watching import OnStep
 
 import samplewise as sw
 from samplewise.core.types import as_samples
@@ -18,12 +20,16 @@ RULE = "chain(band(drop_top=0.25), ir_dro(r=0.5))"
 class Kept(WeightedTrainer):
     """Notes what every step weighed."""
 
-    def _close(self, mode):
-        order = mode.samples.id.argsort()
-        rows = zip(*(x[order].tolist() for x in (mode.samples.id, mode.samples.loss, mode.samples.tokens,
-                                                 mode.plan.weights)), strict=True)  # fmt: skip
-        self.__dict__.setdefault("seen", []).extend((name, self.state.global_step + 1, *rest) for name, *rest in rows)
-        return super()._close(mode)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+        self.engine.added.append(OnStep(self._keep))
+
+    def _keep(self, result):
+        samples, order = result.samples, result.samples.id.argsort()
+        columns = (samples.id, samples.loss, samples.tokens, result.weights)
+        rows = zip(*(column[order].tolist() for column in columns), strict=True)
+        self.seen += [(name, self.state.global_step + 1, *rest) for name, *rest in rows]
 
 
 def trainer(folder, rule=RULE, log="log", cls=Kept, **options):
@@ -72,14 +78,15 @@ def test_resumed_as_if_never_stopped(tmp_path):
     whole = trainer(tmp_path / "whole")
     whole.train()
 
-    class Killed(Kept):
-        def _close(self, mode):
-            if self.state.global_step == 5:
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 5:
                 raise KeyboardInterrupt
-            return super()._close(mode)
 
+    killed = trainer(tmp_path / "part")
+    killed.add_callback(Kill())
     with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "part", cls=Killed).train()
+        killed.train()
     assert max(step for _, step, *_ in read(tmp_path / "part" / "log")) == 5
     trainer(tmp_path / "part").train(resume_from_checkpoint=True)
     assert read(tmp_path / "part" / "log") == read(tmp_path / "whole" / "log")
@@ -92,7 +99,7 @@ def test_two_runs_do_not_mix(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(0, 9))
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(1, 9))
 def test_what_is_after_the_checkpoint_is_forgotten(tmp_path_factory, flushes, step):
     """However steps fall into parts, resuming at a step leaves those up to it."""
     folder = tmp_path_factory.mktemp("log")
@@ -103,7 +110,7 @@ def test_what_is_after_the_checkpoint_is_forgotten(tmp_path_factory, flushes, st
         if flush:
             log.flush()
     log.flush()
-    log.resume(step)
+    log.on_begin(step)
     rows = [row for path in sorted(folder.glob("*.parquet")) for row in read(path)]
     expected = [(name, n, float(n), 1, 1.0) for n in range(1, min(step, len(flushes)) + 1) for name in (7, 8)]
     assert rows == expected, "a row that the sampler repeats is recorded once"

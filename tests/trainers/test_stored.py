@@ -10,9 +10,10 @@ import tiny
 import torch
 from test_step_in_trainer import Gradients
 from test_trl import conversations, trained
+from watching import OnStep
 
 import samplewise as sw
-from samplewise.engine.loss_history import Staleness
+from samplewise.engine.staleness import Staleness
 from samplewise.trainers import WeightedTrainer
 
 RULE = "chain(band(drop_top=0.25), ir_dro(r=0.5))"
@@ -48,16 +49,16 @@ class Watched(WeightedTrainer):
         finally:
             hook.remove()
 
-    def _close(self, mode):
-        self.plans.append((mode.name, mode.plan, mode.samples))
-        return super()._close(mode)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.engine.added.append(OnStep(lambda result: self.plans.append((result.mode, result, result.samples))))
 
     def rows(self, gradient):
         return sum(count for with_gradient, count in self.ran if with_gradient == gradient)
 
 
 def run(folder, dataset, rule=RULE, cls=Watched, checkpoint=None, callbacks=(), **options):
-    ours = {key: options.pop(key) for key in ("loss_from", "least_stored_corr") if key in options}
+    ours = {key: options.pop(key) for key in ("loss_from", "min_stored_corr") if key in options}
     trainer = cls(
         tiny.model(), tiny.arguments(folder, **{"learning_rate": 0.0, "max_grad_norm": 0.0, **options}),
         train_dataset=dataset, data_collator=tiny.collate, rule=rule, callbacks=list(callbacks),
@@ -110,7 +111,7 @@ def test_the_last_visit_is_remembered(tmp_path):
     for _, plan, samples in [*first, *second]:
         given = torch.tensor([known[i] for i in samples.id.tolist()], dtype=torch.float64)
         torch.testing.assert_close(plan.weights, sw.weights(sw.parse_rule(RULE), given), rtol=1e-4, atol=0)
-    probed = sum(int(Staleness.probe(samples.id, step).sum()) for step, (*_, samples) in enumerate(second, 3))
+    probed = sum(int(Staleness.probe(samples.id, step).sum()) for step, (*_, samples) in enumerate(second, 4))
     assert trainer.rows(False) == 24 + CHECK + probed
 
 
@@ -172,8 +173,8 @@ def test_refused_by_name(tmp_path, rule, options):
 
 @pytest.mark.parametrize("least", ["0.7", 70, True])
 def test_a_limit_that_is_no_correlation_is_refused(tmp_path, least):
-    with pytest.raises(sw.SamplewiseError, match=r"^least_stored_corr: expected a rank correlation"):
-        run(tmp_path, tiny.Rows(24), least_stored_corr=least)
+    with pytest.raises(sw.SamplewiseError, match=r"^min_stored_corr: expected a rank correlation"):
+        run(tmp_path, tiny.Rows(24), min_stored_corr=least)
 
 
 # ---- what a run says of itself ----

@@ -7,6 +7,7 @@ import tiny
 import torch
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
+from watching import OnStep
 
 from samplewise.trainers.trl import WeightedSFTTrainer
 
@@ -59,12 +60,14 @@ class Gradients(TrainerCallback):
 class Watched(WeightedSFTTrainer):
     """Keeps every step's samples and weights, in the order of ids, and its mode."""
 
-    def _close(self, mode):
-        order = mode.samples.id.argsort()
-        self.__dict__.setdefault("steps", []).append(
-            (mode.name, mode.samples.select(order), mode.plan.weights[order], [len(b["labels"]) for b in self._batches])
-        )
-        return super()._close(mode)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.steps = []
+        self.engine.added.append(OnStep(self._keep))
+
+    def _keep(self, result):
+        order, rows = result.samples.id.argsort(), [len(micro.targets) for micro in self.engine.given]
+        self.steps.append((result.mode, result.samples.select(order), result.weights[order], rows))
 
 
 def lora() -> peft.LoraConfig:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from test_head import build, gradients, make_batch
 
-from samplewise.core.columns import SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.reference import reference_token_losses
 from samplewise.losses.request import Request, with_objective
 from samplewise.losses.token_losses import sample_losses, sample_means, select_tokens, token_losses, token_mass
@@ -52,7 +53,7 @@ def obvious(model, reference, micro_batches, scope):
 
 
 def batch_of(inputs, labels):
-    return {**inputs, "labels": labels, "sample_id": torch.arange(len(labels))}
+    return MicroBatch(dict(inputs), labels, torch.arange(len(labels)))
 
 
 def close(got, want):
@@ -142,7 +143,7 @@ def test_a_batch_that_predicts_nothing(pair):
     inputs, labels = make_batch()
     for batch in (
         batch_of(inputs, torch.full_like(labels, -100)),
-        {**batch_of(inputs, labels), TOKEN_WEIGHTS: torch.zeros(4, 12)},
+        replace(batch_of(inputs, labels), token_weights=torch.zeros(4, 12)),
     ):
         assert torch.equal(reference_token_losses(pair[1], batch), torch.zeros(4, 12))
 
@@ -158,11 +159,10 @@ def test_a_request_ignores_nothing():
 
 
 def test_the_page_runs(pair):
-    page = (Path(__file__).parents[1] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "tokens.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (model, reference), (inputs, labels) = pair, make_batch()
-    names = {"torch": torch, "model": model, "reference": reference, "batches": [batch_of(inputs, labels)]}
-    del names["batches"][0]["sample_id"]
+    names = {"torch": torch, "model": model, "reference": reference, "batches": [{**inputs, "labels": labels}]}
     exec(block, names)
     assert names["result"].tokens.tolist() == [6, 3, 3, 5]  # ⌊0.6·n⌋ of 11, 6, 6 and 9
     assert model.lm_head.weight.grad is not None
@@ -176,7 +176,7 @@ def test_a_packed_row(pair):
     segments = torch.arange(4)[:, None].expand(4, 12)[real][None]
     position = torch.cat([torch.arange(int(n)) for n in real.sum(1)])[None]
     apart = reference_token_losses(reference, batch_of(inputs, labels))
-    packed = {"input_ids": ids, "labels": flat, "position_ids": position, SEGMENTS: segments}
+    packed = MicroBatch({"input_ids": ids, "position_ids": position}, flat, torch.arange(4), segments=segments)
     together = reference_token_losses(reference, packed)
     torch.testing.assert_close(together[0], apart[real])
     with with_objective(model):

@@ -135,7 +135,7 @@ def test_a_log_gives_what_the_steps_did():
 
 
 def test_the_page_has_the_thresholds_that_are_used():
-    page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
     assert set(rows) - {"finding"} == {*CASES, "few ids", "scoring", "overfitting"}
     assert f"below {diagnosis.ESS:.0%} of N for {diagnosis.STEPS} steps" in rows["few samples count"]

@@ -142,13 +142,14 @@ def test_state_goes_with_accelerates_checkpoints_and_into_its_own(tmp_path):
     accelerator.save_state(tmp_path / "theirs")
     step.save(tmp_path / "ours")
     mark_complete(tmp_path / "ours")
-    expected, steps = dict(step.state), step.steps
-    step.state, step.steps = step.rule.init(), 0
+    expected, steps = dict(step.engine.state), step.engine.steps
+    step.engine.begin()
+    assert (step.engine.state, step.engine.steps) != (expected, steps)
     accelerator.load_state(tmp_path / "theirs")
-    assert (step.state, step.steps) == (expected, steps)
+    assert (step.engine.state, step.engine.steps) == (expected, steps)
     other = begin()
     other.load(tmp_path / "ours")
-    assert (other.state, other.steps) == (expected, steps)
+    assert (other.engine.state, other.engine.steps) == (expected, steps)
     assert {path.suffix for path in (tmp_path / "ours").rglob("*.*")} == {".json"}
 
 
@@ -159,11 +160,11 @@ def test_what_goes_wrong_is_said(tmp_path, caplog):
     step = WeightedStep(model, "uniform()")
     with pytest.raises(sw.SamplewiseError, match="expected micro-batches with 'sample_id'"):
         next(step.plan([{k: v for k, v in batches(0)[0].items() if k != "sample_id"}]))
-    with pytest.raises(sw.SamplewiseError, match="every micro-batch of plan"):
+    with pytest.raises(sw.SamplewiseError, match="every micro-batch of the plan"):
         step.finish()
     micro = step.plan(batches(0))
     step.backward(next(micro))
-    with pytest.raises(sw.SamplewiseError, match="every micro-batch of plan"):
+    with pytest.raises(sw.SamplewiseError, match="every micro-batch of the plan"):
         step.finish()
     with pytest.raises(sw.SamplewiseError, match="folder: expected a checkpoint"):
         step.load(tmp_path)

@@ -7,24 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.core.columns import COEFFICIENT, ID, SEGMENTS, WEIGHT
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.dealing import deal, micro_batches_needed, spread, without_empty_rows
 from samplewise.engine.exchange import fair_shares, worth_moving
-from samplewise.engine.rows import (
-    collate,
-    deal,
-    is_packed,
-    micro_batches_needed,
-    room,
-    rows,
-    spread,
-    without_empty_rows,
-)
+from samplewise.engine.rows import capacity_of, collate, is_packed, rows_of
 from samplewise.losses.segments import boundaries, nested_ids, part_numbers, segments_of, split_turns
 
 lengths_of = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
-def packed(lengths: list[int], *, padding: int = 0, first: int = 0, derived: bool = True) -> dict:
+def packed(lengths: list[int], *, padding: int = 0, first: int = 0, derived: bool = True) -> MicroBatch:
     """One flat row of segments with random content, as TRL's collator makes it; sample k has the id first + k."""
     generator = torch.Generator().manual_seed(first + sum(lengths))
     width = sum(lengths) + padding
@@ -32,23 +24,25 @@ def packed(lengths: list[int], *, padding: int = 0, first: int = 0, derived: boo
     position = torch.cat([*(torch.arange(n) for n in lengths), torch.zeros(padding, dtype=torch.int64)])[None]
     labels = torch.where(position == 0, -100, ids)
     labels[0, sum(lengths) :] = -100
-    batch = {
-        "input_ids": ids, "labels": labels, "position_ids": position, SEGMENTS: segments_of(lengths, width),
-        ID: torch.arange(first, first + len(lengths)), COEFFICIENT: torch.arange(1.0, len(lengths) + 1).double(),
-        WEIGHT: torch.rand(len(lengths), generator=generator, dtype=torch.float64),
-    }  # fmt: skip
     names = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"})
-    return batch | (boundaries(position, names) if derived else {})
+    return MicroBatch(
+        {"input_ids": ids, "position_ids": position, **(boundaries(position, names) if derived else {})},
+        labels,
+        torch.arange(first, first + len(lengths)),
+        segments=segments_of(lengths, width),
+        weight=torch.rand(len(lengths), generator=generator, dtype=torch.float64),
+        coefficient=torch.arange(1.0, len(lengths) + 1).double(),
+    )
 
 
-def content(batch: dict) -> dict[int, tuple]:
+def content(batch: MicroBatch) -> dict[int, tuple]:
     """Every sample by id: its tokens and fields, found by a plain loop over positions."""
     found = {}
-    for k, name in enumerate(batch[ID].tolist()):
-        own = batch[SEGMENTS][0] == k
+    for k, name in enumerate(batch.id.tolist()):
+        own = batch.segments[0] == k
         found[name] = (
-            batch["input_ids"][0, own].tolist(), batch["labels"][0, own].tolist(),
-            batch["position_ids"][0, own].tolist(), float(batch[WEIGHT][k]), float(batch[COEFFICIENT][k]),
+            batch.inputs["input_ids"][0, own].tolist(), batch.labels[0, own].tolist(),
+            batch.inputs["position_ids"][0, own].tolist(), float(batch.weight[k]), float(batch.coefficient[k]),
         )  # fmt: skip
     return found
 
@@ -57,30 +51,31 @@ def content(batch: dict) -> dict[int, tuple]:
 @given(st.lists(lengths_of, min_size=1, max_size=3), st.integers(0, 3), st.integers(1, 4), st.data())
 def test_every_kept_segment_is_packed_once_with_its_content(steps, padding, count, data):
     batches = [packed(lengths, padding=padding, first=100 * k) for k, lengths in enumerate(steps)]
-    given_rows = [row for batch in batches for row in rows(batch)]
+    given_rows = [row for batch in batches for row in rows_of(batch)]
     assert len(given_rows) == sum(map(len, steps)), "padding is no segment"
     kept = [row for row in given_rows if data.draw(st.booleans())]
     dealt = deal(kept, given_rows[0], 1, count)
     assert len(dealt) == count
     before = {name: sample for batch in batches for name, sample in content(batch).items()}
     after = {name: each for batch in dealt for name, each in content(batch).items() if each[-1] > 0}
-    assert after == {int(row.samples[ID]): before[int(row.samples[ID])] for row in kept}
+    assert after == {int(row.samples["id"]): before[int(row.samples["id"])] for row in kept}
     loads = [sum(len(each[0]) for each in content(batch).values() if each[-1] > 0) for batch in dealt]
     assert max(loads) - min(loads) <= 7, "none is fuller than another by more than a segment"
     for batch in dealt:
         assert is_packed(batch)
-        starts = (batch["position_ids"][0] == 0).nonzero().squeeze(1).tolist()
-        assert batch["cu_seq_lens_q"].tolist() == [*starts, room(batch)]
-        assert batch["max_length_k"] == int(batch["cu_seq_lens_q"].diff().max())
-        assert batch["seq_idx"][0].tolist() == batch[SEGMENTS][0].tolist()
+        starts = (batch.inputs["position_ids"][0] == 0).nonzero().squeeze(1).tolist()
+        assert batch.inputs["cu_seq_lens_q"].tolist() == [*starts, capacity_of(batch)]
+        assert batch.inputs["max_length_k"] == int(batch.inputs["cu_seq_lens_q"].diff().max())
+        assert batch.inputs["seq_idx"][0].tolist() == batch.segments[0].tolist()
 
 
 def test_collate_packs_again_what_rows_cut():
     batch = packed([3, 1, 4])
-    again = collate(rows(batch))
-    assert batch.keys() == again.keys()
-    for key, value in batch.items():
-        assert torch.equal(value, again[key]) if isinstance(value, torch.Tensor) else value == again[key], key
+    again = collate(rows_of(batch))
+    before, after = ({**m.inputs, **m.position_fields(), **m.sample_fields()} for m in (batch, again))
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert torch.equal(value, after[key]) if isinstance(value, torch.Tensor) else value == after[key], key
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -88,14 +83,15 @@ def test_a_segment_has_one_loss_whatever_row_it_is_packed_into(kind):
     model = tiny.model(kind, dtype=torch.float64).eval()
 
     def losses(batch):
-        logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-        loss, _ = sw.sample_losses(logits, batch["labels"], segments=batch[SEGMENTS])
-        return dict(zip(batch[ID].tolist(), loss.tolist(), strict=True))
+        inputs = {key: batch.inputs[key] for key in ("input_ids", "position_ids")}
+        logits = model(**inputs, use_cache=False).logits
+        loss, _ = sw.sample_losses(logits, batch.labels, segments=batch.segments)
+        return dict(zip(batch.id.tolist(), loss.tolist(), strict=True))
 
     with torch.no_grad():
         first, second = packed([3, 6, 2], padding=2), packed([5, 4], first=10)
         before = losses(first) | losses(second)
-        given_rows = rows(first) + rows(second)
+        given_rows = rows_of(first) + rows_of(second)
         for count in (1, 2, 5):
             after = {}
             for batch in deal(given_rows, given_rows[0], 1, count):
@@ -105,7 +101,7 @@ def test_a_segment_has_one_loss_whatever_row_it_is_packed_into(kind):
 
 def test_empty_segments_are_left_out_of_one_pass():
     batch = packed([3, 1, 4])
-    assert without_empty_rows(batch)[ID].tolist() == [0, 2], "a segment of one token predicts nothing"
+    assert without_empty_rows(batch).id.tolist() == [0, 2], "a segment of one token predicts nothing"
     whole = packed([3, 2])
     assert without_empty_rows(whole) is whole
 

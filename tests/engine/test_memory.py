@@ -10,7 +10,9 @@ from scipy.stats import spearmanr
 
 from samplewise.core.checkpoint import load_state, mark_complete, save_state
 from samplewise.core.errors import SamplewiseError
-from samplewise.engine.loss_history import PAIRS, LossMemory, Staleness, rank_correlation
+from samplewise.core.statistics import rank_correlation
+from samplewise.engine.loss_memory import LossMemory
+from samplewise.engine.staleness import PAIRS, Staleness
 
 ids = st.sampled_from([0, 1, 2, 7, 2**53, 2**53 + 1, 2**62, 2**63 - 1])
 visits = st.lists(st.lists(st.tuples(ids, st.one_of(st.floats(0, 20), st.just(math.nan))), max_size=8), max_size=6)
