@@ -28,7 +28,7 @@ from samplewise.core.micro_batch import MicroBatch  # isort: skip
 from samplewise.engine.context import StepContext  # isort: skip
 from samplewise.engine.modes import TwoPass  # isort: skip
 from samplewise.engine.plan import plan_step  # isort: skip
-from samplewise.core.types import Samples  # isort: skip
+from samplewise.core.samples import Samples  # isort: skip
 
 ROWS, LENGTH = 8, 128
 CASES = {

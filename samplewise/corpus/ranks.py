@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.rules.base import least_n, share_of
 
 Order = Literal["highest", "lowest", "random"]

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import Candidates, Unit, make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts

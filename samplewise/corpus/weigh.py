@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples
 from samplewise.corpus.candidates import FIELDS, quoted
 from samplewise.engine.plan import plan_step
 from samplewise.rules.epochs import refuse_epochs

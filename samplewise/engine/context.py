@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from samplewise.core.clock import Clock
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.plan import Per
 from samplewise.losses.forward import Forward
 from samplewise.rules.tokens import TokenRule

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import State
+from samplewise.core.rule import State
 from samplewise.engine.loss_memory import LossMemory
 from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult

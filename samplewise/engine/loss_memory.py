@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import State
+from samplewise.core.rule import State
 
 
 class LossMemory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from samplewise.core.types import State
+from samplewise.core.rule import State
 from samplewise.engine.result import StepResult
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.plan import Per
 from samplewise.rules.parse import parse_rule
 from samplewise.rules.tokens import TokenRule, parse_token_rule

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples, as_samples
 from samplewise.core.statistics import correlation, effective_sample_size, kl_to_uniform
-from samplewise.core.types import Rule, Samples, State, as_samples
 
 Per = Literal["sample", "token"]
 

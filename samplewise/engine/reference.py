@@ -11,7 +11,7 @@ from torch import nn
 from samplewise.core.clock import Clock
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.options import WeightingOptions
 from samplewise.losses.reference import reference_token_losses

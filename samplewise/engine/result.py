@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)

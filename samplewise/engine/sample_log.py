@@ -12,7 +12,7 @@ import torch
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError, missing_extra
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult
 

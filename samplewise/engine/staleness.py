@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.rule import State
 from samplewise.core.statistics import rank_correlation
-from samplewise.core.types import State
 from samplewise.rules.base import uniforms
 
 PROBE = 0.05

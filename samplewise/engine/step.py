@@ -19,7 +19,7 @@ from samplewise.core.clock import Clock
 from samplewise.core.distributed import check_same, gather_fields, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch, read_micro_batch
-from samplewise.core.types import Epoch, Rule, State
+from samplewise.core.rule import Epoch, Rule, State
 from samplewise.engine.base_weights import TokenMean, host_scale, with_base_weights
 from samplewise.engine.context import StepContext
 from samplewise.engine.figures import Figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.diagnosis import Watch
 from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult

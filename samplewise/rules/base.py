@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Norm, Rule, Samples, State
+from samplewise.core.rule import Norm, Rule, State
+from samplewise.core.samples import Samples
 
 
 def stateless() -> State:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_rule, make_rule
 from samplewise.rules.budget import over_any, resolve
 from samplewise.rules.epochs import refuse_epochs

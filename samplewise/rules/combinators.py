@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_rule, check_share, make_rule, under, within
 from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
 from samplewise.rules.epochs import chained, refuse_epochs

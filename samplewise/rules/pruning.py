@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import ByEpoch, Epoch, Rule, Samples, State
+from samplewise.core.rule import ByEpoch, Epoch, Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
 from samplewise.rules.budget import Share
 from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable

@@ -12,7 +12,8 @@ from typing import ParamSpec
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, under, within
 from samplewise.rules.budget import Steps, in_steps, unresolved
 

@@ -16,7 +16,7 @@ from samplewise import __version__
 from samplewise.core.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
 from samplewise.core.distributed import largest, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import State
+from samplewise.core.rule import State
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
 

@@ -9,7 +9,8 @@ import torch
 
 from samplewise.core.columns import FIELDS, ID, SEGMENTS, WEIGHT
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.losses.token_losses import IGNORED
 
 logger = logging.getLogger("samplewise")

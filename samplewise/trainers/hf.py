@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.base_weights import TokenMean
 from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.options import split_options

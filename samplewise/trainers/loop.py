@@ -14,7 +14,7 @@ from samplewise.core.checkpoint import load_state, save_state
 from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from samplewise.core.columns import ID, STORED
 from samplewise.core.distributed import world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import ByEpoch
+from samplewise.core.rule import ByEpoch
 from samplewise.trainers.checks import check_last_step
 from samplewise.trainers.collate import LENGTHS
 from samplewise.trainers.identify import IdentifiedRows, checked

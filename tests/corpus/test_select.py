@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.corpus import open_scores
 from samplewise.corpus.amounts import amount
 from samplewise.corpus.output import write_ids, write_weights

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, as_samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules.base import make_rule
 
 quick = settings(max_examples=50, deadline=None)

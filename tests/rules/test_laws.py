@@ -11,7 +11,8 @@ from torch import Tensor
 import samplewise as sw
 from samplewise.core.checkpoint import load_state, mark_complete, save_state
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State, as_samples
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules import RULES, resolve
 from samplewise.rules.base import uniforms
 

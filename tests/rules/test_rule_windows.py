@@ -8,7 +8,7 @@ import torch
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Samples, as_samples
+from samplewise.core.samples import Samples, as_samples
 
 
 def step(seed: int, n: int = 16) -> Samples:

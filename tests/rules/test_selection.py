@@ -11,7 +11,8 @@ from torch import Tensor
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, as_samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples, as_samples
 
 quick = settings(max_examples=150, deadline=None)
 FRACTIONS = ["1/12", "1/10", "1/9", "1/8", "1/7", "1/6", "1/5", "1/4", "29/100", "3/10", "1/3", "2/5", "3/7", "1/2",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State, as_samples
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import as_samples
 
 quick = settings(max_examples=150, deadline=None)
 losses = st.lists(st.floats(1e-6, 1e4), min_size=2, max_size=40)

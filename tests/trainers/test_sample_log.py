@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from watching import OnStep
 
 import samplewise as sw
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 from samplewise.engine.sample_log import SampleLog
 from samplewise.trainers import WeightedTrainer
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, world_size
 from samplewise.core.micro_batch import RULE_FIELDS, MicroBatch
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.engine.context import StepContext
 from samplewise.engine.exchange import dealt
 from samplewise.engine.plan import Plan, plan_step

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, world_size
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.engine.context import StepContext
 from samplewise.engine.dealing import without_empty_rows
 from samplewise.engine.modes.base import Mode, RetryInTwoPasses

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, largest
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.core.types import State
+from samplewise.core.rule import State
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.context import StepContext
 from samplewise.engine.dealing import deal

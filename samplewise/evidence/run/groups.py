@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.data import Window
 from samplewise.data.sources import find_files, is_local
 from samplewise.evidence.groups import group_of
