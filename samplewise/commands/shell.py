@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -58,6 +59,8 @@ def reported(debug: bool) -> Iterator[None]:
 def quiet(debug: bool) -> None:
     """What libraries say between our lines is left out, before they are imported."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     if debug:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,6 +1,6 @@
 """One function a file format, each yielding (line, record or `Problem`) for every record that a file holds.
 
-Everything is streamed except .json.
+Everything is streamed except JSON that is not one object a line.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from samplewise.data.compression import COMPRESSED, decompressed
+from samplewise.data.json_files import read_json, read_json_lines
+from samplewise.data.lines import TextLines, TooLongLine
 from samplewise.data.records import (
     LONGEST,
     Problem,
@@ -23,9 +24,9 @@ from samplewise.data.records import (
     decode,
     mend,
     missing_extra,
-    no_object,
     too_long,
 )
+from samplewise.data.signatures import PARQUET, foreign
 from samplewise.types import SamplewiseError
 
 Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
@@ -34,39 +35,23 @@ Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
 def read_text(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """The whole file as one document."""
     data = file.read(LONGEST + 1)
-    yield None, too_long() if len(data) > LONGEST else decode(data)
-
-
-def read_json_lines(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """One object a line; lines end with a line feed only, so that U+2028 in a text is no line end."""
-    number = 0
-    while line := file.readline(LONGEST + 1):
-        number += 1
-        if len(line) > LONGEST:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST)
-            yield number, too_long()
-        elif line.strip():
-            yield number, _object(_parse(line))
-
-
-def read_json(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """A list of objects, or one object."""
-    data = file.read(LONGEST + 1)
-    found = too_long("Write it as .jsonl, which is streamed.") if len(data) > LONGEST else _parse(data)
-    for record in found if isinstance(found, list) else [found]:
-        yield None, _object(record)
+    found = too_long() if len(data) > LONGEST else decode(data)
+    del data
+    yield None, found
 
 
 def read_csv(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """One row a document, the fields named by the header."""
     # surrogateescape: a bad byte then spoils its own row and not the rest of the file.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = csv.reader(text, strict=True)
+        rows = csv.reader(TextLines(text), strict=True)
         header: list[str] | None = None
         while True:
             try:
                 row = _next_row(rows)
+            except TooLongLine:
+                yield rows.line_num, too_long()
+                continue
             except csv.Error as error:
                 yield rows.line_num, _corrupt_csv("rows of comma-separated values", str(error))
                 continue
@@ -137,9 +122,14 @@ def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Re
     """
     try:
         with path.open("rb") as raw:
-            yield from FORMATS[format_of(path) or ""](decompressed(raw, path), field)
+            file, head = decompressed(raw, path)
+            read = read_parquet if head.startswith(PARQUET) else FORMATS[format_of(path) or ""]
+            problem = foreign(head)
+            yield from read(file, field) if problem is None else [(None, problem)]
     except SamplewiseError:
         raise
+    except UnicodeDecodeError as error:  # of a file in UTF-16
+        yield None, bad_encoding(error)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield None, Problem("truncated or corrupt file", "a whole file", str(error), mend("file"))
     except OSError as error:
@@ -148,17 +138,3 @@ def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Re
     except Exception as error:  # pyarrow and zstandard have their own exceptions, and are imported only where needed
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         yield None, Problem("truncated or corrupt file", "a whole file", got, mend("file"))
-
-
-def _parse(data: bytes) -> object:
-    text = decode(data)
-    if isinstance(text, Problem):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
-        return Problem("corrupt JSON", "JSON", str(error), mend("record"))
-
-
-def _object(value: object) -> Record:
-    return value if isinstance(value, Mapping | Problem) else no_object(value)

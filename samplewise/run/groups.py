@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from samplewise.config import DataConfig
 from samplewise.data import Window
-from samplewise.data.sources import find_files, is_local
+from samplewise.data.find import find_files
+from samplewise.data.sources import is_local
 from samplewise.evidence.groups import group_of
 from samplewise.types import Rule, SamplewiseError
 
