@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from samplewise.exhausted import told, wanting
 from samplewise.types import SamplewiseError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
@@ -48,6 +49,8 @@ def reported(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SamplewiseError):
             text = str(error)
+        elif wanting(error) == "handles":
+            text = str(told("handles", "file handles", "reading and writing", "try again"))
         elif isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:

@@ -32,7 +32,7 @@ from samplewise.run.folder import (
     RESULTS,
     check_folder,
     check_space,
-    full_disk_explained,
+    exhaustion_explained,
     locked,
     save_config,
     save_model,
@@ -79,7 +79,7 @@ def run(config: RunConfig, *, resume: bool = False, say: Say = print) -> Finishe
             "WORLD_SIZE", expected="one process", got=os.environ["WORLD_SIZE"],
             remedy="For several, write a script with WeightedTrainer and launch it with torchrun.",
         )  # fmt: skip
-    with locked(folder), full_disk_explained(folder):
+    with locked(folder), exhaustion_explained(folder):
         return _run(config, folder, resume, say)
 
 

@@ -10,6 +10,7 @@ import torch
 from samplewise.fields import ID, OPTIONAL, SEGMENTS, WEIGHT
 from samplewise.losses import IGNORED
 from samplewise.rules import parse_rule
+from samplewise.trainers.overrides import only_calls_super
 from samplewise.types import Rule, Samples, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
@@ -50,12 +51,12 @@ def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) 
     """Errors: SamplewiseError naming a `compute_loss` or `training_step` that is neither the mixin's nor the host's.
 
     A loss of one's own would not be called, or would switch the weights off; a step of one's own would see neither the
-    freed micro-batches nor the one division at the end.
+    freed micro-batches nor the one division at the end. One that only calls super does neither.
     """
     for method in ("compute_loss", "training_step"):
         for cls in type(trainer).__mro__:
             own = not cls.__module__.startswith(("samplewise.", *allowed_hosts))
-            if own and method in vars(cls):
+            if own and method in vars(cls) and not only_calls_super(vars(cls)[method], method):
                 raise SamplewiseError(
                     f"{cls.__name__}.{method}", expected="it not to be used with weights", got="one of your own",
                     remedy=f"{mixin.__name__} takes its place: move it to a callback.",
@@ -74,7 +75,6 @@ def refuse_options(trainer: Any) -> None:
         ("use_liger_kernel", args.use_liger_kernel, "It returns no logits: set it to False."),
         ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
-        ("auto_find_batch_size", getattr(args, "auto_find_batch_size", False), "It changes the step: set it to False."),
         ("torch_compile", args.torch_compile, "Not supported yet: set it to False."),
         (
             "parallelism_config",
@@ -122,6 +122,36 @@ def _splits_sequence(parallel: Any) -> str | None:
 
 def _is_encoder_decoder(model: Any) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def check_rows(rows: int | None, least: int) -> None:
+    """Errors: SamplewiseError where no micro-batch can be made of the data; `rows` is None for a stream."""
+    if rows is None or rows >= least:
+        return
+    raise SamplewiseError(
+        "train_dataset", expected=f"at least {least} row{'' if least == 1 else 's, a micro-batch'}",
+        got=f"{rows or 'no'} row{'' if rows == 1 else 's'}",
+        remedy="Look at what reads or filters the data." if rows == 0 else "dataloader_drop_last leaves them all out.",
+    )  # fmt: skip
+
+
+def outside_of_train() -> SamplewiseError:
+    """Of a micro-batch that belongs to no step: what its samples weigh is not known."""
+    return SamplewiseError(
+        "training_step", expected="a micro-batch of a step that train() has planned", got="one from elsewhere",
+        remedy="Weights need the whole step: call train(); for a loop of your own take "
+        "samplewise.trainers.accelerate, or samplewise.weights.",
+    )  # fmt: skip
+
+
+def ended_before_a_step(micro_batches: int, accumulated: int) -> SamplewiseError:
+    """Of data that ends before the first step: nothing can be trained."""
+    return SamplewiseError(
+        "train_dataset", expected=f"at least one step of {accumulated} micro-batches" if micro_batches else "rows",
+        got=f"{micro_batches}, then its end" if micro_batches else "none from the loader",
+        remedy="Give more data, or lower gradient_accumulation_steps." if micro_batches
+        else "Look at what reads or filters the data.",
+    )  # fmt: skip
 
 
 def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> None:

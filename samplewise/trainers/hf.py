@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from samplewise.distributed import largest
-from samplewise.fields import LAST, Batch
+from samplewise.fields import LAST, MASS, Batch
 from samplewise.forward import Forward, WithoutLogits, model_inputs
 from samplewise.microbatch import is_left_padded, without_padding_as_context
 from samplewise.modes import Mode, Redo, TwoPass, choose
@@ -28,6 +28,8 @@ from samplewise.trainers.checks import (
     check_choice,
     check_limit,
     check_micro_batch,
+    ended_before_a_step,
+    outside_of_train,
     refuse_options,
     refuse_own_steps,
 )
@@ -39,6 +41,7 @@ from samplewise.trainers.recording import RecordingMixin
 from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token_rule
 from samplewise.trainers.remembering import RememberingMixin
 from samplewise.trainers.resume import ResumableMixin
+from samplewise.trainers.starting import StartingMixin
 from samplewise.trainers.watching import WatchingMixin
 from samplewise.types import Rule, SamplewiseError, State
 
@@ -58,6 +61,7 @@ class WeightedMixin(
     RememberingMixin,
     RecordingMixin,
     ResumableMixin,
+    StartingMixin,
 ):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
@@ -148,6 +152,8 @@ class WeightedMixin(
         asked = kwargs.get("num_batches", args[0] if args else len(batches))
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
         if not batches or len(batches) + missing < asked:  # a stream ended within the step: the host will not
+            if self.state.global_step == 0:  # of a stream that short it would make no step, over and over
+                raise ended_before_a_step(len(batches), asked)
             if batches:
                 logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
             return [BLANK] * len(batches), num_items
@@ -176,6 +182,8 @@ class WeightedMixin(
         nothing = torch.zeros((), device=self.args.device)
         if PLACEHOLDER in inputs:
             return nothing
+        if MASS not in inputs:
+            raise outside_of_train()
         with self._figures.clock.timed("train"):
             try:
                 self._run(super().training_step, model, inputs, *args, **kwargs)
@@ -191,6 +199,7 @@ class WeightedMixin(
     ) -> None:
         """The host's step on the model's inputs, with the rest kept for `compute_loss`."""
         self._batch = inputs
+        self._num_items = args[0] if args else kwargs.get("num_items_in_batch")  # an override may not hand it on
         try:
             host_step(model, {**model_inputs(inputs), "labels": inputs["labels"]}, *args, **kwargs)
         finally:
@@ -238,11 +247,12 @@ class WeightedMixin(
         batch = {**self._batch, **inputs}  # the host may have prepared them once more
         with self.accelerator.autocast():  # the host's own is missing where a model is trained a second time
             objective = self._mode.objective(model, batch)
-        return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
+        return objective * self._host_divisor()
 
-    def _host_divisor(self, num_items: object) -> int:
+    def _host_divisor(self) -> int:
         """What the host divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
-        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or (self.model_accepts_loss_kwargs and num_items is not None)
+        counted = self.model_accepts_loss_kwargs and self._num_items is not None
+        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or counted
         return 1 if scaled else self.current_gradient_accumulation_steps
 
     # ---- logs ----

@@ -10,7 +10,7 @@ from transformers import Trainer
 from samplewise.distributed import world_size
 from samplewise.fields import COLUMNS, TOKEN_WEIGHTS
 from samplewise.rules import resolve
-from samplewise.trainers.checks import check_collator, check_columns, check_step_size
+from samplewise.trainers.checks import check_collator, check_columns, check_rows, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
 from samplewise.trainers.identify import identified
 from samplewise.types import Rule, SamplewiseError
@@ -28,10 +28,11 @@ class LoadingMixin(_Host):
     reference_model: Any
     _allowed_hosts: tuple[str, ...]
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, after `check_rule`."""
-        self.check_rule()
-        return super().train(*args, **kwargs)
+    def train(self, resume_from_checkpoint: Any = None, trial: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The host's `train`, after `check_rule`; a trial's arguments are checked once the host has set them."""
+        if trial is None:
+            self.check_rule()
+        return super().train(resume_from_checkpoint, trial, *args, **kwargs)
 
     def check_rule(self) -> None:
         """Errors: SamplewiseError if the rule cannot work on steps of the configured size; cheap, before any step."""
@@ -40,7 +41,8 @@ class LoadingMixin(_Host):
         check_columns(self.rule, column_names(self.train_dataset), given)
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
-            n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
+            check_rows(rows, self._train_batch_size * self.pool if self.args.dataloader_drop_last else 1)
+            n = self._train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.pool
             first = self._together(n if rows is None else min(n, rows))
             several = _samples_a_row(self.train_dataset)
             last = 0 if several > 1 else self._together(self._last_step(n, rows))  # of packed rows nothing is known
@@ -54,7 +56,7 @@ class LoadingMixin(_Host):
 
     def _together(self, n: int) -> int:
         """The fewest of n samples that are weighed together."""
-        size = self.args.train_batch_size
+        size = self._train_batch_size
         return n if self.normalize == "step" or n == 0 else n % size or size
 
     def _last_step(self, n: int, rows: int | None) -> int:

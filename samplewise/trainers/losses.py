@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +32,7 @@ _Host = Trainer if TYPE_CHECKING else object
 
 
 class LossesMixin(_Host):
-    """Attaches the logits-free objective to the model while `train` runs, and checks it on the first batch."""
+    """Attaches the logits-free objective to the model while a run lasts, and checks it on the first batch."""
 
     rule: Rule
     rule_state: State
@@ -42,33 +44,22 @@ class LossesMixin(_Host):
     token_rule: TokenRule | None
     _forward: Forward
     _figures: Figures
+    _same_rule: bool
     _looked = False
     _run_steps: int | None = None  # as the host counted them when the run began
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, with this instance's model answering for its losses meanwhile."""
+    def _begin(self, checkpoint: Path | None) -> None:
         if self.normalize == "micro" and has_own_term(self.model):  # pyright: ignore[reportArgumentType]
             raise SamplewiseError(
                 "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
                 remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
                 "(AdaLoRA's) trains without it.",
             )  # fmt: skip
-        self._detach = self._attach()
         self._looked, self._run_steps, self._figures = False, None, Figures()
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self._detach()
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def call_model_init(self, trial: Any = None) -> Any:
-        """The host's; it makes another model at the start of `train`."""
-        model = super().call_model_init(trial)
-        if getattr(self, "is_in_train", False):  # the host calls this in __init__ too, before it sets the flag
-            self.model = model
-            self._detach = self._attach()
-        return model
-
-    def _attach(self) -> Any:
+    def _attach(self) -> Callable[[], None]:
+        """Make the model answer for its losses; what is returned ends that."""
         refuse_unweighable(self.model)  # pyright: ignore[reportArgumentType]
         if has_parted_head(self.accelerator):
             self._take_logits()
@@ -123,12 +114,12 @@ class LossesMixin(_Host):
         first = self._run_steps is None
         self._run_steps = self._run_steps or self.state.max_steps
         rule = resolve(self.rule, self._run_steps)
-        if rule is not self.rule and first and self.state.global_step == 0:
+        if rule is not self.rule and first and not self._same_rule:
             self.rule_state = rule.init()
         return rule
 
     def _shared(self, batches: list[Batch], num_items: Any) -> Setting:
-        configured = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
+        configured = self._train_batch_size * self.args.gradient_accumulation_steps * world_size()
         unit, scale = float(configured), 1.0
         if self.per == "token" and self.model_accepts_loss_kwargs and num_items is not None:
             tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum()

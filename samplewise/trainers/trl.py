@@ -41,6 +41,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
             _refuse(config)
+        _refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
         super().__init__(*args, **kwargs)
         if self._is_vision_dataset:
             raise SamplewiseError(
@@ -64,7 +65,14 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
             return host(dataset, args, packing)
         self._prepared = True
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
-        return prepare_training(dataset, args, packing, host, tokenizer)
+        prepared = prepare_training(dataset, args, packing, host, tokenizer)
+        if hasattr(prepared, "__len__") and len(prepared) == 0:
+            raise SamplewiseError(
+                "train_dataset", expected="rows with something to predict",
+                got=f"none: all {len(dataset)} were left out while they were prepared",
+                remedy=f"Raise max_length, now {args.max_length}: nothing of what is predicted was within it.",
+            )  # fmt: skip
+        return prepared
 
     def _close(self, mode: Mode) -> Any:
         """The host's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
@@ -88,6 +96,13 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
 def _tokens(batch: Batch) -> int:
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _refuse_empty(dataset: Any) -> None:
+    if dataset is not None and next(iter(dataset), None) is None:  # the host looks at the first row in the same way
+        raise SamplewiseError(
+            "train_dataset", expected="at least 1 row", got="no rows", remedy="Look at what reads or filters the data."
+        )
 
 
 def _refuse(config: SFTConfig) -> None:

@@ -14,7 +14,7 @@ from samplewise.run import execute
 from samplewise.run.arguments import check_training, with_precision
 from samplewise.run.callbacks import StopOnSignal
 from samplewise.run.execute import Stopped, run
-from samplewise.run.folder import check_space, full_disk_explained, locked
+from samplewise.run.folder import check_space, exhaustion_explained, locked
 from samplewise.run.history import EDGES, History
 from samplewise.run.prepare import prepare
 from samplewise.types import SamplewiseError
@@ -88,9 +88,9 @@ def test_want_of_room_is_said_before_and_after(tmp_path, monkeypatch):
     with pytest.raises(SamplewiseError, match=r"at least 1000000000\.0 GB free"):
         check_space(tmp_path, 10**18)
     for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("… (os error 28)")):
-        with pytest.raises(SamplewiseError, match="room on the disk"), full_disk_explained(tmp_path):
+        with pytest.raises(SamplewiseError, match="room on the disk"), exhaustion_explained(tmp_path):
             raise error
-    with pytest.raises(OSError, match="other"), full_disk_explained(tmp_path):
+    with pytest.raises(OSError, match="other"), exhaustion_explained(tmp_path):
         raise OSError(errno.EIO, "other")
 
 

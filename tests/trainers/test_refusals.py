@@ -31,7 +31,6 @@ def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dat
         ("use_liger_kernel", {"use_liger_kernel": True}, {}),
         ("optim", {"optim": "galore_adamw_layerwise", "optim_target_modules": ["mlp"]}, {}),
         ("optim", {"optim": "lomo"}, {}),
-        ("auto_find_batch_size", {"auto_find_batch_size": True}, {}),
         ("torch_compile", {"torch_compile": True}, {}),
         ("rule", {}, {"rule": None}),
         ("rule", {}, {"rule": 3}),
@@ -72,7 +71,7 @@ def test_sharding_whose_head_is_in_parts_is_refused(tmp_path, monkeypatch):
 def test_a_loss_of_the_users_own_is_refused(tmp_path):
     class Mine(Trainer):
         def compute_loss(self, *args, **kwargs):
-            return super().compute_loss(*args, **kwargs)
+            return 2 * super().compute_loss(*args, **kwargs)
 
     with pytest.raises(sw.SamplewiseError, match=r"^Mine.compute_loss"):
         trainer(tmp_path, cls=type("T", (WeightedMixin, Mine), {}))
