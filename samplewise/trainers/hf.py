@@ -47,6 +47,7 @@ from samplewise.types import Rule, SamplewiseError, State
 
 logger = logging.getLogger("samplewise")
 
+EMPTY = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
 PLACEHOLDER = "samplewise_placeholder"
 BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the host, never run."""
@@ -148,8 +149,13 @@ class WeightedMixin(
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The host's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
-        batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        asked = kwargs.get("num_batches", args[0] if args else len(batches))
+        asked = kwargs.get("num_batches", args[0] if args else 1)
+        try:
+            batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
+        except ValueError as error:
+            if EMPTY in str(error) and self.state.global_step == 0:
+                raise ended_before_a_step(0, asked) from None
+            raise
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
         if not batches or len(batches) + missing < asked:  # a stream ended within the step: the host will not
             if self.state.global_step == 0:  # of a stream that short it would make no step, over and over

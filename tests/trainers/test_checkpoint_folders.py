@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from typing import Any
 
 import pytest
 import tiny
@@ -16,7 +17,7 @@ from samplewise.trainers import WeightedTrainer, folders, resume
 RULE = "warmup(2, ir_dro(r=0.5))"
 
 
-def trainer(folder, rule=RULE, own=None, **options):
+def trainer(folder, rule=RULE, own=None, **options) -> Any:
     args = tiny.arguments(folder, **{"max_steps": 6, "save_strategy": "steps", "save_steps": 2, **options})
     return WeightedTrainer(
         tiny.model(), args, train_dataset=tiny.Rows(40), data_collator=tiny.collate, rule=rule, **(own or {})
@@ -97,7 +98,7 @@ def test_the_best_stays_and_is_loaded_under_a_limit_of_one(tmp_path):
     assert run.evaluate()["eval_loss"] == pytest.approx(run.state.best_metric)
 
 
-def plain(folder, **options):
+def plain(folder, **options) -> Any:
     args = tiny.arguments(folder, **{"max_steps": 4, "save_strategy": "steps", "save_steps": 2, **options})
     return Trainer(tiny.model(), args, train_dataset=tiny.Rows(40), data_collator=tiny.collate)
 

@@ -1,6 +1,7 @@
 """How a run starts: over again with fewer rows, as a trial of a search, from no data, or not at all."""
 
 import copy
+from typing import Any
 
 import pytest
 import tiny
@@ -13,7 +14,7 @@ from samplewise.trainers import WeightedTrainer
 RULE = "warmup(1, chain(random_keep(0.75, seed=5), ir_dro(r=0.5)))"
 
 
-def trainer(folder, cls=WeightedTrainer, rule=RULE, data=None, model=None, own=None, **options):
+def trainer(folder, cls=WeightedTrainer, rule=RULE, data=None, model=None, own=None, **options) -> Any:
     args = tiny.arguments(folder, **options)
     data = tiny.Rows(40) if data is None else data
     return cls(
@@ -89,8 +90,8 @@ def test_a_resumed_run_goes_on_with_the_rows_that_were_found(tmp_path, caplog):
 def searched(folder, cls, rates, **options):
     """The evaluation loss of each trial, whose arguments are set as the host's search does it."""
     args = tiny.arguments(folder, eval_strategy="no", **options)
-    more = {} if cls is not WeightedTrainer else {"rule": RULE}
-    run = cls(
+    more: dict[str, Any] = {} if cls is not WeightedTrainer else {"rule": RULE}
+    run: Any = cls(
         None, args, train_dataset=tiny.Rows(40), eval_dataset=tiny.Rows(8, seed=2), data_collator=tiny.collate,
         model_init=lambda: tiny.model(), **more,
     )  # fmt: skip
@@ -133,7 +134,7 @@ def test_each_trial_of_a_search_is_a_run_of_its_own(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_trial_may_not_ask_for_what_weights_cannot_go_with(tmp_path):
     pytest.importorskip("optuna")
-    run = WeightedTrainer(
+    run: Any = WeightedTrainer(
         None, tiny.arguments(tmp_path), train_dataset=tiny.Rows(40), eval_dataset=tiny.Rows(8),
         data_collator=tiny.collate, model_init=lambda: tiny.model(), rule=RULE,
     )  # fmt: skip
@@ -158,7 +159,7 @@ class Stream(IterableDataset):
         (tiny.Rows(0), {"max_steps": -1, "num_train_epochs": 1}, "got no rows"),
         (tiny.Rows(3), {"dataloader_drop_last": True}, "at least 4 rows, a micro-batch, got 3"),
         (Stream(0), {}, "expected rows, got none"),
-        (Stream(5), {"gradient_accumulation_steps": 4}, "a step of 4 micro-batches, got 2"),
+        (Stream(5), {"gradient_accumulation_steps": 4}, "one step of 4 micro-batches, got 2"),
     ],
 )
 def test_no_data_for_a_step_is_said_so_whatever_the_rule(tmp_path, rule, data, options, message):
@@ -209,7 +210,7 @@ def test_the_model_answers_for_its_losses_only_while_it_trains(tmp_path):
 
 def test_a_model_is_not_asked_for_where_none_is_there_yet(tmp_path):
     """Between two trials the host has no model at all."""
-    run = WeightedTrainer(
+    run: Any = WeightedTrainer(
         None, tiny.arguments(tmp_path), train_dataset=tiny.Rows(40), data_collator=tiny.collate, rule=RULE,
         model_init=lambda: tiny.model(),
     )  # fmt: skip
