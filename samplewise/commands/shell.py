@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -55,8 +56,13 @@ def reported(debug: bool) -> Iterator[None]:
             text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        print(f"samplewise: {text}", file=sys.stderr)
+        print(f"samplewise: {_visible(text)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _visible(text: str) -> str:
+    """What came from a file must not command the terminal: control characters as escapes, but for line ends."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def quiet(debug: bool) -> None:

@@ -126,7 +126,7 @@ def _last_kept(values: Tensor, owner: Tensor, keep: float) -> Tensor:
     order = values.argsort(descending=True, stable=True)
     order = order[owner[order].argsort(stable=True)]  # by owner, and within one by value
     _, inverse, count = torch.unique(owner, return_inverse=True, return_counts=True)
-    kept = torch.tensor([max(1, share_of(keep, n)) for n in count.tolist()], device=values.device)
+    kept = torch.tensor([max(1, share_of(keep, n)) for n in count.tolist()], device=values.device, dtype=torch.int64)
     return values[order[count.cumsum(0) - count + kept - 1]][inverse]
 
 

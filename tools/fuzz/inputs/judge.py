@@ -81,7 +81,6 @@ def _run(words: list[str], folder: Path) -> tuple[int, str]:
             try:
                 app(words, prog_name="samplewise")
             except SystemExit as exit:
-                out.getvalue().encode()  # as a terminal would: a lone surrogate is none of its letters
                 return int(exit.code or 0), err.getvalue()
             except BaseException:
                 return -1, err.getvalue() + traceback.format_exc()
