@@ -1,4 +1,4 @@
-"""Whether a model's sizes can be true, asked before anything of them is built: a bad number must not fill the memory."""
+"""Whether the sizes of a model can be true, asked before it is built: a bad number must not fill the memory."""
 
 from __future__ import annotations
 
