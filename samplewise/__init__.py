@@ -34,6 +34,7 @@ from samplewise.rules import (
 )
 from samplewise.step import Plan, plan_step, weights
 from samplewise.types import Rule, Samples, SamplewiseError
+from samplewise.weigher import Weigher
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "Rule",
     "Samples",
     "SamplewiseError",
+    "Weigher",
     "band",
     "by",
     "by_length",

@@ -65,7 +65,7 @@ def load_model(
 
     >>> load_model("no/such/folder/model.gguf")
     Traceback (most recent call last):
-    samplewise.types.SamplewiseError: no/such/folder/model.gguf: expected a .gguf file, got no such file. ...
+    samplewise.errors.SamplewiseError: no/such/folder/model.gguf: expected a .gguf file, got no such file. ...
     """
     if dtype not in DTYPES:
         raise SamplewiseError("dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(dtype), remedy="Name one.")

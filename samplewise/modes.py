@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from samplewise.agreement import check_agreement, is_fp32
 from samplewise.choosing import choose_tokens
 from samplewise.clock import Clock
 from samplewise.distributed import gather_fields, largest, rank, world_size
@@ -27,6 +28,7 @@ from samplewise.rules.tokens import TokenRule
 from samplewise.score import score, scoring
 from samplewise.step import Plan, learned, no_token_in_step, normaliser, plan_step
 from samplewise.types import Rule, Samples, SamplewiseError, State
+from samplewise.weighing import present_by_id
 
 FACTORS = (math.exp(-40), math.exp(40))
 """Where the largest factor of a one-pass step must lie: far inside fp32, gradients included."""
@@ -215,6 +217,7 @@ class OnePass(Mode):
 
     name = "one_pass"
     rescale: float | None = None
+    coarse = False  # whether a factor on this rank was computed in fp32
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """All of them, without rows that predict nothing."""
@@ -232,7 +235,9 @@ class OnePass(Mode):
             wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
             own = {name: value[index] for name, value in more.items()}
             counts = mass[index] if before is None else mass[index] * tokens / before[index]
-            return factor(Samples(wide, tokens, ids[index], **own), setting.state) * counts / setting.unit
+            found = factor(Samples(wide, tokens, ids[index], **own), setting.state)
+            self.coarse |= is_fp32(found)
+            return found * counts / setting.unit
 
         out = setting.forward.objective(model, batch, factors, select=setting.tokens)
         fields = {**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()}
@@ -255,7 +260,9 @@ class OnePass(Mode):
 
     def _settle(self) -> float:
         """What gradients are multiplied by, ranks / Σu over all; raises Redo where the factors cannot be used."""
-        step, _ = gather_fields(_joined(self.parts), self.setting.device)
+        own = _joined(self.parts)
+        own["coarse"] = torch.full_like(own["id"], int(self.coarse))
+        step, _ = gather_fields(own, self.setting.device)
         present = step["tokens"] > 0
         if not bool(present.any()):
             raise no_token_in_step()
@@ -267,7 +274,16 @@ class OnePass(Mode):
             raise Redo(f"the largest factor is {largest_factor:.3g}")
         self.plan = self._planned(step)
         divisor = normaliser(self.setting.rule, factor, step["mass"][present] / self.setting.unit)
+        check_agreement(
+            self.setting.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
+            coarse=bool(step["coarse"].any()), raw=self._applied,
+        )  # fmt: skip
         return world_size() * self.setting.scale / divisor
+
+    def _applied(self) -> Tensor:
+        """[N] what the rule's exact form says, before any division."""
+        rule, taken = self.setting.rule, self.samples.select(present_by_id(self.samples))
+        return rule.apply(torch.ones_like(taken.loss), taken, self.setting.state)
 
 
 class Micro(Mode):

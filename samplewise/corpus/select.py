@@ -15,10 +15,9 @@ from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import Candidates, Unit, make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
 from samplewise.corpus.draw import draw
-from samplewise.corpus.ranks import Order, Ranks, ranks_of
 from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.weigh import weigh
-from samplewise.types import Rule, SamplewiseError
+from samplewise.types import Order, Ranks, Rule, SamplewiseError
 
 
 @dataclass(frozen=True)
@@ -148,12 +147,11 @@ def _thresholds(choice: Choice) -> str:
 
 
 def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
-    stages = ranks_of(rule)
-    if stages is None:
+    if rule.ranks is None:
         chosen.view = weigh(chosen.connection, chosen.view, rule, memory)
         chosen.weighs = True
         return
-    for stage in stages:
+    for stage in rule.ranks:
         _keep_ranks(chosen, stage, rule)
 
 

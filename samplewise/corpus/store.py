@@ -117,7 +117,7 @@ def open_scores(path: str | Path, *, verify: bool = True) -> Scores:
 
     >>> open_scores("no/such/folder")
     Traceback (most recent call last):
-    samplewise.types.SamplewiseError: scores: expected a folder that samplewise score has finished, got ...
+    samplewise.errors.SamplewiseError: scores: expected a folder that samplewise score has finished, got ...
     """
     place = Place(path)
     manifest = read_manifest(place)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from samplewise.calls import called
 from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
 from samplewise.rules.budget import Share
 from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable
@@ -21,6 +22,7 @@ PAST = 0.9
 ANNEAL = 0.125
 
 
+@called
 def infobatch(share: Number = 0.5, anneal: Share | None = None, seed: int = 0, scope: Scope = "step") -> Rule:
     """Drop a random `share` of the samples whose loss is below the running mean; the others like them count for them.
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from samplewise.fields import ID, OPTIONAL, SEGMENTS, WEIGHT
 from samplewise.losses import IGNORED
@@ -154,13 +155,17 @@ def ended_before_a_step(micro_batches: int, accumulated: int) -> SamplewiseError
     )  # fmt: skip
 
 
-def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> None:
+def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1, largest: int | None = None) -> None:
     """Try the rule on as many samples as a step has, and as the last, shorter step of an epoch has (0: none).
 
-    pool: how many times as many candidates a step has as rows are trained on.
+    pool: how many times as many candidates a step has as rows are trained on. largest: how many samples a step of the
+    run can have at most, where steps differ: only where not even so many are enough can the rule never act.
 
-    Errors: SamplewiseError, before any training, if the rule has no effect or nothing to keep there.
+    Errors: SamplewiseError, before any training, if the rule has nothing to keep there, or never an effect.
     """
+    short = shortfall(rule, configured if largest is None else largest)
+    if short is not None:
+        raise short
     if configured == 1 and rule.needs_loss:
         raise SamplewiseError(
             "gradient_accumulation_steps, per_device_train_batch_size",
@@ -181,6 +186,17 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> No
         )  # fmt: skip
 
 
+def check_packed(rule: Rule, samples: int, rows: int, pool: int, largest: int) -> None:
+    """`check_step_size` for rows of several samples each, saying what a step has: about `samples` in so many rows."""
+    try:
+        check_step_size(rule, samples, 0, pool, largest)
+    except SamplewiseError as error:
+        raise SamplewiseError(
+            error.argument, expected=error.expected, got=f"{error.got} (a step has {rows} packed rows, of about "
+            f"{samples} samples together and at most {largest})", remedy=error.remedy,
+        ) from None  # fmt: skip
+
+
 def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -> None:
     """Try the rule on the last step of an epoch. Errors: SamplewiseError, its own with `of` and `remedy`."""
     try:
@@ -192,10 +208,21 @@ def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -
         ) from None  # fmt: skip
 
 
-def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
+def shortfall(rule: Rule, n: int) -> SamplewiseError | None:
+    """What keeps the rule from acting at its first step, if that has n samples."""
+    samples, ones = _made_up(n)
+    return rule.shortfall(ones, samples, rule.init())
+
+
+def _made_up(n: int) -> tuple[Samples, Tensor]:
     losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
     ones, ids = torch.ones_like(losses), torch.arange(n)
     samples = Samples(losses, torch.ones(n, dtype=torch.int64), ids, weight=ones, reference=ones, group=ids % 2)
+    return samples, ones
+
+
+def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
+    samples, ones = _made_up(n)
     kept = int((rule.apply(ones, samples, state) > 0).sum())
     return kept, rule.update(samples, ones, state)
 

@@ -16,12 +16,12 @@ from transformers import Trainer
 from samplewise.distributed import largest
 from samplewise.fields import LAST, MASS, Batch
 from samplewise.forward import Forward, WithoutLogits, model_inputs
-from samplewise.microbatch import is_left_padded, without_padding_as_context
+from samplewise.microbatch import is_left_padded
 from samplewise.modes import Mode, Redo, TwoPass, choose
 from samplewise.own_terms import has_own_term
 from samplewise.rules.tokens import TokenRule
 from samplewise.samplelog import SampleLog
-from samplewise.step import Per
+from samplewise.step import Per, ShortSteps
 from samplewise.trainers.checks import (
     as_rule,
     check_batch,
@@ -136,7 +136,7 @@ class WeightedMixin(
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()
         self._batch: Batch | None = None  # set while a micro-batch is being trained on
-        self._last_mode = ""
+        self._last_mode, self._short = "", ShortSteps()
         super().__init__(*args, **kwargs)
         refuse_options(self)
         refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
@@ -166,8 +166,9 @@ class WeightedMixin(
         prepared = [dict(self._prepare_inputs(batch)) for batch in batches]
         for batch in prepared:
             check_batch(batch)
+        self._unpredicted = 0
         if largest(any(is_left_padded(batch) for batch in prepared), self.args.device):
-            prepared = [without_padding_as_context(batch) for batch in prepared]
+            prepared = self._without_padding(prepared)
         self._first_look(prepared[0])
         self._with_mass(prepared)
         self._with_reference(prepared)
@@ -235,6 +236,7 @@ class WeightedMixin(
         plan = mode.plan
         if plan.nonfinite:
             logger.warning("step %d: non-finite loss, left out: ids %s", self.state.global_step, plan.nonfinite)
+        self._short.take(plan.shortfall, self.rule, self.state.global_step)
         if mode.name != self._last_mode:
             logger.info("step %d: rule %s, per %s, mode %s", self.state.global_step, self.rule, self.per, mode.name)
             self._last_mode = mode.name

@@ -16,7 +16,7 @@ from samplewise.fields import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.forward import Forward, FromLogits, WithoutLogits, has_dropout
 from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_counts, token_mass
-from samplewise.microbatch import is_packed, room, rows
+from samplewise.microbatch import is_packed, room, rows, without_padding_as_context
 from samplewise.modes import Setting
 from samplewise.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
 from samplewise.rules import resolve
@@ -46,6 +46,7 @@ class LossesMixin(_Host):
     _figures: Figures
     _same_rule: bool
     _looked = False
+    _unpredicted = 0  # of the step in hand, on this rank: what the host counts, and nothing can predict
     _run_steps: int | None = None  # as the host counted them when the run began
 
     def _begin(self, checkpoint: Path | None) -> None:
@@ -97,6 +98,13 @@ class LossesMixin(_Host):
                 logger.warning("%s trains from logits", type(self.model).__name__)
                 self._take_logits()
 
+    def _without_padding(self, batches: list[Batch]) -> list[Batch]:
+        """The micro-batches without first tokens predicted from padding, of which the host has counted some."""
+        changed = [without_padding_as_context(batch) for batch in batches]
+        gone = [(old["labels"] != new["labels"]).sum() for old, new in zip(batches, changed, strict=True)]
+        self._unpredicted = int(torch.stack(gone).sum()) if getattr(self, "_loss_shifts_labels", False) else 0
+        return changed
+
     def _with_mass(self, batches: list[Batch]) -> None:
         """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""
         counts = [_mass(batch).double().cpu() for batch in batches]
@@ -122,13 +130,15 @@ class LossesMixin(_Host):
         configured = self._train_batch_size * self.args.gradient_accumulation_steps * world_size()
         unit, scale = float(configured), 1.0
         if self.per == "token" and self.model_accepts_loss_kwargs and num_items is not None:
-            tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum()
+            tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum().view(1)
+            gone = torch.tensor([self._unpredicted])
             if self.args.average_tokens_across_devices:
-                tokens = gather_fields({"tokens": tokens.view(1)}, self.args.device)[0]["tokens"].sum()
-                unit = float(num_items)
-            if float(num_items) == 0:
+                every, _ = gather_fields({"tokens": tokens, "gone": gone}, self.args.device)
+                tokens, gone, unit = every["tokens"], every["gone"], float(num_items)
+            counted = float(num_items) - float(gone.sum())
+            if counted <= 0:
                 raise no_token_in_step()
-            scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
+            scale = float(tokens.sum()) / counted  # not 1 where the host does not know that labels shift: GPT-2
         size = max(room(batch) for batch in batches)
         return Setting(
             self._running_rule(), self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),

@@ -12,6 +12,7 @@ from samplewise.kernels import Tally
 from samplewise.modes import Mode
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
+from samplewise.trainers.values import check_values
 from samplewise.types import SamplewiseError
 
 
@@ -64,6 +65,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         if dataset_name != "train" or self._prepared:  # an evaluation set may have that name too
             return host(dataset, args, packing)
         self._prepared = True
+        check_values(dataset, self._columns())  # while rows are still those that were given
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         prepared = prepare_training(dataset, args, packing, host, tokenizer)
         if hasattr(prepared, "__len__") and len(prepared) == 0:
