@@ -107,7 +107,7 @@ def test_a_full_disk_at_the_end_leaves_nothing_that_looks_whole_and_resume_ends_
     with pytest.raises(SamplewiseError, match="room on the disk"):
         run(settings, say=said.append)
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {"run.yaml", ".before.json", "checkpoint-6"}
+    assert left == {"run.yaml", ".before.json", ".fingerprints.json", "checkpoint-6"}
     monkeypatch.setattr(execute, "save_model", whole)
     finished = run(settings, resume=True, say=said.append)
     assert finished.history.steps == 6
