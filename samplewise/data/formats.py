@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from samplewise.data.arrow import unpadded_row
 from samplewise.data.compression import COMPRESSED, decompressed
 from samplewise.data.json_files import read_json, read_json_lines
 from samplewise.data.lines import TextLines, TooLongLine
@@ -78,7 +79,7 @@ def _corrupt_csv(expected: str, got: str) -> Problem:
 
 
 def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """One row a document; only the text column is read, all of them without one."""
+    """One row a document; only the text column is read, all of them without one, and those without Arrow's padding."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -87,10 +88,12 @@ def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None
     if field is not None and field not in table.schema_arrow.names:  # the names there are, for the message
         yield None, dict.fromkeys(table.schema_arrow.names)
         return
+    kinds = {own.name: own.type for own in table.schema_arrow}
     for batch in table.iter_batches(batch_size=256, columns=None if field is None else [field]):
         for row in range(batch.num_rows):
             try:
-                yield None, {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+                found = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+                yield None, unpadded_row(found, kinds, text=True)
             except UnicodeDecodeError as error:
                 yield None, bad_encoding(error)
 

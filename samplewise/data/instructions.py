@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from samplewise.data.arrow import unpadded_rows
 from samplewise.data.conversation import Conversation
 from samplewise.data.find import find_files
 from samplewise.data.forms import FIELDS, conversation_of
@@ -80,7 +81,7 @@ def read_instructions(
     report = InstructionReport() if report is None else report
     records: Iterable[tuple[str, int, int | None, Record]]
     if not isinstance(path, str | Path):
-        records = ((source, row, None, _mapping(record)) for row, record in enumerate(path))
+        records = ((source, row, None, _mapping(record)) for row, record in enumerate(unpadded_rows(path)))
         path = source
     elif is_local(path):
         files, report.left_out = find_files(path, SUFFIXES)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from samplewise.data.arrow import unpadded_rows
 from samplewise.data.formats import format_of
 from samplewise.data.records import Record, missing_extra
 from samplewise.types import SamplewiseError
@@ -39,7 +40,7 @@ def load_rows(name: str, config: str | None, split: str, streaming: bool) -> Ite
 
 def _rows(rows: Any, name: str, source: str) -> Iterator[tuple[str, int, None, Record]]:
     try:
-        for row, record in enumerate(rows):
+        for row, record in enumerate(unpadded_rows(rows)):
             yield source, row, None, record
     except Exception as error:  # a stream meets the network here
         raise _unreachable(name, error) from error
