@@ -27,7 +27,8 @@ def unpadded(value: Any, kind: Any = None, *, text: bool = False) -> Any:
         members = {key: _member(kind, key) for key in value}
         return {key: unpadded(each, members[key], text=text) for key, each in value.items() if each is not None}
     if isinstance(value, list) and name.startswith("map<"):
-        return {key: unpadded(each, kind.item_type, text=text) for key, each in value}
+        own = getattr(kind, "item_type", None)
+        return {key: unpadded(each, own, text=text) for key, each in value}
     if isinstance(value, list):
         own = getattr(kind, "value_type", None)
         return [unpadded(each, own, text=text) for each in value]
@@ -53,10 +54,15 @@ def unpadded_rows(rows: Any) -> Iterator[Any]:
     if not is_dataset(rows):
         yield from rows
         return
-    features = getattr(rows, "features", None)
-    kinds = {} if features is None else {field.name: field.type for field in features.arrow_schema}
+    kinds = kinds_of(rows)
     for row in rows:
         yield unpadded_row(row, kinds)
+
+
+def kinds_of(dataset: Any) -> dict[str, Any]:
+    """The Arrow type of each column of a dataset; none where a stream does not know its columns."""
+    features = getattr(dataset, "features", None)
+    return {} if features is None else {field.name: field.type for field in features.arrow_schema}
 
 
 def unpadded_row(row: Any, kinds: Mapping[str, Any], *, text: bool = False) -> Any:

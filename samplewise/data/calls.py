@@ -39,8 +39,8 @@ def _with_parameters(function: Mapping[str, Any], place: str) -> dict[str, Any]:
     out = dict(function)
     if isinstance(out.get("parameters"), str):
         expected = f"an object, or its JSON, in {place}.parameters"
-        out["parameters"] = _parsed(out["parameters"], TOOLS, expected) or {}
-        _object(out["parameters"], TOOLS, expected)
+        schema = _parsed(out["parameters"], TOOLS, expected)
+        out["parameters"] = {} if schema is None else _object(schema, TOOLS, expected)
     return out
 
 
@@ -80,11 +80,13 @@ def _with_arguments(function: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {**function, "arguments": {} if arguments is None else _object(arguments, CALLS, expected)}
 
 
-def calls_as_text(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with the arguments of calls as JSON text, as some templates take them."""
-    out = dict(fields)
-    if "tool_calls" in out:
+def in_form(message: Mapping[str, Any], text: bool, null: bool) -> dict[str, Any]:
+    """A message as a template takes calls: with arguments as JSON text; with null in the place of empty content."""
+    out = dict(message)
+    if "tool_calls" in out and text:
         out["tool_calls"] = [_as_text(call) for call in out["tool_calls"]]
+    if "tool_calls" in out and null:
+        out["content"] = out["content"] or None
     return out
 
 

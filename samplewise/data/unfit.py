@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from logging import getLogger
 from typing import Any
 
@@ -53,7 +53,7 @@ def parsed(text: str, reason: str, expected: str) -> Any:
         raise Unfit(reason, expected, f"{text[:40]!r} ({error})") from None
 
 
-@lru_cache(maxsize=None)
+@cache
 def say_once(message: str) -> None:
     """Log how something in the rows is read, once in the life of the process and not once a row."""
     logger.warning("%s", message)

@@ -288,20 +288,32 @@ def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
         )
 
 
-def warn_if_eos_is_masked(batch: dict[str, Any], tokenizer: Any) -> None:
+def warn_if_eos_is_masked(batch: dict[str, Any], trainer: Any) -> None:
     """Say that the collator took true end-of-text tokens for padding, as it does where both have one id.
 
     A collator that masks by id masks all of them; where some are predicted, the others end what is not learned, such as
     the messages of a user.
     """
-    eos, pad = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "pad_token_id", None)
     mask, ids = batch.get("attention_mask"), batch.get("input_ids")
-    if eos is None or eos != pad or mask is None or ids is None or mask.shape != batch["labels"].shape:
+    if mask is None or ids is None or mask.shape != batch["labels"].shape:
         return
-    ends = (mask != 0) & (ids == eos)
-    lost = int((ends & (batch["labels"] == IGNORED)).sum())
-    if lost and lost == int(ends.sum()):
-        logger.warning(
-            "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and the "
-            "collator masks by id. samplewise.data.PadCollator masks by attention.", lost
-        )  # fmt: skip
+    for eos in _padding_ends(trainer):
+        ends = (mask != 0) & (ids == eos)
+        lost = int((ends & (batch["labels"] == IGNORED)).sum())
+        if lost and lost == int(ends.sum()):
+            logger.warning(
+                "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and "
+                "the collator masks by id. samplewise.data.PadCollator masks by attention.", lost
+            )  # fmt: skip
+
+
+def _padding_ends(trainer: Any) -> set[int]:
+    """The ids that are EOS and padding at once, by any tokenizer that the trainer knows of, or by the model."""
+    collator, given = trainer.data_collator, trainer.processing_class
+    tokenizers = [given, getattr(given, "tokenizer", None)]
+    tokenizers += [getattr(collator, name, None) for name in ("tokenizer", "processing_class")]
+    found = [(getattr(each, "eos_token_id", None), getattr(each, "pad_token_id", None)) for each in tokenizers]
+    config = getattr(trainer.model, "config", None)
+    found += [(getattr(config, "eos_token_id", None), getattr(config, "pad_token_id", None))]
+    pairs = [(eos if isinstance(eos, list) else [eos], pad) for eos, pad in found]
+    return {pad for eos, pad in pairs if isinstance(pad, int) and pad in eos}

@@ -86,7 +86,7 @@ class LossesMixin(_Host):
         self._looked = True
         if not is_packed(batch):
             rows({key: value for key, value in batch.items() if key not in OURS})  # refuses what cannot be cut by rows
-        warn_if_eos_is_masked(batch, self.processing_class)
+        warn_if_eos_is_masked(batch, self)
         if has_dropout(self.model):  # pyright: ignore[reportArgumentType]
             logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
         if isinstance(self._forward, WithoutLogits) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:

@@ -43,7 +43,12 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         if isinstance(config, SFTConfig):
             _refuse(config)
         _refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except ValueError as error:
+            if "not training-compatible" not in str(error):
+                raise
+            raise _no_training_template(error) from error
         if self._is_vision_dataset:
             raise SamplewiseError(
                 "train_dataset", expected="text", got="images",
@@ -93,6 +98,16 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         detach = super()._attach()
         self._forward.tally = Tally()
         return detach
+
+
+def _no_training_template(error: ValueError) -> SamplewiseError:
+    """The host's error about a template that it cannot take apart, and what can."""
+    return SamplewiseError(
+        "assistant_only_loss", expected="a chat template that TRL can take apart", got=str(error),
+        remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of the tokenizer's template. "
+        "Or encode the rows here, which most templates need no marks for, and leave assistant_only_loss out: "
+        "samplewise.data.to_dataset(list(encode_conversations(read_instructions(rows), chat_template(tokenizer)))).",
+    )  # fmt: skip
 
 
 def _tokens(batch: Batch) -> int:
