@@ -90,7 +90,10 @@ class ChatTemplate:
             return too_long(mend("template"))
         if conversation.tools and not any(name in text for name in _names(conversation.tools)):
             say_once(f"the chat template ({self.name}) does not show the tools that rows have")
-        return unfit_text(text) or hidden_call(conversation, text, self.name)
+        return unfit_text(text) or hidden_call(conversation, self._whole, self.name)
+
+    def _whole(self, conversation: Conversation) -> str | Problem:
+        return self._guarded(self._text, conversation, len(conversation.messages), False)
 
     def _variant(self, conversation: Conversation) -> str:
         """The template's text for this row, which may depend on its having tools."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from samplewise.data.conversation import Conversation, Message
 from samplewise.data.records import Problem
@@ -68,13 +69,22 @@ def _shows_nothing(name: str) -> Problem:
     return Problem("not shown by the template", expected, f"nothing of them ({name})", REMEDY)
 
 
-def hidden_call(conversation: Conversation, text: str, name: str) -> Problem | None:
-    """A call that is to be learned and leaves no trace in the text: templates without tool support drop calls."""
-    for message in conversation.messages:
-        for call in message.fields.get("tool_calls", ()) if message.weight else ():
-            own = call.get("function", call)
-            if not any(str(trace) in text for trace in (own["name"], *own["arguments"])):
-                got = f"nothing of the call of {own['name']} ({name})"
-                remedy = 'Give a template for tools, or leave such rows out and count them with on_error="skip".'
-                return Problem("not shown by the template", "a template that shows tool calls", got, remedy)
+def hidden_call(
+    conversation: Conversation, whole: Callable[[Conversation], str | Problem], name: str
+) -> Problem | None:
+    """A message to be learned whose calls change nothing in the text: templates without tool support drop them.
+
+    whole: the text of a conversation. Cost: one more rendering for each such message.
+    """
+    text = None
+    for i, message in enumerate(conversation.messages):
+        if not message.weight or "tool_calls" not in message.fields:
+            continue
+        text = whole(conversation) if text is None else text
+        silent = replace(message, fields={key: own for key, own in message.fields.items() if key != "tool_calls"})
+        others = conversation.messages
+        if whole(replace(conversation, messages=(*others[:i], silent, *others[i + 1 :]))) == text:
+            remedy = 'Give a template for tools, or leave such rows out and count them with on_error="skip".'
+            got = f"nothing of the calls in message {i} ({name})"
+            return Problem("not shown by the template", "a template that shows tool calls", got, remedy)
     return None

@@ -69,8 +69,8 @@ def test_marks_that_contradict_one_another_are_refused_by_place(first, second):
 
 
 @pytest.mark.parametrize(
-    "marks", [{"train": "no"}, {"loss": 2.5}, {"loss": 0.5}, {"training": []}, {"loss_mask": [0, 1]}, {"loss_scale": -1},
-              {"loss_weight": "0"}, {"loss_scale": float("nan")}, {"masked": {}},
+    "marks", [{"train": "no"}, {"loss": 2.5}, {"loss": 0.5}, {"training": []}, {"loss_mask": [0, 1]},
+              {"loss_scale": -1}, {"loss_weight": "0"}, {"loss_scale": float("nan")}, {"masked": {}},
               {"train_detail": [{"begin_offset": 0, "end_offset": 1, "train": False}]}], ids=str,
 )  # fmt: skip
 def test_marks_of_unknown_meaning_are_refused_by_place(marks):

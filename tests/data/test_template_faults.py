@@ -1,4 +1,4 @@
-"""What can go wrong between a template and a row: that row's fault, with its place; a template's own is said at once."""
+"""What goes wrong between a template and a row is that row's fault, with its place; a template's own is said first."""
 
 import copy
 import time
@@ -13,7 +13,8 @@ TURN = "{% for m in messages %}HERE<s>{{ m.role }}\n{{ m.content }}</s>{% endfor
 TALK = TURN + "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 MARKED = TALK.replace(
     "{{ m.content }}</s>",
-    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}</s>{% endgeneration %}{% else %}{{ m.content }}</s>{% endif %}",
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}</s>{% endgeneration %}"
+    "{% else %}{{ m.content }}</s>{% endif %}",
 )
 GOOD = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 BAD = [{"role": "user", "content": "q", "part": 3}, {"role": "assistant", "content": "a"}]
@@ -118,14 +119,14 @@ def test_each_row_has_the_template_of_its_name_and_that_ones_marks(tokenizer):
 
 def test_a_row_that_none_of_the_names_is_for_is_that_rows_fault(tokenizer):
     several = named(tokenizer, tool_use=TOOLS)
-    with pytest.raises(SamplewiseError, match="rows, record 1: .*no default"):
+    with pytest.raises(SamplewiseError, match=r"rows, record 1: .*no default"):
         encoded(several, None, WITH_TOOLS)
     assert [each.row for each in encoded(several, None, WITH_TOOLS, on_error="skip")] == [0]
 
 
 def test_a_template_may_be_asked_for_by_its_name(tokenizer):
     several = named(tokenizer, rag="rag\n" + PLAIN, other=PLAIN)
-    with pytest.raises(SamplewiseError, match="chat_template: .*those named 'rag', 'other'"):
+    with pytest.raises(SamplewiseError, match=r"chat_template: .*those named 'rag', 'other'"):
         chat_template(several)
     (found,) = encoded(several, "rag", [{"messages": GOOD}])
     assert tokenizer.decode(found.input_ids).startswith("rag\n")
@@ -155,7 +156,7 @@ ENDLESS = {
     "wide": "{{ '%9999999999d' % 1 }}",
     "padded": "{{ messages[0].role.ljust(10 ** 10) }}",
     "loops": LOOP.replace("BODY", "xxxxxxxxxxxxxxxx"),
-    "doubled": "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | length }}",
+    "doubled": "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     "with tools": "{% if tools %}{{ 'x' * 10 ** 10 }}{% endif %}",
     "in marks": "{% generation %}{{ 'x' * (messages | length * 10 ** 10) }}{% endgeneration %}",
 }
