@@ -11,7 +11,7 @@ import torch  # isort: skip
 
 from samplewise import Rule, band, chain, ir_dro  # isort: skip
 from samplewise.engine.plan import plan_step  # isort: skip
-from samplewise.core.types import Samples  # isort: skip
+from samplewise.core.samples import Samples  # isort: skip
 
 N = 4096
 

@@ -26,7 +26,7 @@ from samplewise import parse_rule  # isort: skip
 from samplewise.core.clock import Clock  # isort: skip
 from samplewise.engine.modes import Setting, TwoPass  # isort: skip
 from samplewise.engine.plan import plan_step  # isort: skip
-from samplewise.core.types import Samples  # isort: skip
+from samplewise.core.samples import Samples  # isort: skip
 
 ROWS, LENGTH = 8, 128
 CASES = {

@@ -31,7 +31,8 @@ import transformers  # isort: skip
 import samplewise as sw
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.columns import OPTIONAL
-from samplewise.core.types import Rule, Samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples
 from samplewise.models import load_model
 from samplewise.report.style import BLUE, GREY, ORANGE, picture
 from samplewise.rules import RULES, TOKEN_RULES, parse_token_rule

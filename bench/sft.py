@@ -24,7 +24,7 @@ import tokenizers  # isort: skip
 import transformers  # isort: skip
 from trl import SFTConfig, SFTTrainer  # isort: skip
 
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 from samplewise.engine.sample_log import SampleLog
 from samplewise.trainers.trl import WeightedSFTTrainer
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from samplewise import chain, clip_weights, ir_dro, top_k
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.losses.forward import WithoutLogits
 from samplewise.losses.kernels import Backend
 from samplewise.trainers import WeightedTrainer

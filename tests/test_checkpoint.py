@@ -19,7 +19,7 @@ from samplewise.core.checkpoint import (
     write_bytes,
 )
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import State
+from samplewise.core.rule import State
 
 STATES: dict[str, State] = {
     "empty": {},

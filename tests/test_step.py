@@ -12,7 +12,8 @@ from torch import Tensor
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, as_samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules.base import make_rule
 
 quick = settings(max_examples=50, deadline=None)
@@ -263,6 +264,7 @@ def test_figures_against_numpy(rule, per_token):
         "samples": 20.0,
         "empty": 0.0,
         "nonfinite": 0.0,
+        "no_effect": 0.0,
     }
     assert out.figures == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert all(type(value) is float for value in out.figures.values())

@@ -12,7 +12,7 @@ import torch
 from PIL import Image  # comes with matplotlib
 
 import samplewise as sw
-from samplewise.core.types import Samples, as_samples
+from samplewise.core.samples import Samples, as_samples
 from samplewise.report.style import BLUE, GREEN, GREY, ORANGE, picture
 from samplewise.rules.base import uniforms
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import State
+from samplewise.core.rule import State
 
 FOLDER = "samplewise"
 STATE, TENSORS, MARKER = "state.json", "state.safetensors", "complete.json"

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+PLAIN = (str, int, float, bool, type(None))
+"""What `got` may be in another process; anything else goes there as text, for not all can be pickled."""
+
 
 class SamplewiseError(ValueError):
     """The one exception of this library: which argument, what was expected, what was got, what to do.
+
+    It can be pickled, so that it arrives as itself from process pools and Ray. A torch loader builds the error of a
+    worker anew from a text alone, the worker's traceback: the message is then the one that this text ends with.
 
     >>> raise SamplewiseError("r", expected="a number other than 0", got=0, remedy="Use uniform() for no tilt.")
     Traceback (most recent call last):
     samplewise.core.errors.SamplewiseError: r: expected a number other than 0, got 0. Use uniform() for no tilt.
     """
 
-    def __init__(self, argument: str, *, expected: str, got: object, remedy: str) -> None:
-        super().__init__(f"{argument}: expected {expected}, got {got}. {remedy}")
+    def __init__(self, argument: str, *, expected: str = "", got: object = None, remedy: str = "") -> None:
+        if not expected:
+            _, _, message = argument.rpartition(f"{type(self).__name__}: ")
+            super().__init__(message.strip())
+            if message != argument:
+                self.add_note(argument)
+            argument = message.partition(": ")[0]
+        else:
+            super().__init__(f"{argument}: expected {expected}, got {got}. {remedy}")
         self.argument, self.expected, self.got, self.remedy = argument, expected, got, remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        got = self.got if type(self.got) in PLAIN else str(self.got)
+        own = type(self) if type(self).__init__ is SamplewiseError.__init__ else SamplewiseError
+        notes = {"__notes__": list(self.__notes__)} if hasattr(self, "__notes__") else None
+        if not self.expected:
+            return own, (str(self),), notes
+        return _again, (own, self.argument, self.expected, got, self.remedy), notes
+
+
+def _again(own: type[SamplewiseError], argument: str, expected: str, got: object, remedy: str) -> SamplewiseError:
+    return own(argument, expected=expected, got=got, remedy=remedy)
 
 
 def missing_extra(module: str, extra: str, purpose: str) -> SamplewiseError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 
 STEPS = 50
 """Over how many steps a figure has to be out of bounds."""

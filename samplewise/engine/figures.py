@@ -9,7 +9,7 @@ from samplewise.core.clock import Clock
 
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
-COUNTED = ("empty", "nonfinite")
+COUNTED = ("empty", "nonfinite", "no_effect")
 PASSES = {"micro": 0, "stored": 1, "one_pass": 1, "two_pass": 2}
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.rule import State
 from samplewise.core.statistics import correlation
-from samplewise.core.types import State
 from samplewise.rules.base import uniforms
 
 PROBE = 0.05

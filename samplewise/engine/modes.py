@@ -19,7 +19,10 @@ from samplewise.core.clock import Clock
 from samplewise.core.columns import BEFORE, COEFFICIENT, ID, LAST, MASS, OPTIONAL, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.core.distributed import gather_fields, largest, rank, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
+from samplewise.core.weighing import present_by_id
+from samplewise.engine.agreement import check_agreement, is_fp32
 from samplewise.engine.exchange import fair_shares, most_needed, move_rows, worth_moving
 from samplewise.engine.plan import Plan, learned, no_token_in_step, normaliser, plan_step
 from samplewise.engine.rows import deal, rows, without_empty_rows
@@ -216,6 +219,7 @@ class OnePass(Mode):
 
     name = "one_pass"
     rescale: float | None = None
+    coarse = False  # whether a factor on this rank was computed in fp32
 
     def begin(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """All of them, without rows that predict nothing."""
@@ -233,7 +237,9 @@ class OnePass(Mode):
             wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
             own = {name: value[index] for name, value in more.items()}
             counts = mass[index] if before is None else mass[index] * tokens / before[index]
-            return factor(Samples(wide, tokens, ids[index], **own), setting.state) * counts / setting.unit
+            found = factor(Samples(wide, tokens, ids[index], **own), setting.state)
+            self.coarse |= is_fp32(found)
+            return found * counts / setting.unit
 
         out = setting.forward.objective(model, batch, factors, select=setting.tokens)
         fields = {**_fields(out.loss, out.tokens, batch), "factor": out.factors.double().cpu()}
@@ -256,7 +262,9 @@ class OnePass(Mode):
 
     def _settle(self) -> float:
         """What gradients are multiplied by, ranks / Σu over all; raises Redo where the factors cannot be used."""
-        step, _ = gather_fields(_joined(self.parts), self.setting.device)
+        own = _joined(self.parts)
+        own["coarse"] = torch.full_like(own["id"], int(self.coarse))
+        step, _ = gather_fields(own, self.setting.device)
         present = step["tokens"] > 0
         if not bool(present.any()):
             raise no_token_in_step()
@@ -268,7 +276,16 @@ class OnePass(Mode):
             raise Redo(f"the largest factor is {largest_factor:.3g}")
         self.plan = self._planned(step)
         divisor = normaliser(self.setting.rule, factor, step["mass"][present] / self.setting.unit)
+        check_agreement(
+            self.setting.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
+            coarse=bool(step["coarse"].any()), raw=self._applied,
+        )  # fmt: skip
         return world_size() * self.setting.scale / divisor
+
+    def _applied(self) -> Tensor:
+        """[N] what the rule's exact form says, before any division."""
+        rule, taken = self.setting.rule, self.samples.select(present_by_id(self.samples))
+        return rule.apply(torch.ones_like(taken.loss), taken, self.setting.state)
 
 
 class Micro(Mode):

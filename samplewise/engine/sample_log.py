@@ -11,7 +11,7 @@ import torch
 
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError, missing_extra
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 
 ROWS = 65_536
 """Rows held back at most before a part is written: about 2 MB."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from samplewise.core.columns import COEFFICIENT, ID, STORED, Batch
 from samplewise.core.distributed import gather_fields, largest
-from samplewise.core.types import State
+from samplewise.core.rule import State
 from samplewise.engine.exchange import most_needed
 from samplewise.engine.loss_history import LossMemory, Staleness
 from samplewise.engine.modes import LossFree, Mode, Setting, counts_of, of_all_ranks

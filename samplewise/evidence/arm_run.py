@@ -17,7 +17,7 @@ import torch
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.loss_history import PROBE
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from samplewise.core.types import Rule, Samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import Samples
 from samplewise.engine.plan import plan_step
 from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
 from samplewise.rules import TokenRule, parse_rule, parse_token_rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 
 Steps = int | float
 """A whole number of optimizer steps, or a share of the run in (0, 1)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import ByEpoch, Epoch, Rule, State
+from samplewise.core.rule import ByEpoch, Epoch, Rule, State
 from samplewise.rules.base import under, within
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
 from samplewise.rules.groups import doremi, group_dro

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, descending, make_rule
 from samplewise.rules.schedules import Number, schedulable
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samplewise.core.types import Rule, Samples, State
+from samplewise.core.rule import Rule, State
+from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import whole_window

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.rules.base import descending
 
 Distance = Literal["kl", "ess"]

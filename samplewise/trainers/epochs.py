@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
-from samplewise.core.types import Epoch, Rule, Samples, State
+from samplewise.core.rule import Epoch, Rule, State
+from samplewise.core.samples import Samples
 from samplewise.engine.figures import Figures
 from samplewise.engine.stored import Store
 from samplewise.trainers.order import (

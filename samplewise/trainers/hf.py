@@ -13,14 +13,14 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer
 
-from samplewise.core.columns import LAST, Batch
+from samplewise.core.columns import LAST, MASS, Batch
 from samplewise.core.distributed import largest
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.figures import Figures
 from samplewise.engine.modes import Mode, Redo, TwoPass, choose
-from samplewise.engine.plan import Per
-from samplewise.engine.rows import is_left_padded, without_padding_as_context
+from samplewise.engine.plan import Per, ShortSteps
+from samplewise.engine.rows import is_left_padded
 from samplewise.engine.sample_log import SampleLog
 from samplewise.losses.forward import Forward, WithoutLogits, model_inputs
 from samplewise.losses.own_terms import has_own_term
@@ -31,6 +31,8 @@ from samplewise.trainers.checks import (
     check_choice,
     check_limit,
     check_micro_batch,
+    ended_before_a_step,
+    outside_of_train,
     refuse_options,
     refuse_own_steps,
 )
@@ -41,10 +43,12 @@ from samplewise.trainers.recording import RecordingMixin
 from samplewise.trainers.reference import ReferenceMixin, as_reference, as_token_rule
 from samplewise.trainers.remembering import RememberingMixin
 from samplewise.trainers.resume import ResumableMixin
+from samplewise.trainers.starting import StartingMixin
 from samplewise.trainers.watching import WatchingMixin
 
 logger = logging.getLogger("samplewise")
 
+EMPTY = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
 PLACEHOLDER = "samplewise_placeholder"
 BLANK = {PLACEHOLDER: True, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the host, never run."""
@@ -59,6 +63,7 @@ class WeightedMixin(
     RememberingMixin,
     RecordingMixin,
     ResumableMixin,
+    StartingMixin,
 ):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
@@ -132,7 +137,7 @@ class WeightedMixin(
         self._figures = Figures()
         self._forward: Forward = WithoutLogits()
         self._batch: Batch | None = None  # set while a micro-batch is being trained on
-        self._last_mode = ""
+        self._last_mode, self._short = "", ShortSteps()
         super().__init__(*args, **kwargs)
         refuse_options(self)
         refuse_own_steps(self, WeightedMixin, self._allowed_hosts)
@@ -145,18 +150,26 @@ class WeightedMixin(
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The host's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
-        batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        asked = kwargs.get("num_batches", args[0] if args else len(batches))
+        asked = kwargs.get("num_batches", args[0] if args else 1)
+        try:
+            batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
+        except ValueError as error:
+            if EMPTY in str(error) and self.state.global_step == 0:
+                raise ended_before_a_step(0, asked) from None
+            raise
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
         if not batches or len(batches) + missing < asked:  # a stream ended within the step: the host will not
+            if self.state.global_step == 0:  # of a stream that short it would make no step, over and over
+                raise ended_before_a_step(len(batches), asked)
             if batches:
                 logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
             return [BLANK] * len(batches), num_items
         prepared = [dict(self._prepare_inputs(batch)) for batch in batches]
         for batch in prepared:
             check_batch(batch)
+        self._unpredicted = 0
         if largest(any(is_left_padded(batch) for batch in prepared), self.args.device):
-            prepared = [without_padding_as_context(batch) for batch in prepared]
+            prepared = self._without_padding(prepared)
         self._first_look(prepared[0])
         self._with_mass(prepared)
         self._with_reference(prepared)
@@ -177,6 +190,8 @@ class WeightedMixin(
         nothing = torch.zeros((), device=self.args.device)
         if PLACEHOLDER in inputs:
             return nothing
+        if MASS not in inputs:
+            raise outside_of_train()
         with self._figures.clock.timed("train"):
             try:
                 self._run(super().training_step, model, inputs, *args, **kwargs)
@@ -192,6 +207,7 @@ class WeightedMixin(
     ) -> None:
         """The host's step on the model's inputs, with the rest kept for `compute_loss`."""
         self._batch = inputs
+        self._num_items = args[0] if args else kwargs.get("num_items_in_batch")  # an override may not hand it on
         try:
             host_step(model, {**model_inputs(inputs), "labels": inputs["labels"]}, *args, **kwargs)
         finally:
@@ -221,6 +237,7 @@ class WeightedMixin(
         plan = mode.plan
         if plan.nonfinite:
             logger.warning("step %d: non-finite loss, left out: ids %s", self.state.global_step, plan.nonfinite)
+        self._short.take(plan.shortfall, self.rule, self.state.global_step)
         if mode.name != self._last_mode:
             logger.info("step %d: rule %s, per %s, mode %s", self.state.global_step, self.rule, self.per, mode.name)
             self._last_mode = mode.name
@@ -239,11 +256,12 @@ class WeightedMixin(
         batch = {**self._batch, **inputs}  # the host may have prepared them once more
         with self.accelerator.autocast():  # the host's own is missing where a model is trained a second time
             objective = self._mode.objective(model, batch)
-        return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
+        return objective * self._host_divisor()
 
-    def _host_divisor(self, num_items: object) -> int:
+    def _host_divisor(self) -> int:
         """What the host divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
-        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or (self.model_accepts_loss_kwargs and num_items is not None)
+        counted = self.model_accepts_loss_kwargs and self._num_items is not None
+        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or counted
         return 1 if scaled else self.current_gradient_accumulation_steps
 
     # ---- logs ----

@@ -17,9 +17,9 @@ from samplewise.core.checkpoint import load_state, save_state
 from samplewise.core.columns import ID, LAST, MASS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.core.distributed import check_same, gather_fields, rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.modes import Mode, Redo, Setting, TwoPass, choose
-from samplewise.engine.plan import Per
+from samplewise.engine.plan import Per, ShortSteps
 from samplewise.engine.rows import is_left_padded, room, without_padding_as_context
 from samplewise.losses.forward import Forward, FromLogits, WithoutLogits
 from samplewise.losses.head import attach_objective, check_head, find_head
@@ -81,6 +81,7 @@ class WeightedStep:
         self.detach = self._attach()
         self._mode: Mode | None = None
         self._looked = False
+        self._short = ShortSteps()
 
     # ---- one optimizer step ----
 
@@ -125,6 +126,7 @@ class WeightedStep:
         mode.end(self.model.parameters)
         if mode.plan.nonfinite:
             logger.warning("step %d: non-finite loss, left out: ids %s", self.steps, mode.plan.nonfinite)
+        self._short.take(mode.plan.shortfall, self.rule, self.steps)
         self.state, self.steps = mode.plan.state, self.steps + 1
         return {**mode.plan.figures, "passes": 2.0 if isinstance(mode, TwoPass) else 1.0}
 
@@ -139,14 +141,20 @@ class WeightedStep:
         for batch in batches:
             _check(batch)
             batch |= {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
-            mass = token_mass(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).double().cpu()
-            batch[MASS] = mass if self.per == "token" else torch.ones_like(mass)
+            batch[MASS] = self._mass(batch)
         unit, left = _compared(batches, device)
-        if left:
+        if left:  # the first token of a padded row is then no longer predicted, and not to be counted
             batches[:] = [without_padding_as_context(batch) for batch in batches]
+            for batch in batches:
+                batch[MASS] = self._mass(batch)
         self._first_look(batches[0], device)
         size = math.ceil(max(room(batch) for batch in batches) / self.pool)
         return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
+
+    def _mass(self, batch: Batch) -> Tensor:
+        """[n] what its samples count before they are weighed."""
+        mass = token_mass(batch["labels"], batch.get(TOKEN_WEIGHTS), batch.get(SEGMENTS)).double().cpu()
+        return mass if self.per == "token" else torch.ones_like(mass)
 
     def _attach(self) -> Any:
         refuse_unweighable(self._inner)

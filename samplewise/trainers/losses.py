@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,11 +14,11 @@ from transformers import Trainer
 from samplewise.core.columns import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.core.distributed import gather_fields, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.figures import Figures
 from samplewise.engine.modes import Setting
 from samplewise.engine.plan import no_token_in_step
-from samplewise.engine.rows import is_packed, room, rows
+from samplewise.engine.rows import is_packed, room, rows, without_padding_as_context
 from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_dropout
 from samplewise.losses.head import attach_objective, check_head, find_head
 from samplewise.losses.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
@@ -31,7 +33,7 @@ _Host = Trainer if TYPE_CHECKING else object
 
 
 class LossesMixin(_Host):
-    """Attaches the logits-free objective to the model while `train` runs, and checks it on the first batch."""
+    """Attaches the logits-free objective to the model while a run lasts, and checks it on the first batch."""
 
     rule: Rule
     rule_state: State
@@ -43,33 +45,23 @@ class LossesMixin(_Host):
     token_rule: TokenRule | None
     _forward: Forward
     _figures: Figures
+    _same_rule: bool
     _looked = False
+    _unpredicted = 0  # of the step in hand, on this rank: what the host counts, and nothing can predict
     _run_steps: int | None = None  # as the host counted them when the run began
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, with this instance's model answering for its losses meanwhile."""
+    def _begin(self, checkpoint: Path | None) -> None:
         if self.normalize == "micro" and has_own_term(self.model):  # pyright: ignore[reportArgumentType]
             raise SamplewiseError(
                 "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
                 remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
                 "(AdaLoRA's) trains without it.",
             )  # fmt: skip
-        self._detach = self._attach()
         self._looked, self._run_steps, self._figures = False, None, Figures()
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self._detach()
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def call_model_init(self, trial: Any = None) -> Any:
-        """The host's; it makes another model at the start of `train`."""
-        model = super().call_model_init(trial)
-        if getattr(self, "is_in_train", False):  # the host calls this in __init__ too, before it sets the flag
-            self.model = model
-            self._detach = self._attach()
-        return model
-
-    def _attach(self) -> Any:
+    def _attach(self) -> Callable[[], None]:
+        """Make the model answer for its losses; what is returned ends that."""
         refuse_unweighable(self.model)  # pyright: ignore[reportArgumentType]
         if has_parted_head(self.accelerator):
             self._take_logits()
@@ -95,7 +87,7 @@ class LossesMixin(_Host):
         self._looked = True
         if not is_packed(batch):
             rows({key: value for key, value in batch.items() if key not in OURS})  # refuses what cannot be cut by rows
-        warn_if_eos_is_masked(batch, self.processing_class)
+        warn_if_eos_is_masked(batch, self)
         if has_dropout(self.model):  # pyright: ignore[reportArgumentType]
             logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
         if isinstance(self._forward, WithoutLogits) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
@@ -106,6 +98,13 @@ class LossesMixin(_Host):
                     raise
                 logger.warning("%s trains from logits", type(self.model).__name__)
                 self._take_logits()
+
+    def _without_padding(self, batches: list[Batch]) -> list[Batch]:
+        """The micro-batches without first tokens predicted from padding, of which the host has counted some."""
+        changed = [without_padding_as_context(batch) for batch in batches]
+        gone = [(old["labels"] != new["labels"]).sum() for old, new in zip(batches, changed, strict=True)]
+        self._unpredicted = int(torch.stack(gone).sum()) if getattr(self, "_loss_shifts_labels", False) else 0
+        return changed
 
     def _with_mass(self, batches: list[Batch]) -> None:
         """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""
@@ -124,21 +123,23 @@ class LossesMixin(_Host):
         first = self._run_steps is None
         self._run_steps = self._run_steps or self.state.max_steps
         rule = resolve(self.rule, self._run_steps)
-        if rule is not self.rule and first and self.state.global_step == 0:
+        if rule is not self.rule and first and not self._same_rule:
             self.rule_state = rule.init()
         return rule
 
     def _shared(self, batches: list[Batch], num_items: Any) -> Setting:
-        configured = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
+        configured = self._train_batch_size * self.args.gradient_accumulation_steps * world_size()
         unit, scale = float(configured), 1.0
         if self.per == "token" and self.model_accepts_loss_kwargs and num_items is not None:
-            tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum()
+            tokens = torch.stack([_counts(batch).sum().cpu() for batch in batches]).sum().view(1)
+            gone = torch.tensor([self._unpredicted])
             if self.args.average_tokens_across_devices:
-                tokens = gather_fields({"tokens": tokens.view(1)}, self.args.device)[0]["tokens"].sum()
-                unit = float(num_items)
-            if float(num_items) == 0:
+                every, _ = gather_fields({"tokens": tokens, "gone": gone}, self.args.device)
+                tokens, gone, unit = every["tokens"], every["gone"], float(num_items)
+            counted = float(num_items) - float(gone.sum())
+            if counted <= 0:
                 raise no_token_in_step()
-            scale = float(tokens) / float(num_items)  # not 1 where the host does not know that labels shift: GPT-2
+            scale = float(tokens.sum()) / counted  # not 1 where the host does not know that labels shift: GPT-2
         size = max(room(batch) for batch in batches)
         return Setting(
             self._running_rule(), self.rule_state, self._forward, self.args.device, math.ceil(size / self.pool),

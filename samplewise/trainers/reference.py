@@ -10,7 +10,7 @@ from transformers import Trainer
 
 from samplewise.core.columns import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.engine.figures import Figures
 from samplewise.losses.head import reference_token_losses
 from samplewise.losses.token_losses import sample_means, token_counts

@@ -11,7 +11,7 @@ from transformers import Trainer
 
 from samplewise.core.columns import Batch
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.figures import Figures
 from samplewise.engine.loss_history import LossMemory, Staleness
 from samplewise.engine.modes import Mode, Setting
@@ -55,12 +55,11 @@ class RememberingMixin(_Host):
                 got="'stored'", remedy="Stored losses are samples' losses for a rule to see before the step.",
             )  # fmt: skip
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, with an empty memory, or the checkpoint's."""
+    def _begin(self, checkpoint: Path | None) -> None:
         wanted = self.loss_from == "stored" or self.rule.epochs is not None
         self._store = Store(self.least_stored_corr) if wanted else None
         self._was_stale = False
-        return super().train(*args, **kwargs)
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _from_store(self, setting: Setting, batches: list[Batch]) -> Mode | None:
         """The mode that plans from stored losses; None where the step is to be scored."""

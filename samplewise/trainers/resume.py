@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from samplewise import __version__
-from samplewise.core.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
+from samplewise.core.checkpoint import load_state, mark_complete, save_state
 from samplewise.core.distributed import check_same, largest, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, State
+from samplewise.core.exhausted import told, wanting
+from samplewise.core.rule import Rule, State
+from samplewise.trainers.folders import newest, replaced, rotate
 
 logger = logging.getLogger("samplewise")
 
@@ -31,6 +33,9 @@ class ResumableMixin(_Host):
     per: str
     normalize: str
     pool: int
+    turns: bool
+    loss_from: str
+    token_rule: Any
     max_nonfinite: float
     _position: tuple[int, int] | None = None  # where the host cannot count: passes before, steps of this one
     _same_rule = False  # whether the state is that of a checkpoint
@@ -40,12 +45,17 @@ class ResumableMixin(_Host):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """The host's `train`, from the rule's first state or from the checkpoint's."""
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
+            resume_from_checkpoint = str(newest(Path(str(self.args.output_dir))))
         check_same(self._common(resume_from_checkpoint), self.args.device)
-        self.rule_state, self._position, self._same_rule = self.rule.init(), None, False
         if resume_from_checkpoint:
-            self._restore(Path(str(resume_from_checkpoint)))
+            self._verify(Path(str(resume_from_checkpoint)))
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _begin(self, checkpoint: Path | None) -> None:
+        self.rule_state, self._position, self._same_rule = self.rule.init(), None, False
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _common(self, checkpoint: str | bool | None) -> dict[str, str]:
         """What must be the same on all ranks, or they would weigh other samples, or wait for ever."""
@@ -61,25 +71,26 @@ class ResumableMixin(_Host):
         return {name: str(value) for name, value in values.items()}
 
     def _restore(self, checkpoint: Path) -> None:
-        saved = self._load(checkpoint)
+        saved = load_state(checkpoint, check=False)  # `_verify` has
         if saved is None:
             logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.rule)
             return
         state, facts = saved
         self._position = facts["position"]
         self._compare_steps(facts)
+        self._compare_settings(facts)
         self._same_rule = facts["rule"] == self.rule.expression
         if self._same_rule:
             self.rule_state = state
         else:
             logger.warning("the checkpoint's rule is %s: %s starts from its first state", facts["rule"], self.rule)
 
-    def _load(self, checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
-        """What `save_state` wrote, every checksum compared by one rank, or one of each machine; all refuse together."""
-        saved, refusal = None, None
+    def _verify(self, checkpoint: Path) -> None:
+        """Every checksum is compared by one rank, or one of each machine; all refuse together."""
+        refusal = None
         if self.args.should_save:
             try:
-                saved = load_state(checkpoint)
+                load_state(checkpoint)
             except SamplewiseError as error:
                 refusal = error
         if largest(refusal is not None, self.args.device):
@@ -87,7 +98,6 @@ class ResumableMixin(_Host):
                 "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
                 remedy="Its error says why.",
             )  # fmt: skip
-        return saved if self.args.should_save else load_state(checkpoint, check=False)
 
     def _compare_steps(self, facts: dict[str, Any]) -> None:
         """Say what another number of ranks, or of rows in a step, means for the order of the data."""
@@ -103,9 +113,28 @@ class ResumableMixin(_Host):
                 "other draws differ, and sums are rounded otherwise", facts["ranks"], ranks
             )  # fmt: skip
 
+    def _compare_settings(self, facts: dict[str, Any]) -> None:
+        """Say which of the settings that a step depends on are not those of the checkpoint."""
+        before, now = facts.get("settings", {}), self._settings()
+        changed = [name for name in now if name in before and before[name] != now[name]]
+        if changed:
+            what = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
+            logger.warning("not as when the checkpoint was written: %s", what)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the loss of a step depends on beside the rule, in JSON values."""
+        data = self.train_dataset
+        return {
+            "per": self.per, "normalize": self.normalize, "pool": self.pool, "turns": self.turns,
+            "token_rule": None if self.token_rule is None else repr(self.token_rule), "loss_from": self.loss_from,
+            "rows of data": len(data) if hasattr(data, "__len__") else None,  # pyright: ignore[reportArgumentType]
+            "seed": self.args.seed, "samplewise": __version__, "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }  # fmt: skip
+
     def _rows(self) -> int:
         """Rows that the host's loader draws for a step."""
-        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.pool * world_size()
+        return self._train_batch_size * self.args.gradient_accumulation_steps * self.pool * world_size()
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
@@ -143,36 +172,39 @@ class ResumableMixin(_Host):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         output = Path(self._get_output_dir(trial=trial))
         folder = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            facts = {
-                "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
-                "rows": self._rows(), "position": self._data_position(),
-            }  # fmt: skip
-            save_state(folder, self._saved_state(), facts)
         self._limit = limit = self.args.save_total_limit
         try:
-            super()._save_checkpoint(model, trial)
+            with replaced(folder) if self.args.should_save else nullcontext():
+                self._write_checkpoint(folder, model, trial)
+        except Exception as error:
+            if (want := wanting(error)) is None:
+                raise
+            raise told(want, "output_dir", f"writing {folder}", _then(output)) from error
         finally:
             self._limit, self.args.save_total_limit = None, limit
+        if self.args.should_save:
+            rotate(folder, limit, self.state.best_model_checkpoint)
+
+    def _write_checkpoint(self, folder: Path, model: Any, trial: Any) -> None:
+        self.accelerator.wait_for_everyone()  # an old one of this step is out of the way
+        if self.args.should_save:
+            self._save_ours(folder)
+        super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
-            os.utime(folder)  # overwritten or not, it is the newest
-            rotate_checkpoints(str(output), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _save_ours(self, folder: Path) -> None:
+        """Write what belongs to a checkpoint beside the host's files, before them; the marker covers it."""
+        facts = {
+            "rule": self.rule.expression, "step": self.state.global_step, "ranks": world_size(),
+            "rows": self._rows(), "position": self._data_position(), "settings": self._settings(),
+        }  # fmt: skip
+        save_state(folder, self._saved_state(), facts)
 
 
-def newest_complete(output: Path) -> Path:
-    """The checkpoint of the highest step that has its marker.
-
-    Errors: SamplewiseError if there is none.
-    """
-    found = {p.parent.parent for p in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{FOLDER}/{MARKER}")}
-    steps = {int(p.name.rsplit("-", 1)[1]): p for p in found if p.name.rsplit("-", 1)[1].isdigit()}
-    if not steps:
-        unmarked = sorted(path.name for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-        raise SamplewiseError(
-            "resume_from_checkpoint", expected=f"a checkpoint with {FOLDER}/{MARKER} in {output}",
-            got=f"only {', '.join(unmarked)}" if unmarked else "none",
-            remedy="Start without it, or name the folder of one that another trainer wrote.",
-        )  # fmt: skip
-    return steps[max(steps)]
+def _then(output: Path) -> str:
+    try:
+        return f"resume from {newest(output).name}, which is whole"
+    except SamplewiseError:
+        return "start again: there is no checkpoint yet"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
-from samplewise.core.types import Rule, State
+from samplewise.core.rule import Rule, State
 from samplewise.engine.diagnosis import Watch
 from samplewise.engine.figures import PREFIX, Figures
 from samplewise.engine.modes import Mode
@@ -27,10 +28,9 @@ class WatchingMixin(_Host):
     _watch: Watch | None = None
     _timed: dict[str, float]
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, watched from its first step."""
+    def _begin(self, checkpoint: Path | None) -> None:
         self._watch, self._timed = Watch(self.rule), {}
-        return super().train(*args, **kwargs)
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _watched(self, mode: Mode) -> None:
         if self._watch is None:

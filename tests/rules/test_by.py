@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Samples, as_samples
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules import resolve
 
 LOSS = [1.0, 2.0, 3.0, 4.0]

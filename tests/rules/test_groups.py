@@ -9,7 +9,7 @@ import torch
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Samples, as_samples
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules import group_weights, mean_group_weights
 
 LOSS, GROUP = [1.0, 2.0, 3.0, 4.0], [0, 0, 0, 1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule
+from samplewise.core.rule import Rule
 from samplewise.rules import RULES
 from samplewise.rules.schedules import SCHEDULES
 

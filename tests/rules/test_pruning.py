@@ -8,7 +8,8 @@ import torch
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import State, as_samples
+from samplewise.core.rule import State
+from samplewise.core.samples import as_samples
 from samplewise.rules import resolve
 from samplewise.rules.base import uniforms
 

@@ -8,7 +8,8 @@ from test_pruning import gradients
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Epoch, Samples, State, as_samples
+from samplewise.core.rule import Epoch, State
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules.base import uniforms
 
 NAN = float("nan")

@@ -6,7 +6,7 @@ import pytest
 
 import samplewise as sw
 from samplewise.config import load_config
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 from samplewise.evidence.run.arguments import check_training
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "2502.06733"

@@ -12,7 +12,8 @@ from scipy.optimize import linprog, minimize
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Rule, as_samples
+from samplewise.core.rule import Rule
+from samplewise.core.samples import as_samples
 
 quick = settings(max_examples=100, deadline=None)
 Array = NDArray[np.float64]

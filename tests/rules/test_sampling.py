@@ -9,7 +9,7 @@ import torch
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 
 LOSS = [1.0, 2.0, 3.0, 4.0]
 

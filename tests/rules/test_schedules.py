@@ -8,7 +8,7 @@ import torch
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import Samples, as_samples
+from samplewise.core.samples import Samples, as_samples
 from samplewise.rules import RULES, resolve
 from samplewise.rules.schedules import Schedule
 

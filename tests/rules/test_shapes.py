@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 
 RULES = {"lin_upper": sw.lin_upper, "quadratic": sw.quadratic, "extremes": sw.extremes}
 

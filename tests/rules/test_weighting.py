@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import samplewise as sw
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 
 losses = st.lists(st.floats(0, 20), min_size=2, max_size=20)
 temperatures = st.sampled_from([0.3, 1.0, 2.5, 10.0])

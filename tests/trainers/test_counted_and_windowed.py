@@ -9,7 +9,7 @@ from test_resume import history, parameters, trainer
 from test_step_in_trainer import SPLITS, Gradients, WeightedSplit, gradient_in_trainer
 
 import samplewise as sw
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 from samplewise.rules.base import make_rule
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samplewise as sw
-from samplewise.core.types import as_samples
+from samplewise.core.samples import as_samples
 from samplewise.engine.sample_log import SampleLog
 from samplewise.trainers import WeightedTrainer
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.core.types import Samples
+from samplewise.core.samples import Samples
 from samplewise.engine.plan import plan_step
 from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve

@@ -16,7 +16,6 @@ from samplewise.evidence.run.history import History
 from samplewise.losses.token_losses import token_counts
 from samplewise.rules.groups import group_weights
 from samplewise.trainers import WeightedMixin, WeightedTrainer
-from samplewise.trainers.resume import newest_complete
 
 
 class HistoryMixin(WeightedMixin, Trainer):
@@ -28,15 +27,16 @@ class HistoryMixin(WeightedMixin, Trainer):
         self._wasted = 0  # units of a pass that was discarded
         super().__init__(*args, **kwargs)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The host's `train`, with the history of the checkpoint that it goes on from."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_complete(Path(str(self.args.output_dir))))
-        self.history = History.load(Path(resume_from_checkpoint)) if resume_from_checkpoint else History()
-        self._logged = self.history.steps
-        result = super().train(resume_from_checkpoint, *args, **kwargs)
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The host's `train`; the last seconds are added up at its end."""
+        result = super().train(*args, **kwargs)
         self._take_seconds(self._figures.flush())
         return result
+
+    def _begin(self, checkpoint: Path | None) -> None:
+        self.history = History() if checkpoint is None else History.load(checkpoint)
+        self._logged, self._wasted = self.history.steps, 0
+        super()._begin(checkpoint)
 
     def _close(self, mode: Mode) -> Tensor:
         report = super()._close(mode)
@@ -68,11 +68,9 @@ class HistoryMixin(WeightedMixin, Trainer):
         self._wasted = 3 * sum(int(token_counts(batch["labels"]).sum()) for batch in self._batches)
         super()._redo(*args, **kwargs)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            self.history.save(folder)  # before the marker is written, which then covers it
-        super()._save_checkpoint(model, trial)
+    def _save_ours(self, folder: Path) -> None:
+        self.history.save(folder)
+        super()._save_ours(folder)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The host's log; the seconds in it are added up."""

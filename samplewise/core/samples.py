@@ -1,4 +1,4 @@
-"""The two types everything speaks of, and the one exception.
+"""The samples of one optimizer step.
 
 Shapes: N samples of a step, B rows of a micro-batch, T positions of a row, D hidden size, V vocabulary.
 Units: losses in nats per token, counts in tokens.
@@ -6,22 +6,14 @@ Units: losses in nats per token, counts in tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-
-State = dict[str, "Tensor | float | int"]
-"""What a rule remembers between steps: flat, so that it goes into a checkpoint as it is."""
-
-Norm = Literal["sum", "count"]
-"""What the weights of a step are divided by."""
 
 
 @dataclass(frozen=True)
@@ -61,74 +53,6 @@ class Samples:
     def given(self) -> dict[str, Tensor]:
         """The fields that are there, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A pass over the data as it begins.
-
-    number: 0 is the run's first.
-    samples: all of the data, each with the loss of its last visit, NaN where there is none.
-    done: [N] the share of the run that lies before each sample, in the order of this epoch.
-    """
-
-    number: int
-    samples: Samples
-    done: Tensor
-
-
-@dataclass(frozen=True)
-class ByEpoch:
-    """What a rule decides at the beginning of an epoch, for all the data.
-
-    begin: (epoch, state) -> state, with what has been decided.
-    keeps: (ids [N], state) -> [N] bool, which of the samples the order of the epoch has.
-    until: the share of the run after which every epoch has all samples.
-    """
-
-    begin: Callable[[Epoch, State], State]
-    keeps: Callable[[Tensor, State], Tensor]
-    until: float = 1.0
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`weights = rule(samples)`: a value made of pure functions, knowing nothing of ranks, batches or models.
-
-    apply: (weights [N], samples, state) -> weights [N], exact for the whole step, up to a common factor.
-    update: (samples, weights, state) -> state, once a step, on all N samples sorted by id.
-    init: () -> state.
-    factor: (samples of any subset, state) -> [n] unnormalised weights that depend on each sample's own fields
-        and on past state only; None where no such form exists. Up to one common factor it equals `apply`.
-    ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
-    needs_loss: False where weights follow from ids, token counts and the data's fields, so that none need be scored.
-    needs: the optional fields of `Samples` that the rule reads, such as "weight".
-    norm: what the step divides weights by: their sum, or (for unbiased random dropping) the number of samples, so
-        that `apply` and `factor` are then on an absolute scale, of mean 1 in expectation.
-    over: the number of steps of a run -> this rule for it, where its numbers are shares of the run; else None.
-    epochs: what it decides once an epoch, beside what it does in a step; None for most. A trainer must do it.
-    expression: the text that `parse_rule` reads back.
-    """
-
-    expression: str
-    init: Callable[[], State]
-    apply: Callable[[Tensor, Samples, State], Tensor]
-    update: Callable[[Samples, Tensor, State], State]
-    factor: Callable[[Samples, State], Tensor] | None = None
-    ready: Callable[[State], bool] = lambda state: True
-    needs_loss: bool = True
-    needs: frozenset[str] = frozenset()
-    norm: Norm = "sum"
-    over: Callable[[int], Rule] | None = None
-    epochs: ByEpoch | None = None
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether a sample's factor can be had from its own fields and past state."""
-        return self.factor is not None
-
-    def __repr__(self) -> str:
-        return self.expression
 
 
 def as_samples(
