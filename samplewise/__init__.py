@@ -4,6 +4,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
 from samplewise.engine.plan import Plan, plan_step, weights
+from samplewise.engine.weigher import Weigher
 from samplewise.losses.token_losses import sample_losses
 from samplewise.rules import (
     band,
@@ -44,6 +45,7 @@ __all__ = [
     "Rule",
     "Samples",
     "SamplewiseError",
+    "Weigher",
     "band",
     "by",
     "by_length",

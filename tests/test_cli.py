@@ -251,3 +251,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     assert str(tmp_path / "none") in done.stderr
     assert "No such file" in done.stderr
     assert "unexpected" not in done.stderr
+
+
+def test_what_stands_in_a_file_does_not_command_the_terminal(here, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text('"\\e[31mred\\u009b\\0": 1\nmodel: m\n')
+    done = world.samplewise("train", file)
+    assert_refused(done, r"\x1b[31mred\x9b\x00: expected a known key")
+    assert done.stderr.count("\n") == 1

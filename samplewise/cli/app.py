@@ -33,6 +33,9 @@ def train(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as training.max_steps=5.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on though data, model or tokenizer are no longer the same.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Train a model further on a corpus, and say what came of it."""
@@ -51,7 +54,7 @@ def train(
 
         try:
             hush_transformers(debug)
-            finished = run(settings, resume=resume)
+            finished = run(settings, resume=resume, accept_changes=accept_changes)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             raise typer.Exit(130) from None

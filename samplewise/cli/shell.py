@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Annotated
 import typer
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.exhausted import told, wanting
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 
@@ -47,17 +50,26 @@ def reported(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SamplewiseError):
             text = str(error)
+        elif wanting(error) == "handles":
+            text = str(told("handles", "file handles", "reading and writing", "try again"))
         elif isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        print(f"samplewise: {text}", file=sys.stderr)
+        print(f"samplewise: {_visible(text)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _visible(text: str) -> str:
+    """What came from a file must not command the terminal: control characters as escapes, but for line ends."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def quiet(debug: bool) -> None:
     """What libraries say between our lines is left out, before they are imported."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     if debug:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

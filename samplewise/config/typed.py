@@ -103,11 +103,14 @@ def shown(value: object) -> str:
 
 
 def check_text(value: str, place: str, *, blank: bool = False) -> str:
-    """The text. Errors: SamplewiseError where it is blank, or holds what no file's name or UTF-8 file can."""
+    """The text. Errors: SamplewiseError where it is blank, or holds what no file's name can.
+
+    Python has U+DC80 to U+DCFF for the bytes of a name that are no UTF-8.
+    """
     fault = ""
     if not blank and not value.strip():
         fault = "nothing but white space" if value else "empty text"
-    elif "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
+    elif "\0" in value or any("\ud800" <= each <= "\udfff" and not "\udc80" <= each <= "\udcff" for each in value):
         fault = f"{shown(value)}, with a character that no file can hold"
     if fault:
         raise SamplewiseError(place, expected="text that says something", got=fault, remedy="Name it, or leave it out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
@@ -11,9 +12,10 @@ from typing import Any, BinaryIO
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.place import is_url, open_url
+from samplewise.data.beside import in_words, is_beside, kind_of, what_to_do
+from samplewise.data.find import find_files, unknown_suffix
 from samplewise.data.formats import format_of
 from samplewise.data.records import Problem
-from samplewise.data.sources import find_files, unknown_suffix
 
 WHOLE, SAMPLES = 2**26, 16
 """Files of up to so many bytes are hashed whole, longer ones at so many places of 1 MiB, first and last among them."""
@@ -65,12 +67,12 @@ class SourceFile:
 Listed = list[tuple[str, SourceFile | Problem]]
 
 
-def list_corpus(path: str | Path, suffixes: Collection[str]) -> tuple[Listed, int]:
-    """((source, file) sorted by source, number of files ignored), as `samplewise.data.find_files`; also for URLs."""
+def list_corpus(path: str | Path, suffixes: Collection[str]) -> tuple[Listed, Counter[str]]:
+    """((source, file) sorted by source, files left out by kind), as `find_files` gives them; also for URLs."""
     if is_url(path):
         return _remote(str(path), suffixes)
-    found, ignored = find_files(str(path).removeprefix("file://"), suffixes)
-    return [(source, each if isinstance(each, Problem) else _local(each)) for source, each in found], ignored
+    found, left_out = find_files(str(path).removeprefix("file://"), suffixes)
+    return [(source, each if isinstance(each, Problem) else _local(each)) for source, each in found], left_out
 
 
 def fingerprint(files: Listed) -> str:
@@ -94,7 +96,7 @@ def _local(path: Path) -> SourceFile:
     return SourceFile(path, size, lambda: path.open("rb"))
 
 
-def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, int]:
+def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, Counter[str]]:
     files, root = open_url(url)
     single = False
     if any(c in root for c in "*?["):
@@ -106,17 +108,21 @@ def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, int]:
     else:
         names = files.find(root)
     sources = sorted((name.removeprefix(root).lstrip("/"), name) for name in names)
-    fit = [(source, name) for source, name in sources if format_of(PurePosixPath(source)) in suffixes]
-    if not fit and not single:
+    paths = {PurePosixPath(source) for source, _ in sources}
+    fit = [(source, name) for source, name in sources if single or _is_data(PurePosixPath(source), suffixes, paths)]
+    left_out = Counter(map(kind_of, paths - {PurePosixPath(source) for source, _ in fit}))
+    if not fit:
+        got = f"{len(names)} of other kinds" + (f" ({in_words(left_out)})" if left_out else "")
         raise SamplewiseError(
-            url,
-            expected=f"objects of {', '.join(suffixes)}",
-            got=f"{len(names)} of other kinds",
-            remedy="Check the URL.",
+            url, expected=f"objects of {', '.join(suffixes)}", got=got, remedy=what_to_do(paths).replace("path", "URL")
         )
-    if single and not fit:
-        return [(sources[0][0], unknown_suffix(PurePosixPath(sources[0][0]), suffixes))], 0
-    return [(source, _object(files, name)) for source, name in fit], len(names) - len(fit)
+    if single and format_of(PurePosixPath(fit[0][0])) not in suffixes:
+        return [(fit[0][0], unknown_suffix(PurePosixPath(fit[0][0]), suffixes))], left_out
+    return [(source, _object(files, name)) for source, name in fit], left_out
+
+
+def _is_data(file: PurePath, suffixes: Collection[str], every: Collection[PurePath]) -> bool:
+    return format_of(file) in suffixes and not is_beside(file, every)
 
 
 def _object(files: Any, name: str) -> SourceFile:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 
 import torch
 
-from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest, write_manifest
+from samplewise.corpus.nothing import nothing_scored
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.store import duckdb_for
@@ -17,8 +18,14 @@ from samplewise.corpus.table import arrow, write_table
 QUARANTINE = "quarantine.jsonl"
 
 
-def finish(parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, str]) -> Manifest | None:
-    """The manifest, written if all shards are there; None while some are not."""
+def finish(
+    parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, str], say: Callable[[str], object]
+) -> Manifest | None:
+    """The manifest, written if all shards are there; None while some are not.
+
+    Errors: SamplewiseError where no record could be scored. What was begun is then taken away, so that the same folder
+    can be given again with other options.
+    """
     if parts.place.exists(parts.inside(MANIFEST)):
         manifest = read_manifest(parts.place, parts.folder)
         check_files(parts.place, manifest, parts.folder)
@@ -31,7 +38,7 @@ def finish(parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, s
     reasons: Counter[str] = Counter()
     for each in done:
         reasons.update(each.reasons)
-    if reasons:
+    if reasons and any(each.scored for each in done):
         lines = b"".join(parts.quarantined(index) for index in range(len(done)))
         parts.place.write(parts.inside(QUARANTINE), lines)
     manifest = Manifest(
@@ -40,12 +47,24 @@ def finish(parts: Parts, facts: dict, columns: dict[str, str], made: dict[str, s
         tokens=sum(each.tokens for each in done), shards=[each.shard for each in done], columns=columns,
         fingerprints=facts, reasons=dict(sorted(reasons.items())), made={**made, "torch": torch.__version__},
     )  # fmt: skip
-    if not manifest.rows_in:
-        raise SamplewiseError(
-            "--data", expected="at least one record", got="none", remedy="Check the path; blank lines are no records."
-        )
+    if not manifest.rows_scored:
+        lines = parts.quarantined(0)
+        parts.discard(done)
+        say(summary(manifest, "")[-1])
+        raise nothing_scored(manifest, lines)
     write_manifest(parts.place, manifest, parts.folder)
     return manifest
+
+
+def summary(manifest: Manifest, quarantine: str) -> list[str]:
+    """The last lines of output: what was quarantined, where it is listed, and the count of everything."""
+    counts = (
+        f"{manifest.rows_in:,} records in = {manifest.rows_scored:,} scored + {manifest.rows_quarantined:,} quarantined"
+    )
+    if not manifest.rows_quarantined:
+        return [f"records    {counts}"]
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.reasons.items())
+    return [f"quarantine {quarantine}", f"records    {counts} ({reasons})"]
 
 
 def all_done(parts: Parts) -> list[Done] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -49,7 +50,7 @@ class Job:
     settings: ScoreSettings
     parts: Parts
     files: Listed | Rows
-    ignored: int
+    left_out: Counter[str]
     model: nn.Module
     tokenizer: Any
     template: ChatTemplate | None
@@ -71,7 +72,7 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
     base = _base(place, target)
     parts = Parts(place, "" if target.column is None else f"{ADDED}/{check_name(target.column)}")
     settings = settings_from(given, _defaults(parts, base))
-    files, ignored = _corpus(target.data, settings)
+    files, left_out = _corpus(target.data, settings)
     dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
     model, tokenizer, description = load_model(target.model, dtype=dtype)
     _check_context(settings, description)
@@ -85,7 +86,7 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         "settings": asdict(settings),
     }
     _check_facts(parts, facts, base)
-    job = Job(target, settings, parts, files, ignored, model.to(_device()), tokenizer, template, description, facts)
+    job = Job(target, settings, parts, files, left_out, model.to(_device()), tokenizer, template, description, facts)
     if parts.run() is None and not place.exists(parts.inside("manifest.json")):
         _check_first(job)
         parts.begin(facts)
@@ -127,9 +128,9 @@ def _defaults(parts: Parts, base: Manifest | None) -> ScoreSettings:
     return ScoreSettings()
 
 
-def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, int]:
+def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, Counter[str]]:
     if not is_url(data) and not is_local(data) and not data.startswith("file://"):
-        return rows_of(data, settings.config, settings.split, settings.streaming), 0
+        return rows_of(data, settings.config, settings.split, settings.streaming), Counter()
     return list_corpus(data, SUFFIXES if settings.kind == "instructions" else tuple(FORMATS))
 
 

@@ -76,7 +76,8 @@ class Manifest:
 def write_manifest(place: Place, manifest: Manifest, folder: str = "") -> None:
     """Check the counts and write it. folder: of a column's own manifest, inside the place."""
     manifest.check()
-    data = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, sort_keys=False).encode()
+    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, sort_keys=False)
+    data = text.encode("utf-8", "backslashreplace")  # the path of a corpus need not be UTF-8: JSON has \udce9 for that
     place.write(_name(folder), data + b"\n")
 
 

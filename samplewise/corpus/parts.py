@@ -97,6 +97,14 @@ class Parts:
         except FileNotFoundError:
             return b""
 
+    def discard(self, done: list[Done]) -> None:
+        """Take away the shards and all entries; locks stay, as other processes may hold them."""
+        for each in done:
+            self.place.remove(self.inside(each.shard.name))
+        for name in self.place.names(self.inside(FOLDER)):
+            if name.endswith((".json", ".jsonl")):
+                self.place.remove(self.inside(f"{FOLDER}/{name}"))
+
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             found = json.loads(self.place.read(self.inside(f"{FOLDER}/{name}")))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from samplewise import __version__
 from samplewise.corpus.claims import alone_in, claimed, folder_claimed
-from samplewise.corpus.finish import QUARANTINE, finish
+from samplewise.corpus.finish import QUARANTINE, finish, summary
 from samplewise.corpus.job import Job, mark_of, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
@@ -21,6 +21,7 @@ from samplewise.corpus.progress import Progress
 from samplewise.corpus.settings import Target
 from samplewise.corpus.shard import columns_of
 from samplewise.corpus.store import ADDED
+from samplewise.data.beside import in_words
 
 _LEFT = re.compile(r"\.(shard-\d+\.parquet|manifest\.json|quarantine\.jsonl)\.\d+")
 """What a process that is killed while it writes leaves behind."""
@@ -74,7 +75,7 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
     columns = columns_of(job.settings) if job.target.column is None else {"id": "int64", job.target.column: "float"}
     made = {"model": job.description.name, "data": job.target.data, "samplewise": __version__}
     with _claimed(job.parts, "finish", wait=True):
-        manifest = finish(job.parts, job.facts, columns, made)
+        manifest = finish(job.parts, job.facts, columns, made, say)
     _conclude(manifest, job, tokens, seconds, rank, ranks, say)
     return manifest
 
@@ -150,9 +151,10 @@ def _introduce(job: Job, say: Say) -> None:
     say(f"model      {job.description}" + (f"; {job.description.note}" if job.description.note else ""))
     if isinstance(job.files, list):
         size = sum(getattr(file, "size", 0) for _, file in job.files)
-        ignored = f", {job.ignored} other files ignored" if job.ignored else ""
         number = f"{len(job.files):,} files" if len(job.files) != 1 else "1 file"
-        say(f"data       {job.target.data}: {number}, {size / 1e6:,.1f} MB{ignored}")
+        say(f"data       {job.target.data}: {number}, {size / 1e6:,.1f} MB")
+        if job.left_out:
+            say(f"left out   as no data: {in_words(job.left_out)}")
     if job.template is not None:
         say(f"template   {job.template.name}")
 
@@ -170,14 +172,3 @@ def _conclude(
     say(f"table      {manifest.windows:,} rows in {shards}: {job.target.out}")
     for line in summary(manifest, job.parts.place.inside(job.parts.inside(QUARANTINE))):
         say(line)
-
-
-def summary(manifest: Manifest, quarantine: str) -> list[str]:
-    """The last lines of output: what was quarantined, where it is listed, and the count of everything."""
-    counts = (
-        f"{manifest.rows_in:,} records in = {manifest.rows_scored:,} scored + {manifest.rows_quarantined:,} quarantined"
-    )
-    if not manifest.rows_quarantined:
-        return [f"records    {counts}"]
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.reasons.items())
-    return [f"quarantine {quarantine}", f"records    {counts} ({reasons})"]

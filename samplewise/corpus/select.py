@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import Rule
+from samplewise.core.rule import Order, Ranks, Rule
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import Candidates, Unit, make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
 from samplewise.corpus.draw import draw
-from samplewise.corpus.ranks import Order, Ranks, ranks_of
 from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.weigh import weigh
 
@@ -149,12 +148,11 @@ def _thresholds(choice: Choice) -> str:
 
 
 def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
-    stages = ranks_of(rule)
-    if stages is None:
+    if rule.ranks is None:
         chosen.view = weigh(chosen.connection, chosen.view, rule, memory)
         chosen.weighs = True
         return
-    for stage in stages:
+    for stage in rule.ranks:
         _keep_ranks(chosen, stage, rule)
 
 

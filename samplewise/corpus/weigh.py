@@ -57,12 +57,15 @@ def _weights(rule: Rule, found: dict[str, np.ndarray], start: int, end: int) -> 
     fields = {name: _field(name, found[FIELDS[name]][start:end]) for name in rule.needs}
     samples = Samples(here["loss"], here["tokens"].long(), here["id"], **fields)
     try:
-        weights = plan_step(rule, samples, rule.init()).weights.numpy()
+        plan = plan_step(rule, samples, rule.init())
+        if plan.shortfall is not None:  # no step of a corpus is larger
+            raise plan.shortfall
     except SamplewiseError as error:
         part = f" in the part {found['part'][start]!r}" if start or end < len(found["part"]) else ""
         raise SamplewiseError(
             error.argument, expected=error.expected, got=f"{error.got}{part}", remedy=error.remedy
         ) from None
+    weights = plan.weights.numpy()
     return weights / weights[weights > 0].mean()
 
 

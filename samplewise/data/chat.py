@@ -13,7 +13,8 @@ from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.data.conversation import Conversation, check_columns, group_numbers
 from samplewise.data.read import OnError, ReadReport
 from samplewise.data.records import Problem, place_of
-from samplewise.data.template import ChatTemplate, Span
+from samplewise.data.spans import Span
+from samplewise.data.template import ChatTemplate
 from samplewise.losses.token_losses import IGNORED
 
 BATCH = 64
@@ -62,9 +63,9 @@ class Example:
 
 @dataclass
 class ChatReport(ReadReport):
-    """What was encoded: read counts the examples, skipped what the template refused. tokens: all of them; predicted:
-    the assistant's.
+    """What was encoded: read counts the examples, skipped what the template refused, rearranged or did not show.
 
+    tokens: all of them; predicted: the assistant's.
     cut: longer than max_length, with an answer left. no_target: left out since none of the answer was left of them,
     masked: since all their messages have the weight 0. open_ended: examples whose answer ends with no special token,
     so that the model is not taught to stop.
@@ -82,7 +83,7 @@ class ChatReport(ReadReport):
             (self.cut, "cut to max_length"),
             (self.no_target, "left out since no answer is left within max_length"),
             (self.masked, "left out since all their weights are 0"),
-            (self.skipped.total(), "left out since the template refuses them"),
+            *((count, f"left out ({reason})") for reason, count in sorted(self.skipped.items())),
             (self.open_ended, "without an end-of-turn token after the answer"),
         ]
         what = [f"{self.read:,} conversations", f"{self.tokens:,} tokens", f"{self.predicted:,} of them predicted"]

@@ -1,6 +1,6 @@
 """One function a file format, each yielding (line, record or `Problem`) for every record that a file holds.
 
-Everything is streamed except .json.
+Everything is streamed except JSON that is not one object a line.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.data.arrow import unpadded_row
 from samplewise.data.compression import COMPRESSED, decompressed
-from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, mend, no_object, too_long
+from samplewise.data.json_files import read_json, read_json_lines
+from samplewise.data.lines import TextLines, TooLongLine
+from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, mend, too_long
+from samplewise.data.signatures import PARQUET, foreign
 
 Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
 
@@ -24,39 +27,23 @@ Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
 def read_text(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """The whole file as one document."""
     data = file.read(LONGEST + 1)
-    yield None, too_long() if len(data) > LONGEST else decode(data)
-
-
-def read_json_lines(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """One object a line; lines end with a line feed only, so that U+2028 in a text is no line end."""
-    number = 0
-    while line := file.readline(LONGEST + 1):
-        number += 1
-        if len(line) > LONGEST:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST)
-            yield number, too_long()
-        elif line.strip():
-            yield number, _object(_parse(line))
-
-
-def read_json(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """A list of objects, or one object."""
-    data = file.read(LONGEST + 1)
-    found = too_long("Write it as .jsonl, which is streamed.") if len(data) > LONGEST else _parse(data)
-    for record in found if isinstance(found, list) else [found]:
-        yield None, _object(record)
+    found = too_long() if len(data) > LONGEST else decode(data)
+    del data
+    yield None, found
 
 
 def read_csv(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
     """One row a document, the fields named by the header."""
     # surrogateescape: a bad byte then spoils its own row and not the rest of the file.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = csv.reader(text, strict=True)
+        rows = csv.reader(TextLines(text), strict=True)
         header: list[str] | None = None
         while True:
             try:
                 row = _next_row(rows)
+            except TooLongLine:
+                yield rows.line_num, too_long()
+                continue
             except csv.Error as error:
                 yield rows.line_num, _corrupt_csv("rows of comma-separated values", str(error))
                 continue
@@ -83,7 +70,7 @@ def _corrupt_csv(expected: str, got: str) -> Problem:
 
 
 def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """One row a document; only the text column is read, all of them without one."""
+    """One row a document; only the text column is read, all of them without one, and those without Arrow's padding."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -92,10 +79,12 @@ def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None
     if field is not None and field not in table.schema_arrow.names:  # the names there are, for the message
         yield None, dict.fromkeys(table.schema_arrow.names)
         return
+    kinds = {own.name: own.type for own in table.schema_arrow}
     for batch in table.iter_batches(batch_size=256, columns=None if field is None else [field]):
         for row in range(batch.num_rows):
             try:
-                yield None, {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+                found = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+                yield None, unpadded_row(found, kinds, text=True)
             except UnicodeDecodeError as error:
                 yield None, bad_encoding(error)
 
@@ -127,9 +116,14 @@ def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Re
     """
     try:
         with path.open("rb") as raw:
-            yield from FORMATS[format_of(path) or ""](decompressed(raw, path), field)
+            file, head = decompressed(raw, path)
+            read = read_parquet if head.startswith(PARQUET) else FORMATS[format_of(path) or ""]
+            problem = foreign(head)
+            yield from read(file, field) if problem is None else [(None, problem)]
     except SamplewiseError:
         raise
+    except UnicodeDecodeError as error:  # of a file in UTF-16
+        yield None, bad_encoding(error)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield None, Problem("truncated or corrupt file", "a whole file", str(error), mend("file"))
     except OSError as error:
@@ -138,17 +132,3 @@ def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Re
     except Exception as error:  # pyarrow and zstandard have their own exceptions, and are imported only where needed
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         yield None, Problem("truncated or corrupt file", "a whole file", got, mend("file"))
-
-
-def _parse(data: bytes) -> object:
-    text = decode(data)
-    if isinstance(text, Problem):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
-        return Problem("corrupt JSON", "JSON", str(error), mend("record"))
-
-
-def _object(value: object) -> Record:
-    return value if isinstance(value, Mapping | Problem) else no_object(value)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.data.arrow import unpadded_rows
 from samplewise.data.conversation import Conversation
+from samplewise.data.find import find_files
 from samplewise.data.forms import FIELDS, conversation_of
 from samplewise.data.read import OnError, ReadReport, file_records
 from samplewise.data.records import Problem, Record, no_object, place_of
-from samplewise.data.sources import find_files, is_local, load_rows
+from samplewise.data.sources import is_local, load_rows
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"]
 
@@ -48,8 +50,8 @@ def read_instructions(
 ) -> Iterator[Conversation]:
     """The conversations of instruction data, one by one, in an order that depends on names and content alone.
 
-    path: a file, folder or glob of .jsonl, .json (a list, or one object) and .parquet, the first two also as .gz or
-        .zst; a `datasets` name; or rows, such as a `datasets.Dataset`.
+    path: a file, folder or glob of .jsonl and .json (each an object a line, a list, or one object) and .parquet, the
+        first two also as .gz or .zst; a `datasets` name; or rows, such as a `datasets.Dataset`.
     format: "auto" takes each row for the form whose fields it has: alpaca (instruction, output; input and system where
         given), sharegpt (conversations of from and value; system), messages (role and content), prompt_completion
         (texts, continued without a template, or messages). Else the form of all rows.
@@ -79,10 +81,10 @@ def read_instructions(
     report = InstructionReport() if report is None else report
     records: Iterable[tuple[str, int, int | None, Record]]
     if not isinstance(path, str | Path):
-        records = ((source, row, None, _mapping(record)) for row, record in enumerate(path))
+        records = ((source, row, None, _mapping(record)) for row, record in enumerate(unpadded_rows(path)))
         path = source
     elif is_local(path):
-        files, report.ignored = find_files(path, SUFFIXES)
+        files, report.left_out = find_files(path, SUFFIXES)
         records = file_records(files, None)
     else:
         records = load_rows(str(path), config, split, streaming)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.data.beside import in_words
+from samplewise.data.find import find_files
 from samplewise.data.formats import read_records
 from samplewise.data.records import Problem, Record, place_of, unfit_text
-from samplewise.data.sources import find_files, is_local, load_rows
+from samplewise.data.sources import is_local, load_rows
 
 OnError = Literal["raise", "skip"]
 
@@ -35,12 +37,13 @@ class Document:
 class ReadReport:
     """What a reader met: records = read + empty + the skipped of all reasons.
 
-    ignored: files of a folder whose suffix is not one of a text format. places: the first 20 skipped, in words.
+    left_out: files of the folder that are no data, by kind: metadata, notes, archives, other suffixes. places: the
+    first 20 skipped, in words.
     """
 
     read: int = 0
     empty: int = 0
-    ignored: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)
 
@@ -48,6 +51,16 @@ class ReadReport:
     def records(self) -> int:
         """All records met."""
         return self.read + self.empty + self.skipped.total()
+
+    @property
+    def ignored(self) -> int:
+        """How many files were left out."""
+        return self.left_out.total()
+
+    @property
+    def others(self) -> str:
+        """What was left out, for the end of a line; nothing where nothing was."""
+        return f"; left out, as no data: {in_words(self.left_out)}" if self.left_out else ""
 
     def skip(self, source: str, row: int, line: int | None, problem: Problem) -> None:
         """Counts a record that is left out. Override it to keep more than the first 20."""
@@ -73,8 +86,10 @@ def read_documents(
     """The documents of a corpus, one by one, in an order that depends on its names and content alone.
 
     path: a file (.txt is one document; .jsonl, .json, .csv, .parquet hold one a record; each but .parquet also as
-        .gz or .zst), a folder (all such files below it), a glob (`docs/**/*.txt`), or, where nothing of that name
-        exists here, a `datasets` name (`allenai/c4`).
+        .gz or .zst), a folder (all such files below it, but for metadata and notes such as README.txt), a glob
+        (`docs/**/*.txt`), or, where nothing of that name exists here, a `datasets` name (`allenai/c4`). JSON is read
+        by what it holds, under either name: an object a line, a list, or one object. Text is UTF-8, or UTF-16 with a
+        byte-order mark.
     text_field: the field of the text, where records have fields.
     on_error: "raise" stops at the first bad record; "skip" leaves bad records out, counted in `report`.
     report: is filled while the documents are taken. Empty documents are always left out and counted.
@@ -97,7 +112,7 @@ def read_documents(
         raise SamplewiseError("on_error", expected='"raise" or "skip"', got=repr(on_error), remedy="Name one of them.")
     report = ReadReport() if report is None else report
     if is_local(path):
-        files, report.ignored = find_files(path)
+        files, report.left_out = find_files(path)
         records = file_records(files, text_field)
     else:
         records = load_rows(str(path), config, split, streaming)

@@ -25,7 +25,7 @@ class Problem:
 Record = str | Mapping[str, object] | Problem
 
 
-def decode(data: bytes) -> str | Problem:
+def decode(data: bytes | bytearray) -> str | Problem:
     """UTF-8 with or without a byte-order mark, as it is: line ends are kept.
 
     >>> decode(b"caf\\xe9").reason

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.micro_batch import MicroBatch
-from samplewise.engine.plan import Per, no_token_in_step
+from samplewise.core.weighing import no_token_in_step
+from samplewise.engine.plan import Per
 from samplewise.losses.token_losses import token_counts, token_mass
 
 
@@ -21,12 +22,14 @@ class TokenMean:
 
     over: "step": the mean over all tokens of all ranks; "rank": the mean of the ranks' means; "micro_batch": the mean
         of the micro-batches' means.
-    divisor: what it divides by where that is not the number of predicted tokens (a model whose labels do not shift for
-        it); None where it is.
+    divisor: how many tokens it divides by; None where that is how many are predicted. It is another number where labels
+        do not shift for the loop (GPT-2), or where it counts the first tokens of rows that are padded on the left.
+    shifted: whether it counts labels as they are after the shift, those first tokens among them.
     """
 
     over: Literal["step", "rank", "micro_batch"] = "step"
     divisor: float | None = None
+    shifted: bool = True
 
 
 def counts_of(micro: MicroBatch) -> Tensor:
@@ -52,18 +55,24 @@ def with_base_weights(batches: Sequence[MicroBatch], per: Per, mean: TokenMean) 
 
 
 def _token_mass(micro: MicroBatch) -> Tensor:
-    return (
-        token_mass(micro.targets, micro.token_weights, micro.segments) if micro.labels is not None else counts_of(micro)
-    )
+    if micro.labels is None:
+        return counts_of(micro)
+    return token_mass(micro.labels, micro.token_weights, micro.segments)
 
 
-def host_scale(batches: Sequence[MicroBatch], mean: TokenMean, device: torch.device) -> float:
-    """What a loop's own mean over tokens is of ours: predicted tokens ÷ its divisor, over the ranks that share it."""
+def loop_scale(batches: Sequence[MicroBatch], mean: TokenMean, unpredicted: int, device: torch.device) -> float:
+    """What a loop's own mean over tokens is of ours: predicted tokens ÷ those it counts, over the ranks that share it.
+
+    unpredicted: first tokens of left-padded rows on this rank, which nothing predicts.
+    """
     if mean.divisor is None:
         return 1.0
-    if mean.divisor == 0:
-        raise no_token_in_step()
-    tokens = torch.stack([counts_of(micro).sum().cpu() for micro in batches]).sum()
+    tokens = torch.stack([counts_of(micro).sum().cpu() for micro in batches]).sum().view(1)
+    gone = torch.tensor([unpredicted if mean.shifted else 0])
     if mean.over == "step":
-        tokens = gather_fields({"tokens": tokens.view(1)}, device)[0]["tokens"].sum()
-    return float(tokens) / mean.divisor
+        every, _ = gather_fields({"tokens": tokens, "gone": gone}, device)
+        tokens, gone = every["tokens"], every["gone"]
+    counted = mean.divisor - float(gone.sum())
+    if counted <= 0:
+        raise no_token_in_step()
+    return float(tokens.sum()) / counted

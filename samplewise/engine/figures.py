@@ -12,7 +12,7 @@ from samplewise.rules.groups import group_weights
 
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
-COUNTED = ("empty", "nonfinite")
+COUNTED = ("empty", "nonfinite", "no_effect")
 
 
 class Figures(StatelessObserver):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -12,6 +14,9 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples, as_samples
 from samplewise.core.statistics import correlation, effective_sample_size, kl_to_uniform
+from samplewise.core.weighing import check_fields, no_token_in_step, present_by_id
+
+logger = logging.getLogger("samplewise")
 
 Per = Literal["sample", "token"]
 
@@ -24,9 +29,10 @@ class Plan:
     coefficients: [N] what each sample loss is multiplied by; they sum to 1 over the step.
         With a rule of norm "count" the mean and the sum are 1 in expectation only.
     figures: loss (unweighted), weighted_loss, ess (a share of N), max_weight, kl (nats), kept (a share),
-        length_corr, samples, empty, nonfinite.
+        length_corr, samples, empty, nonfinite, no_effect (1 where the step is too short for the rule).
     state: the rule's state after this step.
     nonfinite: ids of samples left out because their loss is NaN or infinite.
+    shortfall: what the rule could not do in a step of so few samples, with the least number; None as a rule.
     """
 
     weights: Tensor
@@ -34,6 +40,23 @@ class Plan:
     figures: dict[str, float]
     state: State
     nonfinite: list[int]
+    shortfall: SamplewiseError | None = None
+
+
+class ShortSteps:
+    """Says once of a run that a step was too short for its rule. count: how many were."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self, shortfall: SamplewiseError | None, rule: Rule, step: int) -> None:
+        """`Plan.shortfall` of a step."""
+        if shortfall is not None and self.count == 0:
+            logger.warning(
+                "step %d: too short for %s, as any other of so few samples would be (counted as no_effect): %s",
+                step, rule, shortfall,
+            )  # fmt: skip
+        self.count += shortfall is not None
 
 
 @torch.no_grad()
@@ -53,20 +76,17 @@ def plan_step(
     max_nonfinite: the largest share of samples that may have a NaN or infinite loss: those are left out, as if
         they were not in the batch (a factor of 0 would not do: 0·inf is NaN in every gradient).
     Cost: N floats, sorted once by id so that sums do not depend on the split; below 2 ms at N = 4,096.
-    Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing.
+    Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing. A step
+    that is too short for the rule to do anything is none (`Plan.shortfall`).
     """
-    check_fields(rule, samples)
-    order = torch.argsort(samples.id, stable=True)
-    present, finite = samples.tokens > 0, torch.isfinite(samples.loss)
-    usable, index = present & finite, order
-    nonfinite: list[int] = []
-    if not bool(usable.all()):
-        index, nonfinite = order[usable[order]], samples.id[order[(present & ~finite)[order]]].tolist()
+    check_fields(rule, rule.needs, samples)
+    present, index = samples.tokens > 0, present_by_id(samples)
+    nonfinite = _nonfinite(samples) if len(index) < len(samples) else []
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
-    check_values(rule, taken)
-    weights = _weights(rule, taken, state)
-    q = torch.ones_like(weights) if mass is None else mass[index].to(weights)
+    weights, ones = rule.weigh(taken, state), torch.ones_like(taken.loss)
+    shortfall = rule.shortfall(ones, taken, state)
+    q = ones if mass is None else mass[index].to(weights)
     coefficients = weights * q / normaliser(rule, weights * q, q)
     figures = {
         "loss": float((taken.loss * q).sum() / q.sum()),
@@ -79,11 +99,17 @@ def plan_step(
         "samples": float(len(taken)),
         "empty": float((~present).sum()),
         "nonfinite": float(len(nonfinite)),
+        "no_effect": float(shortfall is not None),
     }
-    new_state = rule.update(taken, torch.ones_like(weights), state)
     return Plan(
-        _scattered(weights, index, samples), _scattered(coefficients, index, samples), figures, new_state, nonfinite
-    )
+        _scattered(weights, index, samples), _scattered(coefficients, index, samples), figures,
+        rule.update(taken, ones, state), nonfinite, shortfall,
+    )  # fmt: skip
+
+
+def _nonfinite(samples: Samples) -> list[int]:
+    """Ids, ascending, of samples that have a token and a loss that is not finite."""
+    return samples.id[(samples.tokens > 0) & ~torch.isfinite(samples.loss)].sort().values.tolist()
 
 
 def learned(rule: Rule, samples: Samples, state: State) -> State:
@@ -96,42 +122,12 @@ def learned(rule: Rule, samples: Samples, state: State) -> State:
     return rule.update(taken, torch.ones_like(taken.loss), state)
 
 
-def check_fields(rule: Rule, samples: Samples) -> None:
-    """Errors: SamplewiseError naming a field that the rule reads and the samples do not have, and how to get it."""
-    for name in sorted(rule.needs - samples.given().keys()):
-        raise SamplewiseError(
-            name, expected=f"samples with this field, which {rule} reads", got="samples without it",
-            remedy=FIELDS[name],
-        )  # fmt: skip
-
-
-def check_values(rule: Rule, samples: Samples) -> None:
-    """Errors: SamplewiseError naming the samples whose value of a field that the rule reads cannot be used."""
-    for name in sorted(rule.needs):
-        value = getattr(samples, name)
-        bad = ~torch.isfinite(value) | (value < 0 if name == "weight" else torch.zeros_like(value, dtype=torch.bool))
-        if bool(bad.any()):
-            raise SamplewiseError(
-                name, expected=f"finite numbers{' of at least 0' if name == 'weight' else ''}, which {rule} reads",
-                got=f"{value[bad][:5].tolist()} for ids {samples.id[bad][:5].tolist()}",
-                remedy="Fill the column in, or leave those rows out of the data.",
-            )  # fmt: skip
-
-
 def normaliser(rule: Rule, weighed: Tensor, mass: Tensor) -> float:
     """What a step's gradient is divided by, whichever way the step is run.
 
     weighed: [N] weight (or factor) × mass of every sample present in the step; mass: [N], 1 each or token counts.
     """
     return float(weighed.sum() if rule.norm == "sum" else mass.sum())
-
-
-FIELDS = {
-    "weight": "Give the data a column sample_weight.",
-    "reference": "Give the data a column reference_loss (samplewise score writes one), or a reference model.",
-    "group": "Give the data a column group; of text in a run file, data.groups: folder does.",
-}
-"""How to get the optional fields of `Samples`."""
 
 
 def weights(
@@ -144,12 +140,28 @@ def weights(
     without a token is not one: weight 0). Ids are the positions.
     weight, reference, group: [N] for rules that read them: the data's own weights, losses under a reference model in
     nats/token, numbers of groups.
-    Errors: SamplewiseError, as in training.
+    Every call is a first step. In a loop, rules that remember (a warm-up, a schedule, `group_dro`, `random_keep`) need
+    `samplewise.Weigher`, which keeps their state; this function warns once of a rule that does.
+    Errors: SamplewiseError, as in training, and on too few losses for the rule to do anything.
 
     >>> import samplewise as sw
     >>> sw.weights(sw.band(drop_top=0.25), [1.0, 2.0, 3.0, 4.0]).tolist()
     [1.3333333333333333, 1.3333333333333333, 1.3333333333333333, 0.0]
     """
+    check_rule(rule)
+    if rule.remembers:
+        _say_once(
+            "%s remembers past steps, and these are the weights of its first: Weigher(rule) keeps count", str(rule)
+        )
+    samples = as_samples(losses, tokens, weight=weight, reference=reference, group=group)
+    plan = plan_wide(rule, samples, rule.init())
+    if plan.shortfall is not None:  # a step that stands alone is the largest there is
+        raise plan.shortfall
+    return plan.weights.to(samples.loss.dtype)
+
+
+def check_rule(rule: object) -> None:
+    """Errors: SamplewiseError where it is no Rule."""
     if not isinstance(rule, Rule):
         raise SamplewiseError(
             "rule",
@@ -157,30 +169,17 @@ def weights(
             got=repr(rule),
             remedy='For example ir_dro(r=1.0); parse_rule("ir_dro(r=1.0)") reads text.',
         )
-    samples = as_samples(losses, tokens, weight=weight, reference=reference, group=group)
-    wide = replace(samples, loss=samples.loss.double())
-    return plan_step(rule, wide, rule.init(), max_nonfinite=1.0).weights.to(samples.loss.dtype)
 
 
-def _weights(rule: Rule, samples: Samples, state: State) -> Tensor:
-    """[N] the rule's weights, brought to mean 1 unless they are to be divided by the number of samples."""
-    raw = rule.apply(torch.ones_like(samples.loss), samples, state)
-    if raw.shape != samples.loss.shape or not bool(torch.isfinite(raw).all()) or bool((raw < 0).any()):
-        raise SamplewiseError(
-            "rule", expected=f"{len(samples)} finite weights of at least 0",
-            got=f"{raw.flatten()[:8].tolist()} … from {rule}",
-            remedy="Mend the rule: weights in, weights out.",
-        )  # fmt: skip
-    if rule.norm == "count":
-        return raw  # all 0 in a step from which chance has dropped everything
-    largest = raw.max()
-    if not bool(largest > 0):
-        raise SamplewiseError(
-            "rule", expected="at least one sample with a weight above 0", got=f"none of {len(samples)} from {rule}",
-            remedy="Loosen the selection, or raise the number of samples of a step.",
-        )  # fmt: skip
-    raw = raw / largest  # so that a sum of denormals divides as any other
-    return raw / raw.sum() * len(raw)
+def plan_wide(rule: Rule, samples: Samples, state: State) -> Plan:
+    """The plan in fp64, whatever losses are not finite left out."""
+    return plan_step(rule, replace(samples, loss=samples.loss.double()), state, max_nonfinite=1.0)
+
+
+@lru_cache(maxsize=1024)
+def _say_once(message: str, *values: str) -> None:
+    """Once a process and rule: `weights` is called in loops."""
+    logger.warning(message, *values)
 
 
 def _check_present(present: int, nonfinite: list[int], limit: float) -> None:
@@ -193,14 +192,6 @@ def _check_present(present: int, nonfinite: list[int], limit: float) -> None:
         )  # fmt: skip
     if present == 0:
         raise no_token_in_step()
-
-
-def no_token_in_step() -> SamplewiseError:
-    """The error of a step in which nothing is predicted."""
-    return SamplewiseError(
-        "labels", expected="at least one predicted token in a step", got="none",
-        remedy="Every row is masked with −100 (a row of one token predicts nothing either): check the labels.",
-    )  # fmt: skip
 
 
 def _scattered(values: Tensor, index: Tensor, samples: Samples) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 
@@ -18,7 +19,8 @@ class StepResult:
     step: its number, from 1. rule: that weighed it; state: after it. mode, passes: how it ran.
     loss: what the loop reports, the unweighted mean in its own terms. figures: as in `Plan.figures`.
     samples: all N of all ranks; weights: [N] mean 1 over those weighed, 0 where left out; weighed: how many were.
-    nonfinite: ids left out for a loss that is not finite. retried: whether a first pass was discarded.
+    nonfinite: ids left out for a loss that is not finite. shortfall: what the rule could not do in a step of so few
+    samples. retried: whether a first pass was discarded.
     tokens: predicted tokens of the samples trained on. units: what it cost: 1 for each token of a forward, 2 for each
         of a backward, the reference model's forward and a discarded pass included.
     seconds: wall time by phase of this step on this rank.
@@ -35,6 +37,7 @@ class StepResult:
     weights: Tensor
     weighed: int
     nonfinite: list[int] = field(default_factory=list)
+    shortfall: SamplewiseError | None = None
     retried: bool = False
     tokens: int = 0
     units: int = 0

@@ -39,19 +39,17 @@ class SampleLog(StatelessObserver):
         _pyarrow()
 
     def on_begin(self, step: int) -> None:
-        """Start, or forget what was written of later steps than `step`: they are taken again.
-
-        Errors: SamplewiseError where a new run's folder holds parts of another one.
-        """
+        """Forget what was written of later steps than `step`: they are taken again."""
         if rank() == 0:
-            self._resume(step) if step else self._start()
+            self._resume(step)
 
     def on_step(self, result: StepResult) -> None:
         """Take in a step, on the first rank."""
         if rank() == 0:
             self.add(result.step, result.samples, result.weights)
 
-    def _start(self) -> None:
+    def claim(self) -> None:
+        """Errors: SamplewiseError where the folder holds parts of another run already."""
         self._steps, self._rows = [], 0
         if found := self._parts():
             raise SamplewiseError(

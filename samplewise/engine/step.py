@@ -20,7 +20,7 @@ from samplewise.core.distributed import check_same, gather_fields, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch, read_micro_batch
 from samplewise.core.rule import Epoch, Rule, State
-from samplewise.engine.base_weights import TokenMean, host_scale, with_base_weights
+from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
 from samplewise.engine.context import StepContext
 from samplewise.engine.figures import Figures
 from samplewise.engine.loss_history import LossHistory
@@ -28,6 +28,7 @@ from samplewise.engine.modes import Mode, RetryInTwoPasses, Stored, TwoPass, sel
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.padding import is_left_padded, without_padding_as_context
+from samplewise.engine.plan import ShortSteps
 from samplewise.engine.reference import Reference
 from samplewise.engine.result import StepResult
 from samplewise.engine.rows import capacity_of, is_packed, rows_of
@@ -88,8 +89,26 @@ class Step:
         wanted = self.options.loss_from == "stored" or self.rule.epochs is not None
         self.history = LossHistory(self.options.min_stored_corr) if wanted else None
         self.clock, self._spent = Clock(), {}
+        self.short = ShortSteps()
         self._mode: Mode | None = None
         self._looked = self._resolved = False
+
+    def claim(self, trial: Any = None) -> None:
+        """Before a new run: the folder of its sample log must be free.
+
+        Errors: SamplewiseError where it holds another run's, or for one trial of many.
+        """
+        if self.log is not None and trial is not None:
+            raise SamplewiseError(
+                "log_samples", expected="none in a hyperparameter search", got=self.log.folder,
+                remedy="Each trial would need a folder of its own: log the best one when you train it again.",
+            )  # fmt: skip
+        if self.log is not None and rank() == 0:
+            self.log.claim()
+
+    def skip_to(self, step: int) -> None:
+        """Resume after `step` steps that another trainer took: with the rule's first state."""
+        self.steps = step
 
     def start(self) -> None:
         """Tell the observers that steps follow, after `begin`, and after `load_state_dict` where a run is resumed."""
@@ -106,7 +125,7 @@ class Step:
         if not self._resolved:
             self._resolved = True
             resolved = resolve(self.rule, total)
-            if resolved is not self.rule and self.steps == 0:
+            if resolved is not self.rule and not self.same_rule:
                 self.state = resolved.init()
             self.rule = resolved
         return self.rule
@@ -164,10 +183,14 @@ class Step:
 
     def _prepared(self, batches: list[MicroBatch], mean: TokenMean) -> tuple[list[MicroBatch], float]:
         """The micro-batches with base weights and reference losses, and what the loop's own divisor differs by."""
-        scale = host_scale(batches, mean, self.device) if self.options.per == "token" else 1.0
+        unpredicted = 0
         if self._left_padded(batches):
-            batches = [without_padding_as_context(micro) for micro in batches]
+            before, batches = batches, [without_padding_as_context(micro) for micro in batches]
+            pairs = zip(before, batches, strict=True)
+            unpredicted = int(torch.stack([(old.targets != new.targets).sum() for old, new in pairs]).sum())
         self._first_look(batches[0])
+        per_token = self.options.per == "token"
+        scale = loop_scale(batches, mean, unpredicted, self.device) if per_token else 1.0
         batches = with_base_weights(batches, self.options.per, mean)
         self.referred = self.reference.runs(batches[0])
         return self.reference.add(batches, self.device, self.clock), scale
@@ -261,13 +284,14 @@ class Step:
         return StepResult(
             step=mode.context.step, rule=self.rule, state=plan.state, mode=mode.name, passes=mode.passes,
             loss=mode.loss, figures=plan.figures, samples=samples, weights=plan.weights, weighed=mode.weighed,
-            nonfinite=plan.nonfinite, retried=self.retried,
+            nonfinite=plan.nonfinite, shortfall=plan.shortfall, retried=self.retried,
             tokens=mode.trained_tokens, units=units, seconds=spent,
         )  # fmt: skip
 
     def _say(self, result: StepResult) -> None:
         if result.nonfinite:
             logger.warning("step %d: non-finite loss, left out: ids %s", result.step, result.nonfinite)
+        self.short.take(result.shortfall, self.rule, result.step)
         last = self.figures.last
         if last is None or last.mode != result.mode:
             logger.info("step %d: rule %s, per %s, mode %s", result.step, self.rule, self.options.per, result.mode)

@@ -14,6 +14,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data import read_instructions
 from samplewise.data.conversation import Conversation
 from samplewise.data.deduplicate import fingerprint
+from samplewise.data.records import Problem, place_of
 from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.losses.evaluation import evaluating
 
@@ -67,7 +68,13 @@ def held_out_rows(config: AnswersConfig) -> list[Conversation]:
 
 def _prompt(conversation: Conversation, template: ChatTemplate) -> str:
     first = next(i for i, message in enumerate(conversation.messages) if message.role == "assistant")
-    return conversation.messages[0].content if conversation.plain else template.text(conversation, first, prompt=True)
+    if conversation.plain:
+        return conversation.messages[0].content
+    found = template.prompt(conversation, first)
+    if isinstance(found, Problem):
+        place = place_of(conversation.source, conversation.row, conversation.line)
+        raise SamplewiseError(place, expected=found.expected, got=found.got, remedy=found.remedy)
+    return found
 
 
 def generate(

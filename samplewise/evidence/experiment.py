@@ -17,7 +17,7 @@ from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
 from samplewise.evidence.plan import PlanConfig, ScratchConfig
 from samplewise.evidence.run.arguments import check_training
-from samplewise.evidence.run.folder import full_disk_explained, locked
+from samplewise.evidence.run.folder import exhaustion_explained, locked
 from samplewise.evidence.starts import check_reference, open_start
 
 PLAN = "plan.yaml"
@@ -39,7 +39,7 @@ def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
     folder = Path(plan.output).expanduser()
     check_training(plan.training, plan.data.kind)
     arms = all_arms(plan)
-    with locked(folder), full_disk_explained(folder):
+    with locked(folder), exhaustion_explained(folder):
         _check_folder(folder, plan)
         left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
         if left:

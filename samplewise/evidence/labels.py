@@ -16,10 +16,11 @@ from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import document_id, read_documents, read_instructions
 from samplewise.data.deduplicate import fingerprint
+from samplewise.data.find import find_files
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
 from samplewise.data.read import file_records, text_of
-from samplewise.data.sources import find_files, is_local
+from samplewise.data.sources import is_local
 
 CLEAN, UNKNOWN, LABELLED = "clean", "unknown", "labelled"
 """What has no label, what an arm's own text has that the labelled corpus does not, and all labels together."""

@@ -13,6 +13,10 @@ import torch
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.plan import ScratchConfig
 from samplewise.models import load_model, native_bfloat16
+from samplewise.models.sizes import check_config, check_given
+
+LARGEST_VOCABULARY = 2**20
+"""Tokens; the trainer sets memory aside for all of them, and ends the process where there is none."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
         "vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id, **config,
     }  # fmt: skip
+    remedy = "Give the sizes of a small model: hidden_size 256 and 4 layers, for example."
+    check_given("model.config", given, remedy)
     try:
         settings = AutoConfig.for_model(**given)
     except Exception as error:  # an unknown model_type is a ValueError, a bad value of many kinds
@@ -69,6 +75,7 @@ def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
             "model.config", expected="model_type and sizes of a transformers config", got=str(error)[:200],
             remedy="For example {model_type: llama, hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4}.",
         ) from None  # fmt: skip
+    check_config("model.config", settings.get_text_config(), None, remedy)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(settings).float().eval()
@@ -103,8 +110,11 @@ def train_tokenizer(documents: Any, size: int, output: Path) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    if size < 258:
-        raise SamplewiseError("size", expected="at least 258 (bytes, BOS, EOS)", got=size, remedy="4096 is small.")
+    if not 258 <= size <= LARGEST_VOCABULARY:
+        raise SamplewiseError(
+            "size", expected=f"258 (bytes, BOS, EOS) to {LARGEST_VOCABULARY:,}", got=size,
+            remedy="4096 is small; 262,144 is the largest of well-known models.",
+        )  # fmt: skip
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -6,14 +6,15 @@ import copy
 import importlib.util
 import json
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.models.gguf_header import gguf_fields
+from samplewise.models.sizes import check_config, check_gguf, check_given, stored_in
 
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -58,7 +59,8 @@ def load_model(
     trust_remote_code: runs Python code that comes with the model.
 
     Weights are read from safetensors or GGUF only, never from pickles. Raises SamplewiseError for what is not found,
-    offline or damaged, for encoders and encoder-decoders, and for a GGUF that transformers cannot read.
+    offline or damaged, for encoders and encoder-decoders, for sizes that the weights or the memory cannot have (checked
+    before anything is built), and for a GGUF that transformers cannot read.
 
     >>> load_model("no/such/folder/model.gguf")
     Traceback (most recent call last):
@@ -109,13 +111,17 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
             "pretrained_model_name_or_path": os.path.dirname(name) or ".",
             "gguf_file": os.path.basename(name),
         }
+        check_gguf(name, fields)
         options = _dequantise(name)
     else:
         place = {"pretrained_model_name_or_path": name, "trust_remote_code": trust}
         options = {"use_safetensors": True}
     try:
         if not fields:
-            _check_causal(transformers.AutoConfig.from_pretrained(**place), name)
+            check_given(name, transformers.PretrainedConfig.get_config_dict(name)[0])
+            config = transformers.AutoConfig.from_pretrained(**place)
+            _check_causal(config, name)
+            check_config(name, config.get_text_config(), stored_in(name))
         load: Any = transformers.AutoModelForCausalLM.from_pretrained
         model, info = load(**place, **options, dtype=DTYPES[dtype], output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
@@ -176,59 +182,6 @@ def _not_loaded(name: str, fields: dict[str, Any], error: Exception) -> Samplewi
         expected = "a causal language model on the hub, with safetensors weights"
         remedy = "Check the name and the network, or download the model and give its folder."
     return SamplewiseError(name, expected=expected, got=got, remedy=remedy)
-
-
-def gguf_fields(path: str) -> dict[str, Any]:
-    """The scalar metadata of a GGUF file (arrays are skipped): a few ms, where gguf.GGUFReader takes seconds.
-
-    Raises SamplewiseError for a file that is not there, no GGUF, or ends within its header.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.path.getsize(path)
-            if file.read(4) != b"GGUF":
-                raise SamplewiseError(path, expected="a GGUF file", got="another format", remedy="Check the file.")
-            version, _, count = struct.unpack("<IQQ", file.read(20))
-            if version not in (2, 3):
-                got = f"version {version}"
-                raise SamplewiseError(path, expected="GGUF version 2 or 3", got=got, remedy="Convert the file anew.")
-            return {"GGUF.version": version} | dict(_field(file, size) for _ in range(count))
-    except (struct.error, KeyError, EOFError, UnicodeDecodeError):
-        raise SamplewiseError(
-            path, expected="a whole GGUF file", got="a damaged or truncated header", remedy="Download it again."
-        ) from None
-    except OSError as error:
-        got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise SamplewiseError(path, expected="a .gguf file", got=got, remedy="Check the path.") from None
-
-
-_SCALARS = dict(enumerate("BbHhIif?")) | dict(zip((10, 11, 12), "Qqd", strict=True))  # value types 8, 9: string, array
-
-
-def _field(file: BinaryIO, size: int) -> tuple[str, Any]:
-    return _string(file, size).decode(), _value(file, size, *struct.unpack("<I", file.read(4)))
-
-
-def _string(file: BinaryIO, size: int) -> bytes:
-    (length,) = struct.unpack("<Q", file.read(8))
-    if length > size - file.tell():
-        raise EOFError
-    return file.read(length)
-
-
-def _value(file: BinaryIO, size: int, kind: int) -> Any:
-    if kind == 8:
-        return _string(file, size).decode("utf-8", "replace")
-    if kind == 9:
-        inner, count = struct.unpack("<IQ", file.read(12))
-        if inner in _SCALARS:
-            file.seek(count * struct.calcsize("<" + _SCALARS[inner]), os.SEEK_CUR)
-        else:
-            for _ in range(count):
-                _value(file, size, inner)
-        return None
-    code = "<" + _SCALARS[kind]
-    return struct.unpack(code, file.read(struct.calcsize(code)))[0]
 
 
 def _quantisation(fields: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import Call, knowing
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Norm, Rule, State
 from samplewise.core.samples import Samples
@@ -23,6 +24,16 @@ def unchanged(samples: Samples, weights: Tensor, state: State) -> State:
     return state
 
 
+def always(state: State) -> bool:
+    """Whatever the state."""
+    return True
+
+
+def enough(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
+    """Any number of samples is."""
+    return None
+
+
 def make_rule(
     expression: str,
     body: Callable[[Tensor, Samples, State], Tensor],
@@ -30,15 +41,20 @@ def make_rule(
     init: Callable[[], State] = stateless,
     update: Callable[[Samples, Tensor, State], State] = unchanged,
     factor: Callable[[Samples, State], Tensor] | None = None,
-    ready: Callable[[State], bool] = lambda state: True,
+    ready: Callable[[State], bool] = always,
     needs_loss: bool = True,
     needs: frozenset[str] = frozenset(),
     norm: Norm = "sum",
+    shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = enough,
+    remembers: bool | None = None,
 ) -> Rule:
     """A rule whose `body` sees present samples only: a sample that enters with weight 0 does not exist for it.
 
     So counts, shares, ranks and extrema are over samples of positive weight, no rule revives one, and
     `chain(select, rule)` on N samples equals `rule` on the kept subset, whatever the body does.
+    The arguments are fields of `Rule`. remembers: None for every rule that has a state.
+    Such a rule can be pickled if its functions can, or if a function at the top level of a module, marked with
+    `samplewise.core.calls.called`, makes it.
     """
 
     @torch.no_grad()
@@ -60,7 +76,19 @@ def make_rule(
         index = present.nonzero().squeeze(1)
         return update(samples.select(index), weights[index], state) if len(index) else state
 
-    return Rule(expression, init, apply, update_present, factor, ready, needs_loss, needs, norm)
+    @torch.no_grad()
+    def short(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
+        present = (weights > 0).nonzero().squeeze(1)
+        return shortfall(weights[present], samples.select(present), state) if len(present) else None
+
+    made = Rule(
+        expression, init, apply, update_present, factor, ready, needs_loss, needs, norm,
+        shortfall=enough if shortfall is enough else short,
+        remembers=init is not stateless if remembers is None else remembers,
+    )  # fmt: skip
+    options = {"init": init, "update": update, "factor": factor, "ready": ready, "shortfall": shortfall}
+    more = {"needs_loss": needs_loss, "needs": needs, "norm": norm, "remembers": remembers}
+    return knowing(made, Call(make_rule, (expression, body), tuple((options | more).items())))
 
 
 def under(prefix: object, state: State) -> State:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
@@ -19,6 +20,7 @@ LEAST_REFERENCE = 0.01
 """Nats per token: a reference below it is text known by heart, and a ratio to it would say nothing."""
 
 
+@called
 def by(kind: str, rule: Rule) -> Rule:
     """`rule`, looking at the loss against that of a reference model instead of the loss.
 
@@ -54,6 +56,7 @@ def by(kind: str, rule: Rule) -> Rule:
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
         factor=None if factor is None else lambda samples, state: factor(seen(samples), state),
         needs=rule.needs | {"reference"},
+        shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
         over=over_any(lambda total: by(kind, resolve(rule, total)), rule),
     )
 
@@ -64,6 +67,7 @@ KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@called
 def by_length(buckets: int, rule: Rule) -> Rule:
     """`rule`, looking at the rank of a loss among samples of like length instead of the loss.
 
@@ -99,6 +103,8 @@ def by_length(buckets: int, rule: Rule) -> Rule:
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
         needs=rule.needs,
         norm=rule.norm,
+        shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
+        remembers=rule.remembers,
     )
     return replace(made, over=over_any(lambda total: by_length(buckets, resolve(rule, total)), rule))
 

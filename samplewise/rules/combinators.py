@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
-from samplewise.rules.base import check_number, check_rule, check_share, make_rule, under, within
+from samplewise.rules.base import check_number, check_rule, check_share, enough, make_rule, under, within
 from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
 from samplewise.rules.epochs import chained, refuse_epochs
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
 
 
+@called
 def chain(*rules: Rule) -> Rule:
     """Apply rules one after the other: each sees only what those before it left in.
 
@@ -58,7 +60,17 @@ def chain(*rules: Rule) -> Rule:
                 product = product * rule.factor(samples, within(state, number))
         return product
 
-    return Rule(
+    def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
+        for number, rule in enumerate(rules[: last + 1]):
+            found = rule.shortfall(weights, samples, within(state, number))
+            if found is not None:
+                return found
+            if number < last:
+                weights = rule.apply(weights, samples, within(state, number))
+        return None
+
+    last = max((number for number, rule in enumerate(rules) if rule.shortfall is not enough), default=-1)
+    made = Rule(
         f"chain({', '.join(rule.expression for rule in rules)})",
         init,
         apply,
@@ -70,9 +82,14 @@ def chain(*rules: Rule) -> Rule:
         "count" if all(rule.norm == "count" for rule in rules) else "sum",
         over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
         chained(rules),
+        enough if last < 0 else shortfall,
+        any(rule.remembers for rule in rules),
     )
+    ranks = [rule.ranks for rule in rules]
+    return made.ranking(None if None in ranks else tuple(each for own in ranks for each in own or ()))
 
 
+@called
 def warmup(steps: Steps, rule: Rule) -> Rule:
     """Uniform for the first `steps` steps, then `rule`, which learns its state from the first step on.
 
@@ -110,6 +127,10 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         assert pointwise is not None, "ready() is asked first"
         return pointwise(samples, within(state, "rule"))
 
+    def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
+        """Also while it waits: it is told early."""
+        return rule.shortfall(weights, samples, within(state, "rule"))
+
     def ready(state: State) -> bool:
         return now(state).pointwise and now(state).ready(within(state, "rule"))
 
@@ -124,6 +145,8 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         rule.needs,
         rule.norm,
         (lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if share or rule.over else None,
+        shortfall=enough if rule.shortfall is enough else shortfall,
+        remembers=True,
     )
 
 

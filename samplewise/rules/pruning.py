@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import ByEpoch, Epoch, Rule, State
 from samplewise.core.samples import Samples
@@ -23,6 +24,7 @@ PAST = 0.9
 ANNEAL = 0.125
 
 
+@called
 def infobatch(share: Number = 0.5, anneal: Share | None = None, seed: int = 0, scope: Scope = "step") -> Rule:
     """Drop a random `share` of the samples whose loss is below the running mean; the others like them count for them.
 

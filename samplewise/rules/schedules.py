@@ -6,11 +6,12 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ParamSpec
 
 from torch import Tensor
 
+from samplewise.core.calls import Call, Called, called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
@@ -18,23 +19,22 @@ from samplewise.rules.base import check_number, under, within
 from samplewise.rules.budget import Steps, in_steps, unresolved
 
 
-@dataclass(frozen=True)
-class Schedule:
+@dataclass(frozen=True, eq=False, repr=False)
+class Schedule(Called):
     """A number that is a function of the step, given to a rule in place of one.
 
     at: step (0 is the first) -> value. corners: steps between which it is monotone; constant after the last.
     expression: the text that `parse_rule` reads back.
     over: the number of steps of a run -> this schedule for it, where its steps are shares of the run; else None.
         Until then only step 0 has a value.
+    call: the call that makes the schedule: what it is compared, hashed and pickled as.
     """
 
     expression: str
     at: Callable[[int], float]
     corners: tuple[int, ...]
     over: Callable[[int], Schedule] | None = None
-
-    def __repr__(self) -> str:
-        return self.expression
+    call: Call | None = field(default=None, init=False)
 
 
 Number = float | Schedule
@@ -53,7 +53,7 @@ def linear(start: float, end: float, steps: Steps) -> Schedule:
     >>> sw.ir_dro(r=sw.linear(1.0, 0.3, 100))
     ir_dro(r=linear(1.0, 0.3, 100))
     """
-    return _between("linear", start, end, steps, lambda done: done)
+    return _between("linear", start, end, steps)
 
 
 def cosine(start: float, end: float, steps: Steps) -> Schedule:
@@ -64,7 +64,7 @@ def cosine(start: float, end: float, steps: Steps) -> Schedule:
     >>> import samplewise as sw
     >>> rule = sw.mix_uniform(sw.cosine(0.5, 0.0, 1000))
     """
-    return _between("cosine", start, end, steps, lambda done: (1 - math.cos(math.pi * done)) / 2)
+    return _between("cosine", start, end, steps)
 
 
 def piecewise(*values: float) -> Schedule:
@@ -94,6 +94,7 @@ def piecewise(*values: float) -> Schedule:
     return _pieces(levels, steps)
 
 
+@called
 def _pieces(levels: list[float], steps: Sequence[Steps]) -> Schedule:
     text = [part for level, step in zip(levels, [*steps, 0], strict=True) for part in (str(level), str(step))]
     expression = f"piecewise({', '.join(text[:-1])})"
@@ -116,19 +117,21 @@ def schedulable(make: Callable[P, Rule]) -> Callable[P, Rule]:
     def made(*args: P.args, **kwargs: P.kwargs) -> Rule:
         if not any(isinstance(value, Schedule) for value in (*args, *kwargs.values())):
             return make(*args, **kwargs)
-        return _scheduled(make, inspect.signature(make).bind(*args, **kwargs).arguments)
+        return _scheduled(make, again, inspect.signature(make).bind(*args, **kwargs).arguments)
 
-    return made
+    again = called(made)
+    return again
 
 
-def _scheduled(make: Callable[..., Rule], arguments: Mapping[str, object]) -> Rule:
+def _scheduled(make: Callable[..., Rule], again: Callable[..., Rule], arguments: Mapping[str, object]) -> Rule:
+    """make: takes numbers alone; again: the same with schedules, as it is known by."""
     changing = {name: value for name, value in arguments.items() if isinstance(value, Schedule)}
     corners = sorted({step for schedule in changing.values() for step in schedule.corners})
     expression = f"{make.__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     shares = {name: schedule.over for name, schedule in changing.items() if schedule.over}
 
     def over(total: int) -> Rule:
-        return _scheduled(make, {**arguments, **{name: known(total) for name, known in shares.items()}})
+        return again(**{**arguments, **{name: known(total) for name, known in shares.items()}})
 
     @functools.lru_cache(maxsize=2)  # a rule is asked for its factor once a micro-batch
     def during(step: int) -> Rule:
@@ -165,21 +168,30 @@ def _scheduled(make: Callable[..., Rule], arguments: Mapping[str, object]) -> Ru
         factor=factor if first.pointwise else None,
         ready=lambda state: now(state).ready(within(state, "rule")),
         over=over if shares else None,
+        shortfall=lambda weights, samples, state: now(state).shortfall(weights, samples, within(state, "rule")),
+        remembers=True,
     )
 
 
-def _between(name: str, start: float, end: float, steps: Steps, shape: Callable[[float], float]) -> Schedule:
+SHAPES: dict[str, Callable[[float], float]] = {
+    "linear": lambda done: done,
+    "cosine": lambda done: (1 - math.cos(math.pi * done)) / 2,
+}
+
+
+@called
+def _between(name: str, start: float, end: float, steps: Steps) -> Schedule:
     low, high = _finite("start", start), _finite("end", end)
     _check_one_side([low, high])
     last = _place(steps, above=0, end=True)
     if isinstance(last, float):
         return _share(
             f"{name}({low}, {high}, {last})", low,
-            lambda total: _between(name, low, high, in_steps(last, total), shape),
+            lambda total: _between(name, low, high, in_steps(last, total)),
         )  # fmt: skip
 
     def at(step: int) -> float:
-        return high if step >= last else low + (high - low) * shape(step / last)
+        return high if step >= last else low + (high - low) * SHAPES[name](step / last)
 
     return Schedule(f"{name}({low}, {high}, {last})", at, (0, last))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import Rule, State
+from samplewise.core.rule import Ranks, Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import (
     check_number,
@@ -51,19 +51,21 @@ def mid_ranking(frac: Number, portion: int, window: int | None = None) -> Rule:
         return portion * cap, min((portion + 1) * cap, n)
 
     return sliced(
-        f"mid_ranking(frac={frac}, portion={portion})", ranks, lambda n: _at_least_one("frac", frac, n), window
-    )
+        f"mid_ranking(frac={frac}, portion={portion})", ranks, lambda n: _too_few("frac", frac, n), window,
+        least=least_n(frac),
+    )  # fmt: skip
 
 
 @schedulable
 def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None = None) -> Rule:
     """Drop the highest and the lowest losses of the step.
 
-    drop_top, drop_bottom: shares in [0, 1), together below 1; ⌊share·N⌋ samples are dropped at each end.
+    drop_top, drop_bottom: shares in [0, 1), together below 1; ⌊share·N + 1e-9⌋ samples are dropped at each end.
     window: a number of steps: drop those beyond the thresholds that would have dropped these shares of all samples of
         the last `window` steps, so that shares may be finer than 1/N. Two passes until that many steps were seen,
         pointwise from then on; a step that has no sample between the thresholds keeps the nearest.
-    Errors: SamplewiseError if a share above 0 drops nothing at the first step, naming the least N that it needs.
+    A step in which a share above 0 drops nothing is run, counted and warned about once, with the least N it needs.
+    Errors: SamplewiseError on shares out of range; in training, where not even the run's largest step has so many.
     Source: the "moderately high" losses of arXiv 2402.14270, as a band.
 
     >>> import samplewise as sw
@@ -78,15 +80,17 @@ def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None =
             remedy="Something has to be left to train on.",
         )  # fmt: skip
 
-    def check(n: int) -> None:
-        for name, share in (("drop_top", top), ("drop_bottom", bottom)):
-            if share > 0:
-                _at_least_one(name, share, n)
+    shares = {name: share for name, share in (("drop_top", top), ("drop_bottom", bottom)) if share > 0}
+
+    def check(n: int) -> SamplewiseError | None:
+        found = [_too_few(name, share, n) for name, share in sorted(shares.items(), key=lambda each: each[1])]
+        return next((error for error in found if error is not None), None)  # of the one that needs most
 
     def ranks(n: int) -> tuple[int, int]:
         return share_of(top, n), n - share_of(bottom, n)
 
-    return sliced(f"band(drop_top={top}, drop_bottom={bottom})", ranks, check, window, once=True)
+    least = max(map(least_n, shares.values()), default=0)
+    return sliced(f"band(drop_top={top}, drop_bottom={bottom})", ranks, check, window, least=least, drops=True)
 
 
 @schedulable
@@ -102,8 +106,9 @@ def top_k(share: Number, window: int | None = None) -> Rule:
     """
     share = check_share("share", share, one=True)
     return sliced(
-        f"top_k(share={share})", lambda n: (0, share_of(share, n)), lambda n: _at_least_one("share", share, n), window
-    )
+        f"top_k(share={share})", lambda n: (0, share_of(share, n)), lambda n: _too_few("share", share, n), window,
+        least=least_n(share),
+    )  # fmt: skip
 
 
 @schedulable
@@ -193,20 +198,28 @@ def random_keep(share: Number, seed: int = 0) -> Rule:
         order = uniforms(samples.id[by_id], int(state["step"]), seed).argsort(stable=True)
         return keep(weights, by_id[order[:kept]])
 
-    return make_rule(
+    rule = make_rule(
         f"random_keep(share={share}, seed={seed})",
         body,
         init=lambda: {"step": 0},
         update=lambda samples, weights, state: counting(state),
         needs_loss=False,
     )
+    return rule.ranking((Ranks("random", lambda n: (0, share_of(share, n)), least_n(share), seed),))
+
+
+def _too_few(name: str, share: float, n: int) -> SamplewiseError | None:
+    """The error of a share of which n samples have none."""
+    if share_of(share, n) > 0:
+        return None
+    return SamplewiseError(
+        name, expected=f"a step of at least {least_n(share)} samples for a share of {share}", got=f"{n} samples",
+        remedy="Raise the share, the batch size or the accumulation.",
+    )  # fmt: skip
 
 
 def _at_least_one(name: str, share: float, n: int) -> int:
-    count = share_of(share, n)
-    if count == 0:
-        raise SamplewiseError(
-            name, expected=f"a step of at least {least_n(share)} samples for a share of {share}", got=f"{n} samples",
-            remedy="Raise the share, the batch size or the accumulation.",
-        )  # fmt: skip
-    return count
+    error = _too_few(name, share, n)
+    if error is not None:
+        raise error
+    return share_of(share, n)

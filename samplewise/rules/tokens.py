@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import Call, Called, called
 from samplewise.core.errors import SamplewiseError
 from samplewise.rules.base import check_seed, check_share, share_of, uniforms
 from samplewise.rules.parse import EXAMPLE, read_call
@@ -17,8 +18,8 @@ from samplewise.rules.parse import EXAMPLE, read_call
 Scope = Literal["sample", "step"]
 
 
-@dataclass(frozen=True)
-class TokenRule:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenRule(Called):
     """`weights = rule(loss, reference, sample)`: a value made of a pure function, over the P tokens of its scope.
 
     apply: (token losses [P], token losses under the reference model [P] or None, the sample each token belongs to [P])
@@ -28,12 +29,14 @@ class TokenRule:
         "step": all the step's tokens over micro-batches and ranks must be (two passes).
     needs_reference: whether it needs a reference model's token losses.
     expression: the text that `parse_token_rule` reads back.
+    call: the call that makes the rule: what it is compared, hashed and pickled as.
     """
 
     expression: str
     apply: Callable[[Tensor, Tensor | None, Tensor], Tensor]
     scope: Scope
     needs_reference: bool = True
+    call: Call | None = field(default=None, init=False)
 
     def __call__(self, loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
         """[P] token weights; SamplewiseError where shapes differ or the reference is missing."""
@@ -51,10 +54,8 @@ class TokenRule:
         with torch.no_grad():
             return self.apply(loss, reference, sample)
 
-    def __repr__(self) -> str:
-        return self.expression
 
-
+@called
 def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
     """Train on the `keep` share of tokens with the highest excess loss ℓ − ℓ_reference (Rho-1, arXiv 2404.07965).
 
@@ -86,6 +87,7 @@ def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
     return TokenRule(f'rho1(keep={keep}, scope="{scope}")', apply, scope)
 
 
+@called
 def random_tokens(keep: float = 0.6, scope: Scope = "sample", seed: int = 0) -> TokenRule:
     """Train on a random `keep` share of tokens: the control that a selection of as many tokens must beat.
 
@@ -126,7 +128,7 @@ def _last_kept(values: Tensor, owner: Tensor, keep: float) -> Tensor:
     order = values.argsort(descending=True, stable=True)
     order = order[owner[order].argsort(stable=True)]  # by owner, and within one by value
     _, inverse, count = torch.unique(owner, return_inverse=True, return_counts=True)
-    kept = torch.tensor([max(1, share_of(keep, n)) for n in count.tolist()], device=values.device)
+    kept = torch.tensor([max(1, share_of(keep, n)) for n in count.tolist()], device=values.device, dtype=torch.int64)
     return values[order[count.cumsum(0) - count + kept - 1]][inverse]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
@@ -19,6 +20,7 @@ SAFE = 40.0
 """Nats over r: a tilt whose largest exponent lies beyond starts anew."""
 
 
+@called
 def uniform() -> Rule:
     """Every sample alike: the baseline, and the identity of `chain`.
 
@@ -26,15 +28,17 @@ def uniform() -> Rule:
     >>> sw.weights(sw.uniform(), [1.0, 2.0, 3.0]).tolist()
     [1.0, 1.0, 1.0]
     """
-    return make_rule(
+    rule = make_rule(
         "uniform()",
         lambda weights, samples, state: weights,
         factor=lambda samples, state: torch.ones_like(samples.loss),
         needs_loss=False,
         norm="count",  # and the sum: the same here, so that a chain keeps its norm
     )
+    return rule.ranking(())
 
 
+@called
 def column_weights() -> Rule:
     """The data's own weights, from its column `sample_weight`; a sample of weight 0 is left out.
 
@@ -88,8 +92,9 @@ def ir_dro(
     is the normaliser of its stochastic algorithm, taken from past steps alone.
     Pointwise with r or lagged, once a step has been seen: the shift of the exponent is then that step's
     r·log mean exp(L / r), one number for all samples, which keeps factors near 1 (also where r follows a schedule).
-    Errors: SamplewiseError if a number is out of range, if the first step has too few samples for kl or ess, if more
-    than one of r, kl, ess is given, lagged with r, or ema with kl or ess.
+    A step with too few samples for kl or ess, whatever their losses, is counted as one without effect.
+    Errors: SamplewiseError if a number is out of range, if more than one of r, kl, ess is given, lagged with r, or ema
+    with kl or ess.
 
     >>> import samplewise as sw
     >>> [round(w, 3) for w in sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).tolist()]
@@ -135,6 +140,7 @@ def _tilted(r: float) -> Rule:
         update=lambda samples, weights, state: {"shift": _shift(samples.loss, r)},
         factor=lambda samples, state: torch.exp((samples.loss - float(state["shift"])) / r),
         ready=lambda state: not math.isnan(float(state["shift"])),
+        remembers=False,  # the shift is common to all: no weight depends on it
     )
 
 
@@ -170,21 +176,15 @@ def _averaged(r: float, past: float) -> Rule:
 def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
     """The tilt whose r is solved for: in each step, or from the step before."""
 
-    def check(weights: Tensor, state: State) -> None:
-        if state["step"] == 0:  # a last short step is no misconfiguration
-            _check_reach(kind, target, weights)
-
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        check(weights, state)
         r = float(state["r"]) if lagged else 0.0
         if r == 0:
             r, _ = solve_temperature(kind, target, weights, samples)
         return weights * _exponential(samples.loss, r)
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
-        check(weights, state)  # a warm-up does not apply the rule at its first step
         r, reached = solve_temperature(kind, target, weights, samples)
-        new = {"step": int(state["step"]) + 1, "unattained": int(state["unattained"]) + (not reached)}
+        new = {"unattained": int(state["unattained"]) + (not reached)}
         if not lagged:
             return {**new, "r": r}
         r = r or float(state["r"])  # the maxima alone are no pointwise weights
@@ -196,23 +196,26 @@ def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
     return make_rule(
         f"ir_dro({kind}={target}{', lagged=True' if lagged else ''})",
         body,
-        init=lambda: {"step": 0, "r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
+        init=lambda: {"r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
         update=update,
         factor=factor if lagged else None,
         ready=lambda state: float(state["r"]) > 0,
+        shortfall=lambda weights, samples, state: _beyond_reach(kind, target, weights),
+        remembers=lagged,
     )
 
 
-def _check_reach(kind: Distance, target: float, weights: Tensor) -> None:
-    """Errors: SamplewiseError where not even a single sample is as far as that, whatever the losses."""
+def _beyond_reach(kind: Distance, target: float, weights: Tensor) -> SamplewiseError | None:
+    """The error where not even a single sample is as far as that, whatever the losses."""
     goal = target if kind == "kl" else -math.log(target)
     farthest = math.log(float(weights.double().sum() / weights.double().min()))
-    if goal > farthest + 1e-9:
-        least = math.ceil(math.exp(min(goal, 700)) - 1e-9)
-        raise SamplewiseError(
-            kind, expected=f"a step of at least {least} samples for {kind}={target}", got=f"{len(weights)} samples",
-            remedy=f"{'Lower kl' if kind == 'kl' else 'Raise ess'}, or raise the batch size or the accumulation.",
-        )  # fmt: skip
+    if goal <= farthest + 1e-9:
+        return None
+    least = math.ceil(math.exp(min(goal, 700)) - 1e-9)
+    return SamplewiseError(
+        kind, expected=f"a step of at least {least} samples for {kind}={target}", got=f"{len(weights)} samples",
+        remedy=f"{'Lower kl' if kind == 'kl' else 'Raise ess'}, or raise the batch size or the accumulation.",
+    )  # fmt: skip
 
 
 def _exponential(loss: Tensor, r: float) -> Tensor:

@@ -9,44 +9,52 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import Rule, State
+from samplewise.core.rule import Ranks, Rule, State
 from samplewise.core.samples import Samples
-from samplewise.rules.base import counting, descending, keep, make_rule, stateless
+from samplewise.rules.base import descending, keep, make_rule
 
 Slice = Callable[[int], tuple[int, int]]
 """The number of samples -> the ranks [start, stop) that are kept, from the highest loss down."""
+Check = Callable[[int], SamplewiseError | None]
+"""The number of samples -> the error that they are too few for, naming the least number."""
 
 
-def sliced(
-    expression: str, ranks: Slice, check: Callable[[int], object], window: int | None, *, once: bool = False
-) -> Rule:
+def sliced(expression: str, ranks: Slice, check: Check, window: int | None, *, least: int, drops: bool = False) -> Rule:
     """A rule that keeps a slice of ranks.
 
-    check: raises where so many samples are too few to be cut; `once`: asked at the first step only.
+    check: what so many samples are too few for. drops: whether all are kept then, which is no error of the step; a rule
+        that keeps its slice would be left with nothing.
     window: None for the ranks of each step. A number of steps for thresholds that cut the losses of the last `window`
         steps, taken together, to that slice: until so many were seen by the step's own ranks, pointwise from then on.
+    least: the fewest samples that `check` lets pass.
     """
     if window is not None:
         return _windowed(f"{expression[:-1]}, window={window})", ranks, check, whole_window(window))
 
-    def asked(n: int, state: State) -> None:
-        if not once or state["step"] == 0:
-            check(n)
+    def asked(n: int) -> None:
+        error = None if drops else check(n)
+        if error is not None:
+            raise error
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        asked(len(samples), state)
+        asked(len(samples))
         start, stop = ranks(len(samples))
         return keep(weights, descending(samples)[start:stop])
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
-        asked(len(samples), state)  # a warm-up does not apply the rule at its first step
-        return counting(state) if once else state
+        asked(len(samples))  # a warm-up does not apply the rule at its first step
+        return state
 
-    return make_rule(expression, body, init=(lambda: {"step": 0}) if once else stateless, update=update)
+    rule = make_rule(
+        expression, body, update=update, shortfall=lambda weights, samples, state: check(len(samples)),
+    )  # fmt: skip
+    return rule.ranking((Ranks("highest", ranks, least),))
 
 
-def _windowed(expression: str, ranks: Slice, check: Callable[[int], object], window: int) -> Rule:
-    """State: the losses of the window's steps, oldest first, how many each had, and the thresholds once it is full."""
+def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
+    """At least one sample is kept in every step.
+
+    State: the losses of the window's steps, oldest first, how many each had, and the thresholds once it is full."""
 
     def init() -> State:
         empty = torch.zeros(0, dtype=torch.float64)
@@ -75,15 +83,29 @@ def _windowed(expression: str, ranks: Slice, check: Callable[[int], object], win
         losses = losses[int(sizes[:-window].sum()) :]
         low = high = math.nan
         if len(sizes) >= window:
-            if not ready(state):  # a short step at the end of an epoch is no misconfiguration
-                check(len(losses))
             low, high = _thresholds(losses, ranks)
         return {"losses": losses, "sizes": sizes[-window:], "low": low, "high": high}
 
-    return make_rule(
-        expression, body, init=init, update=update, ready=ready,
+    def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
+        """Of the window's samples; while it fills, of as many as it would hold if all steps were like this one."""
+        error = check(len(_tensor(state, "losses")) if ready(state) else window * len(samples))
+        if error is None:
+            return None
+        return SamplewiseError(
+            error.argument, expected=error.expected.replace("a step of", f"a window of {window} steps of together", 1),
+            got=error.got, remedy=f"{error.remedy[:-1]}, or the window.",
+        )  # fmt: skip
+
+    rule = make_rule(
+        expression, body, init=init, update=update, ready=ready, shortfall=shortfall,
         factor=lambda samples, state: inside(samples.loss, state).to(samples.loss),
     )  # fmt: skip
+
+    def first(n: int) -> tuple[int, int]:
+        start, stop = ranks(n)
+        return start, max(stop, start + 1)
+
+    return rule.ranking((Ranks("highest", first, 0),))
 
 
 def _thresholds(losses: Tensor, ranks: Slice) -> tuple[float, float]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import transformers
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from samplewise import __version__
-from samplewise.core.checkpoint import FOLDER, MARKER, load_state, mark_complete, save_state
+from samplewise.core.checkpoint import load_state, mark_complete, save_state
 from samplewise.core.distributed import largest, world_size
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import State
+from samplewise.core.exhausted import told, wanting
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
+from samplewise.trainers.folders import newest, replaced, rotate
 
 logger = logging.getLogger("samplewise")
 
@@ -30,45 +32,51 @@ class CheckpointsMixin(_Host):
 
     engine: Step
     options: WeightingOptions
-    _position: tuple[int, int] | None = None  # where the host cannot count: passes before, steps of this one
+    _position: tuple[int, int] | None = None  # where the Trainer cannot count: passes before, steps of this one
     _streams = False
     _limit: int | None = None  # save_total_limit, while a checkpoint is written
 
     def _checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
-        """The folder to resume from: the newest that is complete for True."""
-        self._position = None
+        """The folder to resume from, looked through; the newest that is complete for True. Ranks must agree on it."""
         if resume_from_checkpoint is True:
-            return str(newest_complete(Path(str(self.args.output_dir))))
-        return str(resume_from_checkpoint) if resume_from_checkpoint else None
-
-    def _check_ranks(self, checkpoint: str | None) -> None:
-        """Errors: SamplewiseError where ranks differ in what they would do."""
-        args = self.args
+            resume_from_checkpoint = str(newest(Path(str(self.args.output_dir))))
+        args, found = self.args, str(resume_from_checkpoint) if resume_from_checkpoint else None
         more = {
             "seed": args.seed, "data_seed": args.data_seed, "max_steps": args.max_steps,
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "resume_from_checkpoint": Path(checkpoint).name if checkpoint else None,
+            "resume_from_checkpoint": Path(found).name if found else None,
             "samplewise.__version__": __version__, "transformers.__version__": transformers.__version__,
         }  # fmt: skip
         self.engine.check_ranks(more)
+        if found:
+            self._verify(Path(found))
+        return found
+
+    def _begin(self, checkpoint: Path | None) -> None:
+        self.engine.begin()
+        self._position = None
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _restore(self, checkpoint: Path) -> None:
-        saved = self._load(checkpoint)
+        saved = load_state(checkpoint, check=False)  # `_verify` has
         if saved is None:
             logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.options.rule)
-            self.engine.steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+            self.engine.skip_to(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step)
             return
         state, facts = saved
         self._position = facts["position"]
         self._compare_steps(facts)
+        self._compare_settings(facts)
         self.engine.load_state_dict(state, steps=facts["step"], rule=facts["rule"])
 
-    def _load(self, checkpoint: Path) -> tuple[State, dict[str, Any]] | None:
-        """What `save_state` wrote, every checksum compared by one rank, or one of each machine; all refuse together."""
-        saved, refusal = None, None
+    def _verify(self, checkpoint: Path) -> None:
+        """Every checksum is compared by one rank, or one of each machine; all refuse together."""
+        refusal = None
         if self.args.should_save:
             try:
-                saved = load_state(checkpoint)
+                load_state(checkpoint)
             except SamplewiseError as error:
                 refusal = error
         if largest(refusal is not None, self.args.device):
@@ -76,7 +84,6 @@ class CheckpointsMixin(_Host):
                 "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
                 remedy="Its error says why.",
             )  # fmt: skip
-        return saved if self.args.should_save else load_state(checkpoint, check=False)
 
     def _compare_steps(self, facts: dict[str, Any]) -> None:
         """Say what another number of ranks, or of rows in a step, means for the order of the data."""
@@ -92,9 +99,29 @@ class CheckpointsMixin(_Host):
                 "other draws differ, and sums are rounded otherwise", facts["ranks"], ranks
             )  # fmt: skip
 
+    def _compare_settings(self, facts: dict[str, Any]) -> None:
+        """Say which of the settings that a step depends on are not those of the checkpoint."""
+        before, now = facts.get("settings", {}), self._settings()
+        changed = [name for name in now if name in before and before[name] != now[name]]
+        if changed:
+            what = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
+            logger.warning("not as when the checkpoint was written: %s", what)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the loss of a step depends on beside the rule, in JSON values."""
+        data, options = self.train_dataset, self.options
+        return {
+            "per": options.per, "normalize": options.normalize, "pool": options.pool, "turns": options.turns,
+            "token_rule": None if options.token_rule is None else repr(options.token_rule),
+            "loss_from": options.loss_from,
+            "rows of data": len(data) if hasattr(data, "__len__") else None,  # pyright: ignore[reportArgumentType]
+            "seed": self.args.seed, "samplewise": __version__, "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }  # fmt: skip
+
     def _rows(self) -> int:
         """Rows that the host's loader draws for a step."""
-        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.options.pool * world_size()
+        return self._train_batch_size * self.args.gradient_accumulation_steps * self.options.pool * world_size()
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
@@ -128,37 +155,40 @@ class CheckpointsMixin(_Host):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         output = Path(self._get_output_dir(trial=trial))
         folder = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        self.engine.flush()  # before the checkpoint counts: what it resumes from is recorded
-        if self.args.should_save:
-            facts = {
-                "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
-                "rows": self._rows(), "position": self._data_position(),
-            }  # fmt: skip
-            save_state(folder, self.engine.state_dict(), facts)
         self._limit = limit = self.args.save_total_limit
         try:
-            super()._save_checkpoint(model, trial)
+            with replaced(folder) if self.args.should_save else nullcontext():
+                self._write_checkpoint(folder, model, trial)
+        except Exception as error:
+            if (want := wanting(error)) is None:
+                raise
+            raise told(want, "output_dir", f"writing {folder}", _then(output)) from error
         finally:
             self._limit, self.args.save_total_limit = None, limit
+        if self.args.should_save:
+            rotate(folder, limit, self.state.best_model_checkpoint)
+
+    def _write_checkpoint(self, folder: Path, model: Any, trial: Any) -> None:
+        self.accelerator.wait_for_everyone()  # an old one of this step is out of the way
+        if self.args.should_save:
+            self._save_ours(folder)
+        super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
-            os.utime(folder)  # overwritten or not, it is the newest
-            rotate_checkpoints(str(output), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _save_ours(self, folder: Path) -> None:
+        """Write what belongs to a checkpoint beside the host's files, before them; the marker covers it."""
+        facts = {
+            "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
+            "rows": self._rows(), "position": self._data_position(), "settings": self._settings(),
+        }  # fmt: skip
+        self.engine.flush()  # before the checkpoint counts: what it resumes from is recorded
+        save_state(folder, self.engine.state_dict(), facts)
 
 
-def newest_complete(output: Path) -> Path:
-    """The checkpoint of the highest step that has its marker.
-
-    Errors: SamplewiseError if there is none.
-    """
-    found = {p.parent.parent for p in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{FOLDER}/{MARKER}")}
-    steps = {int(p.name.rsplit("-", 1)[1]): p for p in found if p.name.rsplit("-", 1)[1].isdigit()}
-    if not steps:
-        unmarked = sorted(path.name for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-        raise SamplewiseError(
-            "resume_from_checkpoint", expected=f"a checkpoint with {FOLDER}/{MARKER} in {output}",
-            got=f"only {', '.join(unmarked)}" if unmarked else "none",
-            remedy="Start without it, or name the folder of one that another trainer wrote.",
-        )  # fmt: skip
-    return steps[max(steps)]
+def _then(output: Path) -> str:
+    try:
+        return f"resume from {newest(output).name}, which is whole"
+    except SamplewiseError:
+        return "start again: there is no checkpoint yet"

@@ -6,12 +6,14 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from samplewise.core.columns import FIELDS, ID, SEGMENTS, WEIGHT
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.losses.token_losses import IGNORED
+from samplewise.trainers.overrides import only_calls_super
 
 logger = logging.getLogger("samplewise")
 
@@ -20,12 +22,12 @@ def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) 
     """Errors: SamplewiseError naming a `compute_loss` or `training_step` that is neither the mixin's nor the host's.
 
     A loss of one's own would not be called, or would switch the weights off; a step of one's own would see neither the
-    freed micro-batches nor the one division at the end.
+    freed micro-batches nor the one division at the end. One that only calls super does neither.
     """
     for method in ("compute_loss", "training_step"):
         for cls in type(trainer).__mro__:
             own = not cls.__module__.startswith(("samplewise.", *allowed_hosts))
-            if own and method in vars(cls):
+            if own and method in vars(cls) and not only_calls_super(vars(cls)[method], method):
                 raise SamplewiseError(
                     f"{cls.__name__}.{method}", expected="it not to be used with weights", got="one of your own",
                     remedy=f"{mixin.__name__} takes its place: move it to a callback.",
@@ -44,7 +46,6 @@ def refuse_options(trainer: Any) -> None:
         ("use_liger_kernel", args.use_liger_kernel, "It returns no logits: set it to False."),
         ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
-        ("auto_find_batch_size", getattr(args, "auto_find_batch_size", False), "It changes the step: set it to False."),
         ("torch_compile", args.torch_compile, "Not supported yet: set it to False."),
         (
             "parallelism_config",
@@ -94,13 +95,47 @@ def _is_encoder_decoder(model: Any) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
-def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> None:
+def check_rows(rows: int | None, least: int) -> None:
+    """Errors: SamplewiseError where no micro-batch can be made of the data; `rows` is None for a stream."""
+    if rows is None or rows >= least:
+        return
+    raise SamplewiseError(
+        "train_dataset", expected=f"at least {least} row{'' if least == 1 else 's, a micro-batch'}",
+        got=f"{rows or 'no'} row{'' if rows == 1 else 's'}",
+        remedy="Look at what reads or filters the data." if rows == 0 else "dataloader_drop_last leaves them all out.",
+    )  # fmt: skip
+
+
+def outside_of_train() -> SamplewiseError:
+    """Of a micro-batch that belongs to no step: what its samples weigh is not known."""
+    return SamplewiseError(
+        "training_step", expected="a micro-batch of a step that train() has planned", got="one from elsewhere",
+        remedy="Weights need the whole step: call train(); for a loop of your own take "
+        "samplewise.trainers.loop, or samplewise.weights.",
+    )  # fmt: skip
+
+
+def ended_before_a_step(micro_batches: int, accumulated: int) -> SamplewiseError:
+    """Of data that ends before the first step: nothing can be trained."""
+    return SamplewiseError(
+        "train_dataset", expected=f"at least one step of {accumulated} micro-batches" if micro_batches else "rows",
+        got=f"{micro_batches}, then its end" if micro_batches else "none from the loader",
+        remedy="Give more data, or lower gradient_accumulation_steps." if micro_batches
+        else "Look at what reads or filters the data.",
+    )  # fmt: skip
+
+
+def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1, largest: int | None = None) -> None:
     """Try the rule on as many samples as a step has, and as the last, shorter step of an epoch has (0: none).
 
-    pool: how many times as many candidates a step has as rows are trained on.
+    pool: how many times as many candidates a step has as rows are trained on. largest: how many samples a step of the
+    run can have at most, where steps differ: only where not even so many are enough can the rule never act.
 
-    Errors: SamplewiseError, before any training, if the rule has no effect or nothing to keep there.
+    Errors: SamplewiseError, before any training, if the rule has nothing to keep there, or never an effect.
     """
+    short = shortfall(rule, configured if largest is None else largest)
+    if short is not None:
+        raise short
     if configured == 1 and rule.needs_loss:
         raise SamplewiseError(
             "gradient_accumulation_steps, per_device_train_batch_size",
@@ -121,6 +156,17 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1) -> No
         )  # fmt: skip
 
 
+def check_packed(rule: Rule, samples: int, rows: int, pool: int, largest: int) -> None:
+    """`check_step_size` for rows of several samples each, saying what a step has: about `samples` in so many rows."""
+    try:
+        check_step_size(rule, samples, 0, pool, largest)
+    except SamplewiseError as error:
+        raise SamplewiseError(
+            error.argument, expected=error.expected, got=f"{error.got} (a step has {rows} packed rows, of about "
+            f"{samples} samples together and at most {largest})", remedy=error.remedy,
+        ) from None  # fmt: skip
+
+
 def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -> None:
     """Try the rule on the last step of an epoch. Errors: SamplewiseError, its own with `of` and `remedy`."""
     try:
@@ -132,10 +178,21 @@ def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -
         ) from None  # fmt: skip
 
 
-def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
+def shortfall(rule: Rule, n: int) -> SamplewiseError | None:
+    """What keeps the rule from acting at its first step, if that has n samples."""
+    samples, ones = _made_up(n)
+    return rule.shortfall(ones, samples, rule.init())
+
+
+def _made_up(n: int) -> tuple[Samples, Tensor]:
     losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
     ones, ids = torch.ones_like(losses), torch.arange(n)
     samples = Samples(losses, torch.ones(n, dtype=torch.int64), ids, weight=ones, reference=ones, group=ids % 2)
+    return samples, ones
+
+
+def _try(rule: Rule, n: int, state: State) -> tuple[int, State]:
+    samples, ones = _made_up(n)
     kept = int((rule.apply(ones, samples, state) > 0).sum())
     return kept, rule.update(samples, ones, state)
 
@@ -207,15 +264,26 @@ def warn_if_eos_is_masked(batch: dict[str, Any], trainer: Any) -> None:
     A collator that masks by id masks all of them; where some are predicted, the others end what is not learned, such as
     the messages of a user.
     """
-    tokenizer = trainer.processing_class
-    eos, pad = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "pad_token_id", None)
     mask, ids = batch.get("attention_mask"), batch.get("input_ids")
-    if eos is None or eos != pad or mask is None or ids is None or mask.shape != batch["labels"].shape:
+    if mask is None or ids is None or mask.shape != batch["labels"].shape:
         return
-    ends = (mask != 0) & (ids == eos)
-    lost = int((ends & (batch["labels"] == IGNORED)).sum())
-    if lost and lost == int(ends.sum()):
-        logger.warning(
-            "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and the "
-            "collator masks by id. samplewise.data.PadCollator masks by attention.", lost
-        )  # fmt: skip
+    for eos in _padding_ends(trainer):
+        ends = (mask != 0) & (ids == eos)
+        lost = int((ends & (batch["labels"] == IGNORED)).sum())
+        if lost and lost == int(ends.sum()):
+            logger.warning(
+                "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and "
+                "the collator masks by id. samplewise.data.PadCollator masks by attention.", lost
+            )  # fmt: skip
+
+
+def _padding_ends(trainer: Any) -> set[int]:
+    """The ids that are EOS and padding at once, by any tokenizer that the trainer knows of, or by the model."""
+    collator, given = trainer.data_collator, trainer.processing_class
+    tokenizers = [given, getattr(given, "tokenizer", None)]
+    tokenizers += [getattr(collator, name, None) for name in ("tokenizer", "processing_class")]
+    found = [(getattr(each, "eos_token_id", None), getattr(each, "pad_token_id", None)) for each in tokenizers]
+    config = getattr(trainer.model, "config", None)
+    found += [(getattr(config, "eos_token_id", None), getattr(config, "pad_token_id", None))]
+    pairs = [(eos if isinstance(eos, list) else [eos], pad) for eos, pad in found]
+    return {pad for eos, pad in pairs if isinstance(pad, int) and pad in eos}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ Batch = dict[str, Any]
 
 LENGTHS = "seq_lengths"  # of the segments of a packed row, as TRL and others name it
 DTYPES = {ID: torch.int64, GROUP: torch.int64}  # fp64 for the others
+Read = Callable[[str, Any], int | float]
+"""(column, value) -> the number that it is."""
 
 
 class PlainCollator:
@@ -42,10 +45,14 @@ class FieldsCollator:
         it returns may be padded (a row each) or one flat row of all (padding-free, packed): then it gets a map of
         segments.
     turns: every run of predicted labels becomes a sample of its own.
+    columns: of samples, those that are read: what is not the number it must be is an error there, and NaN (of groups:
+        −1) elsewhere. None where nobody knows: NaN, which a rule that reads the column refuses, naming the sample.
     """
 
-    def __init__(self, collate: Callable[[list[Any]], Any], *, turns: bool = False) -> None:
-        self.collate, self.turns = collate, turns
+    def __init__(
+        self, collate: Callable[[list[Any]], Any], *, turns: bool = False, columns: frozenset[str] | None = None
+    ) -> None:
+        self.collate, self.turns, self.columns = collate, turns, columns
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
         """What `collate` makes of the rows, with the fields of the n samples, [n] each."""
@@ -58,8 +65,12 @@ class FieldsCollator:
         if TOKEN_WEIGHTS in features[0]:
             batch[TOKEN_WEIGHTS] = _by_position(features, batch)
             batch["labels"] = batch["labels"].masked_fill(batch[TOKEN_WEIGHTS] == 0, IGNORED)  # so the host counts too
-        batch |= {name: _field(name, features, counts) for name in columns}
+        batch |= {name: _field(name, features, counts, self._reader(name)) for name in columns}
         return split_into_turns(batch) if self.turns and "labels" in batch else batch
+
+    def _reader(self, name: str) -> Read:
+        read = name == ID or (self.columns is None and name == GROUP) or name in (self.columns or ())
+        return checked if read else _number_or_none
 
 
 def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,23 +111,32 @@ def _one_row(batch: Batch, lengths: list[int]) -> Tensor:
     return segments_of(lengths, labels.shape[1])
 
 
-def _field(name: str, features: Sequence[Mapping[str, Any]], counts: Tensor) -> Tensor:
+def _number_or_none(name: str, value: Any) -> int | float:
+    try:
+        return checked(name, value) if name == GROUP else float(value)
+    except (SamplewiseError, TypeError, ValueError, OverflowError):
+        return -1 if name == GROUP else math.nan
+
+
+def _field(name: str, features: Sequence[Mapping[str, Any]], counts: Tensor, number: Read) -> Tensor:
     """[n] the values of a column; a packed row has a list of them, or one for all of its segments."""
-    parts = [_values(name, feature[name], count) for feature, count in zip(features, counts.tolist(), strict=True)]
+    parts = [
+        _values(name, feature[name], count, number) for feature, count in zip(features, counts.tolist(), strict=True)
+    ]
     return torch.cat(parts)
 
 
-def _values(name: str, given: Any, count: int) -> Tensor:
+def _values(name: str, given: Any, count: int, number: Read) -> Tensor:
     dtype = DTYPES.get(name, torch.float64)
     if isinstance(given, str) or np.ndim(given) != 1:
-        whole = torch.full((count,), checked(name, given), dtype=dtype)
+        whole = torch.full((count,), number(name, given), dtype=dtype)
         return nested_ids(whole, torch.arange(count)) if name == ID else whole
     if len(given) != count:
         raise SamplewiseError(
             name, expected=f"one value, or one for each of the row's {count} segments", got=len(given),
             remedy="Pack this column with the tokens.",
         )  # fmt: skip
-    return torch.tensor([checked(name, value) for value in given], dtype=dtype)
+    return torch.tensor([number(name, value) for value in given], dtype=dtype)
 
 
 def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:

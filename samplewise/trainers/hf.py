@@ -26,7 +26,9 @@ from samplewise.trainers.checkpoints import CheckpointsMixin
 from samplewise.trainers.checks import (
     check_batch,
     check_micro_batch,
+    ended_before_a_step,
     has_partitioned_head,
+    outside_of_train,
     refuse_options,
     refuse_own_steps,
     warn_if_eos_is_masked,
@@ -34,16 +36,18 @@ from samplewise.trainers.checks import (
 from samplewise.trainers.epochs import EpochsMixin
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.reference_model import with_loaded_reference
+from samplewise.trainers.starting import StartingMixin
 
 logger = logging.getLogger("samplewise")
 
 MICRO = "samplewise"
 """Where a micro-batch stands among the inputs that the Trainer hands around; None in one that is never run."""
+EMPTY = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
 BLANK: dict[str, Any] = {MICRO: None, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the Trainer, never run."""
 
 
-class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
+class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     Beside the Trainer's own arguments it takes those of `samplewise.engine.options.WeightingOptions` by name: `rule`,
@@ -83,30 +87,24 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
 
     # ---- a run ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """The Trainer's `train`, with this instance's model answering for its losses meanwhile."""
-        resume_from_checkpoint = self._checkpoint(resume_from_checkpoint)
-        self.check_rule()
-        self.engine.begin()
-        self._check_ranks(resume_from_checkpoint)
-        if resume_from_checkpoint:
-            self._restore(Path(resume_from_checkpoint))
-        self._looked = False
-        self._attach()
+        checkpoint = self._checkpoint(resume_from_checkpoint)
+        if trial is None:  # else its arguments are checked once the Trainer has set them
+            self.check_rule()
+        if checkpoint is None:
+            self.engine.claim(trial)
         try:
-            self.engine.start()
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            return super().train(checkpoint, trial, *args, **kwargs)
         finally:
             self.engine.flush()
-            self.engine.detach()
 
-    def call_model_init(self, trial: Any = None) -> Any:
-        """The Trainer's; it makes another model at the start of `train`."""
-        model = super().call_model_init(trial)
-        if getattr(self, "is_in_train", False):  # the Trainer calls this in __init__ too, before it sets the flag
-            self.model = model
-            self._attach()
-        return model
+    def _begin(self, checkpoint: Path | None) -> None:
+        super()._begin(checkpoint)
+        self._looked = False
+        self.engine.start()
 
     def _attach(self) -> None:
         head = "partitioned" if has_partitioned_head(self.accelerator) else "whole"
@@ -117,10 +115,17 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The Trainer's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
-        batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        asked = kwargs.get("num_batches", args[0] if args else len(batches))
+        asked = kwargs.get("num_batches", args[0] if args else 1)
+        try:
+            batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
+        except ValueError as error:
+            if EMPTY in str(error) and self.state.global_step == 0:
+                raise ended_before_a_step(0, asked) from None
+            raise
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
         if not batches or len(batches) + missing < asked:  # a stream ended within the step: the Trainer will not step
+            if self.state.global_step == 0:  # of a stream that short it would make no step, over and over
+                raise ended_before_a_step(len(batches), asked)
             if batches:
                 logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
             return [BLANK] * len(batches), num_items
@@ -145,13 +150,17 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
         if not self.model_accepts_loss_kwargs:
             return TokenMean("micro_batch")
         over = "step" if self.args.average_tokens_across_devices else "rank"
-        return TokenMean(over, None if num_items is None else float(num_items))
+        shifted = bool(getattr(self, "_loss_shifts_labels", False))
+        return TokenMean(over, None if num_items is None else float(num_items), shifted)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The Trainer's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""
+        if MICRO not in inputs:
+            raise outside_of_train()
         micro, nothing = inputs[MICRO], torch.zeros((), device=self.args.device)
         if micro is None:
             return nothing
+        self._num_items = args[0] if args else kwargs.get("num_items_in_batch")  # an override may not hand it on
         with self.engine.clock.timed("train"):
             try:
                 super().training_step(model, inputs, *args, **kwargs)
@@ -188,11 +197,12 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin):
         prepared = {key: inputs[key] for key in micro.inputs}  # once more, by the Trainer: to another dtype, say
         with self.accelerator.autocast():  # the Trainer's own is missing where a model is trained a second time
             objective = self.engine.loss(model, replace(micro, inputs=prepared))
-        return objective * self._host_divisor(kwargs.get("num_items_in_batch"))
+        return objective * self._host_divisor()
 
-    def _host_divisor(self, num_items: object) -> int:
+    def _host_divisor(self) -> int:
         """What the Trainer divides `compute_loss` by (older ones without asking `loss_is_scaled_for_ga`)."""
-        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or (self.model_accepts_loss_kwargs and num_items is not None)
+        counted = self.model_accepts_loss_kwargs and self._num_items is not None
+        scaled = hasattr(Trainer, "loss_is_scaled_for_ga") or counted
         return 1 if scaled else self.current_gradient_accumulation_steps
 
     # ---- figures ----

@@ -6,14 +6,18 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from samplewise.core.columns import GROUP, ID, REFERENCE, STORED, WEIGHT
 from samplewise.core.errors import SamplewiseError
 
 
-def identified(dataset: Any) -> Any:
-    """`dataset` with a column `sample_id`: its own if it has one, else the row, or the position in the stream."""
+def identified(dataset: Any, columns: frozenset[str] = frozenset()) -> Any:
+    """`dataset` with a column `sample_id`: its own if it has one, else the row, or the position in the stream.
+
+    columns: of samples, those that are read: a stream names the row whose value cannot be used.
+    """
     import datasets
 
     if isinstance(dataset, datasets.Dataset):
@@ -22,7 +26,7 @@ def identified(dataset: Any) -> Any:
         has_ids = ID in dataset.column_names
         return dataset if has_ids else dataset.add_column(ID, list(range(len(dataset))))  # pyright: ignore[reportCallIssue]
     if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
-        return IdentifiedStream(dataset)
+        return IdentifiedStream(dataset, columns)
     return IdentifiedRows(dataset)
 
 
@@ -47,14 +51,15 @@ class IdentifiedRows(Dataset):
 class IdentifiedStream(IterableDataset):
     """A stream whose rows carry their position; with several loader workers, worker w of W counts w, w + W, …"""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, columns: frozenset[str] = frozenset()) -> None:
+        self.dataset, self.columns = dataset, columns
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for position, row in enumerate(self.dataset):
-            yield _with_id(row, first + step * position)
+            number = first + step * position
+            yield _checked_row(_with_id(row, number), self.columns, number)
 
     def set_epoch(self, epoch: int) -> None:
         """Passed on: the host calls it at each epoch."""
@@ -71,17 +76,31 @@ def _with_id(row: Any, number: int) -> dict[str, Any]:
     return dict(row) if ID in row else {**row, ID: number}
 
 
+def _checked_row(row: dict[str, Any], columns: frozenset[str], number: int) -> dict[str, Any]:
+    for column in sorted(columns & row.keys()):
+        given = row[column]
+        for value in given if not isinstance(given, str) and np.ndim(given) == 1 else (given,):
+            try:
+                checked(column, value)
+            except SamplewiseError as error:
+                raise SamplewiseError(
+                    column, expected=error.expected, got=f"{error.got} in row {number} of the stream",
+                    remedy=error.remedy,
+                ) from None  # fmt: skip
+    return row
+
+
 def checked(column: str, value: Any) -> int | float:
     """The value of a sample's column as the number it must be. Errors: SamplewiseError naming the column."""
     try:
         return _whole(value) if column in (ID, GROUP) else _number(column, float(value))
     except (TypeError, ValueError, OverflowError):
         raise SamplewiseError(
-            column, expected=_WANTED[column], got=repr(value)[:50], remedy="Mend the data, or rename that column."
+            column, expected=WANTED[column], got=repr(value)[:50], remedy="Mend the data, or rename that column."
         ) from None
 
 
-_WANTED = {
+WANTED = {
     ID: "whole numbers",
     GROUP: "whole numbers",
     WEIGHT: "finite numbers of 0 or more",

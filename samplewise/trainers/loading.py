@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from transformers import Trainer
 
 from samplewise.core.columns import COLUMNS, TOKEN_WEIGHTS
@@ -12,9 +13,10 @@ from samplewise.core.distributed import world_size
 from samplewise.core.errors import SamplewiseError
 from samplewise.engine.options import WeightingOptions
 from samplewise.rules import resolve
-from samplewise.trainers.checks import check_collator, check_columns, check_step_size
+from samplewise.trainers.checks import check_collator, check_columns, check_packed, check_rows, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
 from samplewise.trainers.identify import identified
+from samplewise.trainers.values import check_values, columns_read
 
 _Host = Trainer if TYPE_CHECKING else object
 
@@ -30,23 +32,34 @@ class LoadingMixin(_Host):
         check_collator(self)
         given = set() if self.options.reference_model is None else {"reference"}
         check_columns(self.options.rule, column_names(self.train_dataset), given)
+        check_values(self.train_dataset, self._columns())
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
-            n = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.options.pool
-            first = self._together(n if rows is None else min(n, rows))
-            several = _samples_a_row(self.train_dataset)
-            last = 0 if several > 1 else self._together(self._last_step(n, rows))  # of packed rows nothing is known
+            check_rows(rows, self._train_batch_size * self.options.pool if self.args.dataloader_drop_last else 1)
+            n = self._train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.options.pool
+            n_rows = n if rows is None else min(n, rows)
+            several, most = samples_in_rows(self.train_dataset, n_rows, turns=self.options.turns)
+            first, last = int(self._together(n_rows) * several), self._together(self._last_step(n, rows))
+            largest = n_rows if self.options.normalize == "step" else min(n_rows, self._train_batch_size)
             rule = resolve(self.options.rule, self.args.max_steps if self.args.max_steps > 0 else 1000)
-            check_step_size(rule, int(first * several), last, self.options.pool)
+            if most > 1:  # of the last step of packed rows nothing is known
+                check_packed(rule, first, n_rows, self.options.pool, int(largest * most))
+            else:
+                check_step_size(rule, first, last, self.options.pool, largest)
         elif self.options.pool > 1:
             raise SamplewiseError(
                 "pool", expected="1 with a get_train_dataloader of your own", got=self.options.pool,
                 remedy="Raise the batch size there, and let the rule keep a share of it.",
             )  # fmt: skip
 
+    def _columns(self) -> frozenset[str]:
+        return columns_read(
+            self.options.rule, stored=self.options.loss_from == "stored" or self.options.rule.epochs is not None
+        )
+
     def _together(self, n: int) -> int:
         """The fewest of n samples that are weighed together."""
-        size = self.args.train_batch_size
+        size = self._train_batch_size
         return n if self.options.normalize == "step" or n == 0 else n % size or size
 
     def _last_step(self, n: int, rows: int | None) -> int:
@@ -59,8 +72,9 @@ class LoadingMixin(_Host):
         if self.train_dataset is None:
             return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
-        self.train_dataset = identified(before[0])
-        self.data_collator = FieldsCollator(before[1], turns=self.options.turns)
+        columns = self._columns()
+        self.train_dataset = identified(before[0], columns)
+        self.data_collator = FieldsCollator(before[1], turns=self.options.turns, columns=columns)
         self._train_batch_size = before[2] * self.options.pool
         try:
             return super().get_train_dataloader()
@@ -105,11 +119,36 @@ def column_names(dataset: Any) -> list[str] | None:
     return names
 
 
-def _samples_a_row(dataset: Any) -> float:
-    """How many samples a row holds on average, over the first thousand; 1 unless rows are packed."""
+def samples_in_rows(dataset: Any, n: int, *, turns: bool = False) -> tuple[float, float]:
+    """(on average, at most) how many samples a row holds, the latter over n rows together; (1, 1) of plain rows.
+
+    Of packed rows the average is over the first thousand. Where nobody can know beforehand, as of a packed stream or of
+    turns, it is `MANY`: a rule is then judged by the steps that come.
+    """
     import datasets
 
-    if not isinstance(dataset, datasets.Dataset) or LENGTHS not in dataset.column_names or not len(dataset):
-        return 1.0
-    lengths = dataset[:1000][LENGTHS]
-    return sum(map(len, lengths)) / len(lengths)
+    if turns:
+        return MANY, MANY
+    if not isinstance(dataset, datasets.Dataset):
+        return (MANY, MANY) if LENGTHS in (_first_columns(dataset) or ()) else (1.0, 1.0)
+    if LENGTHS not in dataset.column_names or not len(dataset):
+        return 1.0, 1.0
+    import pyarrow.compute
+
+    lengths = dataset.with_format("arrow").select_columns([LENGTHS])[:][LENGTHS]
+    counts = pyarrow.compute.list_value_length(lengths).to_numpy()
+    return float(counts[:1000].mean()), float(np.sort(counts)[::-1][:n].sum()) / n
+
+
+MANY = 1000.0
+"""More samples than a row can be expected to hold."""
+
+
+def _first_columns(dataset: Any) -> list[str] | None:
+    """The columns; of a stream of the `datasets` library, which can be read from its start again, of its first row."""
+    import datasets
+
+    names = column_names(dataset)
+    if names is None and isinstance(dataset, datasets.IterableDataset):
+        names = list(next(iter(dataset), {}))
+    return names

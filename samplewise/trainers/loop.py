@@ -103,6 +103,8 @@ class WeightedStep:
         if not self._started:
             self._started = True
             self.engine.check_ranks({"samplewise": __version__})
+            if self.engine.steps == 0:
+                self.engine.claim()
             self.engine.start()
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:

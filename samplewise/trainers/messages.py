@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from samplewise.core.columns import TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.data.arrow import kinds_of, unpadded, unpadded_row
 from samplewise.data.chat import encode_conversations
 from samplewise.data.forms import conversation_of
+from samplewise.data.marks import MARKS
 from samplewise.data.records import Problem
 from samplewise.data.template import ChatTemplate, chat_template
 
@@ -21,9 +23,46 @@ KEYS = ("messages", "conversations", "completion")
 
 
 def has_message_weights(row: Mapping[str, Any]) -> bool:
-    """Whether a row's messages have a place for a weight."""
+    """Whether a row's messages have a place for a weight, by any of its names."""
     said = [message for key in KEYS if isinstance(row.get(key), list) for message in row[key]]
-    return any(isinstance(message, Mapping) and "weight" in message for message in said)
+    return any(isinstance(message, Mapping) and not message.keys().isdisjoint(MARKS) for message in said)
+
+
+def has_weights(dataset: Any) -> bool:
+    """Whether any row has a place for weights in its messages; of a stream, whether the first has.
+
+    A column of structs has one set of fields for all rows; JSON columns, which uneven rows come in, are searched.
+    """
+    if has_message_weights(next(iter(dataset))):
+        return True
+    features = getattr(dataset, "features", None) or {}
+    uneven = [key for key in KEYS if key in features and "Json" in str(features[key])]
+    return (
+        bool(uneven) and hasattr(dataset, "__len__") and any(map(has_message_weights, dataset.select_columns(uneven)))
+    )
+
+
+def warn_of_padding(dataset: Any) -> None:
+    """Say that tools and calls of a table have the others' parameters as null where the host reads them itself."""
+    kinds = kinds_of(dataset)
+    if not kinds or not hasattr(dataset, "__len__"):
+        return
+    for row in dataset.select(range(min(len(dataset), 100))):
+        if any(given != unpadded(given, kind) for given, kind in _tools_and_calls(row, kinds)):
+            logger.warning(
+                "tools or tool calls of the data have parameters that are null, as tables give each the others': TRL "
+                "writes them into the text. Rows encoded here (samplewise.data: read_instructions, "
+                "encode_conversations, to_dataset) have none."
+            )
+            return
+
+
+def _tools_and_calls(row: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    yield row.get("tools"), kinds.get("tools")
+    for key in KEYS:
+        said = None if "json" in str(kinds.get(key)) else row.get(key)  # there nulls are what they say
+        for message in said if isinstance(said, list) else []:
+            yield (message.get("tool_calls") if isinstance(message, Mapping) else None), None
 
 
 def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
@@ -39,10 +78,10 @@ def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
             "train_dataset", expected="no column chat_template_kwargs beside weights inside messages", got="one",
             remedy="TRL does not encode such rows: give the tokenizer a chat template that needs no more.",
         )  # fmt: skip
-    template = chat_template(tokenizer)
+    template, kinds = chat_template(tokenizer), kinds_of(dataset)
 
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
-        return _encoded(row, number, template)
+        return _encoded(unpadded_row(row, kinds), number, template)
 
     old = [key for key in (*KEYS, "prompt", "tools") if key in next(iter(dataset))]
     dataset = dataset.map(encode, with_indices=True, remove_columns=old)

@@ -124,14 +124,14 @@ def check_last_step_of_epoch(trainer: Any) -> None:
     """Errors: SamplewiseError if a rule beside it cannot work on so few rows as an epoch may have for its last step."""
     args, ranks = trainer.args, world_size()
     whole = args.dataloader_drop_last or ranks > 1  # micro-batches of several ranks are filled up
-    last = args.train_batch_size * ranks if whole else 1
+    last = trainer._train_batch_size * ranks if whole else 1
     check_last_step(
         trainer.rule, trainer.rule.init(), last, "an epoch, which ends where its rows do",
-        f"Or set dataloader_drop_last, with micro-batches of more than {args.train_batch_size} rows.",
+        f"Or set dataloader_drop_last, with micro-batches of more than {trainer._train_batch_size} rows.",
     )  # fmt: skip
 
 
 def _steps_of_epoch(trainer: Any) -> int:
     args, whole = trainer.args, math.floor if trainer.args.dataloader_drop_last else math.ceil
-    batches = whole(len(trainer.train_dataset) / (args.train_batch_size * trainer.options.pool))
+    batches = whole(len(trainer.train_dataset) / (trainer._train_batch_size * trainer.options.pool))
     return max(1, math.ceil(whole(batches / world_size()) / args.gradient_accumulation_steps))

@@ -11,7 +11,7 @@ from samplewise.core.columns import COLUMNS, ID, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.segments import nested_ids
 from samplewise.trainers.collate import LENGTHS
-from samplewise.trainers.messages import encoded_messages, has_message_weights, refuse_late_weights
+from samplewise.trainers.messages import encoded_messages, has_weights, refuse_late_weights, warn_of_padding
 
 logger = logging.getLogger("samplewise")
 
@@ -33,9 +33,11 @@ def prepare_training(dataset: Any, args: Any, packing: bool, host: Host, tokeniz
     wrapped, first = packing and args.packing_strategy == "wrapped", next(iter(dataset))
     if ID not in first and not wrapped:
         dataset = _numbered(dataset, packing)
-    if has_message_weights(first):
+    if has_weights(dataset):
         dataset = encoded_messages(dataset, tokenizer)
-    elif not hasattr(dataset, "__len__"):  # of a stream nothing but the first row is known
+    elif hasattr(dataset, "__len__"):
+        warn_of_padding(dataset)
+    else:  # of a stream nothing but the first row is known
         dataset = dataset.map(refuse_late_weights)
     names = _column_names(dataset)
     if wrapped:

@@ -13,6 +13,7 @@ from samplewise.engine.result import StepResult
 from samplewise.losses.kernels import Tally
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
+from samplewise.trainers.values import check_values
 
 
 class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
@@ -41,7 +42,13 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
             _refuse(config)
-        super().__init__(*args, **kwargs)
+        _refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
+        try:
+            super().__init__(*args, **kwargs)
+        except ValueError as error:
+            if "not training-compatible" not in str(error):
+                raise
+            raise _no_training_template(error) from error
         if self._is_vision_dataset:
             raise SamplewiseError(
                 "train_dataset", expected="text", got="images",
@@ -63,8 +70,16 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         if dataset_name != "train" or self._prepared:  # an evaluation set may have that name too
             return host(dataset, args, packing)
         self._prepared = True
+        check_values(dataset, self._columns())  # while rows are still those that were given
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
-        return prepare_training(dataset, args, packing, host, tokenizer)
+        prepared = prepare_training(dataset, args, packing, host, tokenizer)
+        if hasattr(prepared, "__len__") and len(prepared) == 0:
+            raise SamplewiseError(
+                "train_dataset", expected="rows with something to predict",
+                got=f"none: all {len(dataset)} were left out while they were prepared",
+                remedy=f"Raise max_length, now {args.max_length}: nothing of what is predicted was within it.",
+            )  # fmt: skip
+        return prepared
 
     def _finished(self, result: StepResult) -> None:
         """TRL's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
@@ -89,6 +104,23 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
 def _tokens(micro: MicroBatch) -> int:
     mask = micro.inputs.get("attention_mask")
     return micro.targets.numel() if mask is None else int(mask.sum())
+
+
+def _no_training_template(error: ValueError) -> SamplewiseError:
+    """The host's error about a template that it cannot take apart, and what can."""
+    return SamplewiseError(
+        "assistant_only_loss", expected="a chat template that TRL can take apart", got=str(error),
+        remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of the tokenizer's template. "
+        "Or encode the rows here, which most templates need no marks for, and leave assistant_only_loss out: "
+        "samplewise.data.to_dataset(list(encode_conversations(read_instructions(rows), chat_template(tokenizer)))).",
+    )  # fmt: skip
+
+
+def _refuse_empty(dataset: Any) -> None:
+    if dataset is not None and next(iter(dataset), None) is None:  # the host looks at the first row in the same way
+        raise SamplewiseError(
+            "train_dataset", expected="at least 1 row", got="no rows", remedy="Look at what reads or filters the data."
+        )
 
 
 def _refuse(config: SFTConfig) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,14 @@ def test_broken_files_cost_what_is_broken(tiny_model, tmp_path):
     (data / "cut.jsonl.zst").write_bytes(zstandard.compress(text * 50)[:-9])
     (data / "no.jsonl.gz").write_bytes(b"no gzip at all")
     (data / "no.parquet").write_bytes(b"PAR1 no parquet")
-    (data / "nul.txt").write_bytes("w1 w2".encode("utf-16"))
+    (data / "nul.txt").write_bytes("w1 w2".encode("utf-16-le"))
     (data / "notes.md").write_bytes(b"another kind of file")
     manifest = score(tiny_model, data, tmp_path / "out")
     reasons = {each["source"]: each["reason"] for each in lines(tmp_path / "out")}
     assert reasons == {
         "cut.jsonl.gz": "truncated or corrupt file", "cut.jsonl.zst": "truncated or corrupt file",
         "no.jsonl.gz": "truncated or corrupt file", "no.parquet": "truncated or corrupt file",
-        "nul.txt": "bad encoding",
+        "nul.txt": "binary data",
     }  # fmt: skip
     assert manifest.rows_in == manifest.rows_scored + 5
     assert set(table(tmp_path / "out")["source"].to_pylist()) >= {"fine.jsonl"}
@@ -188,3 +189,67 @@ def test_counts_add_up_whatever_the_files_hold(tiny_model, tmp_path_factory, fil
     once = digests(root / "out")
     score(tiny_model, root / "data", root / "out", shard_bytes=size)
     assert digests(root / "out") == once
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "match"),
+    [
+        ([b'{"content": "w1 w2"}'] * 5, {}, r"5 records of which nothing.*\(5 missing field; first: a.jsonl.*--text-f"),
+        ([b'{"text": "w1"'] * 2 + [b'{"text": ""}'], {}, r"3 records.*2 corrupt JSON, 1 empty"),
+        ([b'{"text": "w1 w2"}'] * 2, {"kind": "instructions", "template": "plain"}, r"2 no known form.*--kind text"),
+        ([b""], {}, r"at least one record, got none"),
+    ],
+)  # fmt: skip
+def test_a_scoring_of_nothing_fails_and_leaves_the_folder_free(tiny_model, tmp_path, rows, given, match):
+    data = written(tmp_path / "data" / "a.jsonl", *rows)
+    with pytest.raises(SamplewiseError, match=match):
+        score(tiny_model, data, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    written(data, *GOOD)
+    assert score(tiny_model, data, tmp_path / "out").rows_scored == 30
+
+
+def test_a_scoring_of_nothing_exits_with_1(tiny_model, tmp_path, capsys, monkeypatch):
+    from samplewise.__main__ import main
+
+    data = written(tmp_path / "data" / "a.jsonl", b'{"body": "w1"}')
+    (data.parent / "README.md").write_text("notes")
+    command = [
+        "samplewise",
+        "score",
+        "--model",
+        str(tiny_model),
+        "--data",
+        str(data.parent),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    monkeypatch.setattr("sys.argv", [*command, "--max-length", "32"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert "left out   as no data: 1 .md" in said.out
+    assert "1 records in = 0 scored + 1 quarantined (1 missing field)" in said.out
+
+
+def test_strange_files_do_not_end_a_scoring(tiny_model, tmp_path):
+    """A FIFO, a loop of links, and names that are no UTF-8."""
+    folder = os.fsencode(tmp_path) + b"/d\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/\xff.jsonl", "wb") as file:
+        file.write(b"\n".join(GOOD))
+    os.mkfifo(folder + b"/fifo.jsonl")
+    os.symlink(folder, folder + b"/loop")
+    manifest = score(tiny_model, os.fsdecode(folder), tmp_path / "out")
+    assert (manifest.rows_scored, manifest.reasons) == (30, {"no regular file": 1})
+    assert set(table(tmp_path / "out")["source"].to_pylist()) == {r"\xff.jsonl"}
+
+
+def test_pointers_of_git_lfs_stop_a_scoring(tiny_model, tmp_path):
+    data = written(tmp_path / "data" / "a.jsonl", *GOOD)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'b1' * 32}\nsize 9876543\n"
+    (data.parent / "b.parquet").write_text(pointer)
+    with pytest.raises(SamplewiseError, match=r"pointers in 1 of 2 files, such as b.parquet.*git lfs pull"):
+        score(tiny_model, data.parent, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,6 @@ from samplewise.core.samples import Samples
 from samplewise.corpus import open_scores
 from samplewise.corpus.amounts import amount
 from samplewise.corpus.output import write_ids, write_weights
-from samplewise.corpus.ranks import ranks_of
 from samplewise.corpus.select import Choice, select
 from samplewise.corpus.statement import sentences, statement
 from samplewise.corpus.weigh import weigh
@@ -94,7 +93,7 @@ def test_each_part_is_a_step_of_its_own(scores, table, rule, within):
     parts = np.floor(np.log2(table["n_tokens"])) if within == "length" else table[within]
     large = [part for part in set(parts) if (parts == part).sum() >= 4 or rule == "cvar(0.25)"]
     expected = set().union(*(by_rule(rule, table, parts == part) for part in large))
-    if len(large) < len(set(parts)) and not ranks_of(parse_rule(rule)):
+    if len(large) < len(set(parts)) and not parse_rule(rule).ranks:
         with pytest.raises(SamplewiseError, match="in the part"):
             kept(scores, Choice(parse_rule(rule), within=within))
     else:

@@ -132,7 +132,8 @@ def test_a_bad_record_is_named_or_counted(tmp_path, reason):
 OTHER = [
     ("latin1.csv", b"text\ncaf\xe9\nplain\n", "bad encoding", ["plain"]),
     ("surrogate.jsonl", b'{"text": "\\ud800"}\n{"text": "plain"}\n', "bad encoding", ["plain"]),
-    ("utf16.txt", "text".encode("utf-16"), "bad encoding", []),
+    ("utf16.txt", "text".encode("utf-16-le"), "binary data", []),
+    ("cut.txt", "text".encode("utf-16")[:-1], "bad encoding", []),
     ("digits.jsonl", b'{"n": ' + b"9" * 5000 + b', "text": "x"}\n{"text": "plain"}\n', "corrupt JSON", ["plain"]),
     ("deep.jsonl", b"[" * 100_000 + b'\n{"text": "plain"}\n', "corrupt JSON", ["plain"]),
     ("quote.csv", b'text\nplain\n"open\n', "corrupt CSV", ["plain"]),
@@ -198,6 +199,7 @@ def test_a_truncated_file_is_never_taken_for_a_whole_one(tmp_path, name, cut):
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_add_up_on_damaged_lines(tmp_path, lines):
+    lines = [b'{"other": 1}', *lines]  # the first line must not look like the start of another kind of file
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     report = ReadReport()
     try:

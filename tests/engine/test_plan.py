@@ -264,6 +264,7 @@ def test_figures_against_numpy(rule, per_token):
         "samples": 20.0,
         "empty": 0.0,
         "nonfinite": 0.0,
+        "no_effect": 0.0,
     }
     assert out.figures == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert all(type(value) is float for value in out.figures.values())

@@ -1,13 +1,13 @@
 """Thresholds of a window of past steps: those of numpy on the pooled losses, pointwise once it is full."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import samplewise as sw
-from samplewise.core.errors import SamplewiseError
 from samplewise.core.samples import Samples, as_samples
 
 
@@ -71,6 +71,13 @@ def test_a_step_without_a_sample_between_the_thresholds_keeps_the_nearest():
 
 def test_a_window_too_small_for_its_share_says_so():
     rule = sw.band(drop_top=0.05, window=2)
-    state = sw.plan_step(rule, step(0, 8), rule.init()).state
-    with pytest.raises(SamplewiseError, match=r"drop_top: .*at least 20 samples.*got 16"):
-        sw.plan_step(rule, step(1, 8), state)
+    state = rule.init()
+    for number in range(3):  # steps go on, each with a word
+        plan = sw.plan_step(rule, step(number, 8), state)
+        assert re.search(r"drop_top: .*window of 2 steps of together at least 20 samples.*got 16", str(plan.shortfall))
+        assert plan.weights.tolist() == [1.0] * 8
+        state = plan.state
+    for number in range(3, 6):
+        plan = sw.plan_step(rule, step(number, 10), state)
+        state = plan.state
+    assert plan.figures["no_effect"] == 0.0

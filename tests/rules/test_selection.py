@@ -77,19 +77,31 @@ def test_band_by_hand():
             rule = sw.band(drop_top=float(top), drop_bottom=float(bottom))
             for n in (1, 5, 10, 12, 100):
                 high, low = math.floor(top * n), math.floor(bottom * n)
+                plan = sw.plan_step(rule, shuffled(n), rule.init())
+                assert set(shuffled(n).id[plan.weights > 0].tolist()) == set(ranked(shuffled(n))[high : n - low])
                 if (top and not high) or (bottom and not low):
-                    short = top if top and not high else bottom
-                    with pytest.raises(SamplewiseError, match=rf"at least {math.ceil(1 / short)} samples"):
-                        kept(rule, shuffled(n))
+                    short = min(share for share in (top, bottom) if share)
+                    assert f"at least {math.ceil(1 / short)} samples" in str(plan.shortfall)
                 else:
-                    assert kept(rule, shuffled(n)) == set(ranked(shuffled(n))[high : n - low])
+                    assert plan.shortfall is None
 
 
-def test_a_band_that_drops_nothing_is_an_error_at_the_first_step_only():
-    """A last short group of an epoch is no misconfiguration."""
+@pytest.mark.parametrize("sizes", [(8, 3), (3, 8), (3, 3)])
+def test_a_band_that_drops_nothing_is_counted_at_whatever_step(sizes):
+    """Whether a short step comes first is chance, and must not decide whether a run goes on."""
     rule = sw.band(drop_top=0.25)
-    state = sw.plan_step(rule, shuffled(8), rule.init()).state
-    assert sw.plan_step(rule, shuffled(3), state).weights.tolist() == [1.0, 1.0, 1.0]
+    state = rule.init()
+    for n in sizes:
+        plan = sw.plan_step(rule, shuffled(n), state)
+        state = plan.state
+        assert plan.figures["no_effect"] == (n < 4)
+        assert plan.figures["kept"] == (1.0 if n < 4 else 0.75)
+        assert (plan.shortfall is None) == (n >= 4)
+
+
+def test_a_step_alone_is_the_largest_there_is():
+    with pytest.raises(SamplewiseError, match=r"^drop_top: .* at least 4 samples.*got 3 samples"):
+        sw.weights(sw.band(drop_top=0.25), [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("share", FRACTIONS)
@@ -234,10 +246,16 @@ def test_a_band_inside_a_warmup_still_says_that_it_drops_nothing():
     """The warm-up must not hide a share that is too small for the step."""
     rule = sw.warmup(2, sw.band(drop_top=0.1))
 
-    def four_steps() -> None:
-        state = rule.init()
-        for _ in range(4):
-            state = sw.plan_step(rule, shuffled(4), state).state
+    state = rule.init()
+    for _ in range(4):
+        plan = sw.plan_step(rule, shuffled(4), state)
+        assert "at least 10 samples" in str(plan.shortfall)
+        state = plan.state
 
-    with pytest.raises(SamplewiseError, match="at least 10 samples"):
-        four_steps()
+
+def test_a_band_behind_another_rule_counts_what_that_leaves_in():
+    rule = sw.chain(sw.top_k(share=0.5), sw.band(drop_top=0.25), sw.ir_dro(r=1.0))
+    for n, short in ((6, True), (8, False)):
+        plan = sw.plan_step(rule, shuffled(n), rule.init())
+        assert (plan.shortfall is not None) == short
+        assert not short or "got 3 samples" in str(plan.shortfall)

@@ -145,3 +145,10 @@ def test_bad_tokens():
         rho1()(loss, reference[:5], sample)
     with pytest.raises(SamplewiseError, match="finite"):
         rho1()(loss, reference.fill_(math.inf), sample)
+
+
+@pytest.mark.parametrize("text", ["rho1(keep=0.6)", 'rho1(keep=0.6, scope="step")', "random_tokens(keep=0.6)"])
+def test_of_no_token_nothing_is_chosen(text):
+    """A micro-batch in which nothing is predicted asks too."""
+    rule, none = parse_token_rule(text), torch.empty(0)
+    assert rule(none, none, torch.empty(0, dtype=torch.int64)).shape == (0,)

@@ -15,7 +15,7 @@ from samplewise.evidence.run import execute
 from samplewise.evidence.run.arguments import check_training, with_precision
 from samplewise.evidence.run.callbacks import StopOnSignal
 from samplewise.evidence.run.execute import Stopped, run
-from samplewise.evidence.run.folder import check_space, full_disk_explained, locked
+from samplewise.evidence.run.folder import check_space, exhaustion_explained, locked
 from samplewise.evidence.run.history import EDGES, History
 from samplewise.evidence.run.prepare import prepare
 
@@ -88,9 +88,9 @@ def test_want_of_room_is_said_before_and_after(tmp_path, monkeypatch):
     with pytest.raises(SamplewiseError, match=r"at least 1000000000\.0 GB free"):
         check_space(tmp_path, 10**18)
     for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("… (os error 28)")):
-        with pytest.raises(SamplewiseError, match="room on the disk"), full_disk_explained(tmp_path):
+        with pytest.raises(SamplewiseError, match="room on the disk"), exhaustion_explained(tmp_path):
             raise error
-    with pytest.raises(OSError, match="other"), full_disk_explained(tmp_path):
+    with pytest.raises(OSError, match="other"), exhaustion_explained(tmp_path):
         raise OSError(errno.EIO, "other")
 
 
@@ -107,7 +107,7 @@ def test_a_full_disk_at_the_end_leaves_nothing_that_looks_whole_and_resume_ends_
     with pytest.raises(SamplewiseError, match="room on the disk"):
         run(settings, say=said.append)
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {"run.yaml", ".before.json", "checkpoint-6"}
+    assert left == {"run.yaml", ".before.json", ".fingerprints.json", "checkpoint-6"}
     monkeypatch.setattr(execute, "save_model", whole)
     finished = run(settings, resume=True, say=said.append)
     assert finished.history.steps == 6

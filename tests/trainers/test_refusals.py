@@ -31,7 +31,6 @@ def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dat
         ("use_liger_kernel", {"use_liger_kernel": True}, {}),
         ("optim", {"optim": "galore_adamw_layerwise", "optim_target_modules": ["mlp"]}, {}),
         ("optim", {"optim": "lomo"}, {}),
-        ("auto_find_batch_size", {"auto_find_batch_size": True}, {}),
         ("torch_compile", {"torch_compile": True}, {}),
         ("rule", {}, {"rule": None}),
         ("rule", {}, {"rule": 3}),
@@ -72,7 +71,7 @@ def test_sharding_whose_head_is_in_parts_is_refused(tmp_path, monkeypatch):
 def test_a_loss_of_the_users_own_is_refused(tmp_path):
     class Mine(Trainer):
         def compute_loss(self, *args, **kwargs):
-            return super().compute_loss(*args, **kwargs)
+            return 2 * super().compute_loss(*args, **kwargs)
 
     with pytest.raises(sw.SamplewiseError, match=r"^Mine.compute_loss"):
         trainer(tmp_path, cls=type("T", (WeightedMixin, Mine), {}))
@@ -159,12 +158,18 @@ class EndsWithEos(tiny.Rows):
         return {"input_ids": [*self.rows[index].tolist(), 2], "attention_mask": [1] * (len(self.rows[index]) + 1)}
 
 
-def test_a_collator_that_masks_true_eos_as_padding_is_pointed_out(tmp_path, caplog):
-    words = tokenizer(eos_token="t2", pad_token="t2")
+@pytest.mark.parametrize("known_by", ["both", "collator", "processor", "model"])
+def test_a_collator_that_masks_true_eos_as_padding_is_pointed_out(tmp_path, caplog, known_by):
+    words, model = tokenizer(eos_token="t2", pad_token="t2"), tiny.model()
     collator = transformers.DataCollatorForLanguageModeling(words, mlm=False)
-    weighted = trainer(
-        tmp_path, dataset=EndsWithEos(24), options={"data_collator": collator, "processing_class": words}
-    )
+    options = {"data_collator": collator} | ({"processing_class": words} if known_by == "both" else {})
+    if known_by in ("processor", "model"):  # a function has no tokenizer to ask
+        options["data_collator"] = lambda rows: collator(rows)
+    weighted = trainer(tmp_path, model, dataset=EndsWithEos(24), options=options)
+    if known_by == "processor":
+        weighted.processing_class = SimpleNamespace(tokenizer=words, save_pretrained=lambda *a, **k: None)
+    if known_by == "model":
+        model.config.eos_token_id, model.config.pad_token_id = [9, 2], 2
     weighted.train()
     assert "4 end-of-text tokens of the first micro-batch are not predicted" in caplog.text
 

@@ -170,6 +170,22 @@ def test_a_weight_inside_each_message(tmp_path, options):
             assert int(found.tokens[found.id == k]) == sum(weight > 0 for weight in m[1:])
 
 
+@pytest.mark.parametrize("mark", [{"train": False}, {"loss": False}, {"loss_scale": 0.0}, {"masked": True}], ids=str)
+@pytest.mark.parametrize("at", [0, 3])
+def test_other_marks_and_uneven_rows_are_weights_too(tmp_path, mark, at):
+    """Uneven rows come in a JSON column, where the first row need not have the mark."""
+    rows, by_weight = said(), said(weights=(1.0, 1.0))
+    rows[at][1].update(mark)
+    by_weight[at][1]["weight"] = 0.0
+    data = datasets.Dataset.from_dict({"messages": rows}, on_mixed_types="use_json")
+    uneven = data.cast(datasets.Features({"messages": datasets.List(datasets.Json())}))
+    (expected,) = run(tmp_path, datasets.Dataset.from_dict({"messages": by_weight}), max_steps=1).steps
+    for given in (data, uneven):
+        (found,) = run(tmp_path, given, max_steps=1).steps
+        assert found[1].tokens.tolist() == expected[1].tokens.tolist()
+        assert torch.equal(found[1].loss, expected[1].loss)
+
+
 @pytest.mark.parametrize("bad", [-0.5, float("nan")])
 def test_a_message_weight_that_is_none_is_named(tmp_path, bad):
     data = datasets.Dataset.from_dict({"messages": said(weights=(1.0, bad))})
@@ -209,6 +225,36 @@ def test_tools_may_be_a_text_of_json(tmp_path, weights):
     trainer = run(tmp_path, data, tokenizer=tokenizer, assistant_only_loss=True, max_steps=1)
     expected = tokenizer.apply_chat_template(said()[0], tools=[tool])["input_ids"]
     assert expected in [list(row) for row in trainer.train_dataset["input_ids"]]
+
+
+def test_tools_padded_by_a_table_are_whole_with_weights_and_said_without(tmp_path, caplog):
+    tools = [[{"name": "f", "parameters": {key: {"type": "string"}}}] for key in ("city", "a")] * 4
+    tokenizer = chatty("{% if tools %}<user> {{ tools | tojson }} <end> {% endif %}" + TEMPLATE)
+    expected = [tokenizer.apply_chat_template(r, tools=t)["input_ids"] for r, t in zip(said(), tools, strict=True)]
+    data = datasets.Dataset.from_dict({"messages": said(weights=(1.0, 1.0)), "tools": tools})
+    trainer = run(tmp_path, data, tokenizer=tokenizer, max_steps=1)
+    assert [list(ids) for ids in trainer.train_dataset["input_ids"]] == expected
+    assert "parameters that are null" not in caplog.text
+    data = datasets.Dataset.from_dict({"messages": said(), "tools": tools})
+    run(tmp_path, data, tokenizer=tokenizer, max_steps=1)
+    assert "parameters that are null" in caplog.text
+
+
+def test_a_template_that_trl_cannot_take_apart_gets_a_remedy_that_works(tmp_path):
+    from samplewise.data import chat_template, encode_conversations, read_instructions, to_dataset
+
+    marks = TEMPLATE.replace("<end>{% endgeneration %} ", "<end>{% endgeneration %}").replace("<end> {%", "<end>{%")
+    marks = marks.replace("<assistant> ", " <assistant> ").replace("<user>", " <user>")
+    without_marks = chatty(marks.replace("{% generation %}", "").replace("{% endgeneration %}", ""))
+    data = datasets.Dataset.from_dict({"messages": said()})
+    with pytest.raises(
+        sw.SamplewiseError, match=r"assistant_only_loss: .*not training-compatible.*encode_conversations"
+    ):
+        run(tmp_path, data, tokenizer=without_marks, assistant_only_loss=True)
+    rows = to_dataset(list(encode_conversations(read_instructions(data), chat_template(without_marks))))
+    ours = run(tmp_path, rows, tokenizer=without_marks, max_steps=1).steps[0][1]
+    marked = run(tmp_path, data, tokenizer=chatty(marks), assistant_only_loss=True, max_steps=1).steps[0][1]
+    assert sorted(ours.loss.tolist()) == pytest.approx(sorted(marked.loss.tolist()), rel=1e-5)
 
 
 def test_weights_that_begin_within_a_stream_are_not_passed_over(tmp_path):

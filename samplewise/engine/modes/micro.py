@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.context import StepContext
 from samplewise.engine.modes.base import Mode, samples_of, step_fields
-from samplewise.engine.plan import Plan, no_token_in_step, plan_step
+from samplewise.engine.plan import Plan, plan_step
 
 
 class Micro(Mode):

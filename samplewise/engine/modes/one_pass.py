@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from samplewise.core.distributed import gather_fields, world_size
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.samples import Samples
+from samplewise.core.weighing import no_token_in_step, present_by_id
+from samplewise.engine.agreement import check_agreement, is_fp32
 from samplewise.engine.context import StepContext
 from samplewise.engine.dealing import without_empty_rows
 from samplewise.engine.modes.base import Mode, RetryInTwoPasses
 from samplewise.engine.modes.parts import Parts
-from samplewise.engine.plan import no_token_in_step, normaliser
+from samplewise.engine.plan import normaliser
 from samplewise.losses.kernels import Factor
 
 LOWEST, HIGHEST = math.exp(-40), math.exp(40)
@@ -31,6 +33,7 @@ class OnePass(Mode):
         super().__init__(context)
         self.parts = Parts()
         self.rescale: float | None = None
+        self.coarse = False  # whether a factor on this rank was computed in fp32
 
     def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
         """All of them, without rows that predict nothing."""
@@ -62,7 +65,9 @@ class OnePass(Mode):
             wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
             samples = Samples(wide, tokens, ids[index], **{name: value[index] for name, value in given.items()})
             counts = base[index] if before is None else base[index] * tokens / before[index]
-            return factor(samples, context.state) * counts / context.unit
+            found = factor(samples, context.state)
+            self.coarse |= is_fp32(found)
+            return found * counts / context.unit
 
         return factors
 
@@ -83,6 +88,7 @@ class OnePass(Mode):
         fields = self.parts.fields()
         if self.context.token_rule is not None and self.context.per == "token":
             fields["base_weight"] = fields["base_weight"] * fields["tokens"] / fields["tokens_before"].clamp(min=1)
+        fields["coarse"] = torch.full_like(fields["id"], int(self.coarse))
         step, _ = gather_fields(fields, self.context.device)
         present = step["tokens"] > 0
         if not bool(present.any()):
@@ -92,7 +98,16 @@ class OnePass(Mode):
         self.plan = self._planned(step)
         self.run_tokens = self.all_tokens
         divisor = normaliser(self.context.rule, factor, step["base_weight"][present] / self.context.unit)
+        check_agreement(
+            self.context.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
+            coarse=bool(step["coarse"].any()), raw=self._applied,
+        )  # fmt: skip
         return world_size() * self.context.scale / divisor
+
+    def _applied(self) -> Tensor:
+        """[N] what the rule's exact form says, before any division."""
+        taken = self.samples.select(present_by_id(self.samples))
+        return self.context.rule.apply(torch.ones_like(taken.loss), taken, self.context.state)
 
     def _check(self, loss: Tensor, factor: Tensor) -> None:
         """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32."""

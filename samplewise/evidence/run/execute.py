@@ -18,8 +18,10 @@ from transformers import PrinterCallback
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.evidence import Evaluation, evaluate
+from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
 from samplewise.evidence.run.arguments import check_training, training_arguments, with_precision
 from samplewise.evidence.run.callbacks import Progress, StopOnSignal
@@ -31,7 +33,7 @@ from samplewise.evidence.run.folder import (
     RESULTS,
     check_folder,
     check_space,
-    full_disk_explained,
+    exhaustion_explained,
     locked,
     save_config,
     save_model,
@@ -65,10 +67,11 @@ class Finished:
     results: dict[str, Any]
 
 
-def run(config: RunConfig, *, resume: bool = False, say: Say = print) -> Finished:
+def run(config: RunConfig, *, resume: bool = False, accept_changes: bool = False, say: Say = print) -> Finished:
     """Train as the configuration says, and write results, picture, configuration and model to its output folder.
 
     resume: go on with the run in the folder, from its newest complete checkpoint if there is one.
+    accept_changes: go on even where data, base model, tokenizer or template are not those that the run began with.
     say: takes one line of text at a time.
     Errors: SamplewiseError on bad input, before anything is written; `Stopped` after Ctrl-C and a saved checkpoint.
     """
@@ -79,11 +82,11 @@ def run(config: RunConfig, *, resume: bool = False, say: Say = print) -> Finishe
             "WORLD_SIZE", expected="one process", got=os.environ["WORLD_SIZE"],
             remedy="For several, write a script with WeightedTrainer and launch it with torchrun.",
         )  # fmt: skip
-    with locked(folder), full_disk_explained(folder):
-        return _run(config, folder, resume, say)
+    with locked(folder), exhaustion_explained(folder):
+        return _run(config, folder, resume, accept_changes, say)
 
 
-def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
+def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, say: Say) -> Finished:
     seconds: dict[str, float] = {}
     saved = saved_config(folder)
     if saved is not None:
@@ -93,9 +96,11 @@ def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
         say(f"no complete checkpoint in {folder} yet: starting at the first step")
     with _timed(seconds, "load the model"):
         model, tokenizer, description = load_model(config.model)
+        facts = fingerprints.of_model(model, tokenizer)
     say(f"model      {description}" + (f"; {description.note}" if description.note else ""))
     with _timed(seconds, "read the text"):
         data = prepare_any(config.data, tokenizer, description.context)
+        facts |= fingerprints.of_data(data, config.data, tokenizer)
     for line in data.lines:
         say(line)
     if saved is None:
@@ -107,6 +112,10 @@ def _run(config: RunConfig, folder: Path, resume: bool, say: Say) -> Finished:
     trainer: HistoryMixin = make(model, tokenizer, data, config, folder)
     _check_plan(trainer, config)
     check_space(folder, _bytes_needed(trainer.model, trainer.args))
+    if trainer.options.reference_model is not None:
+        facts["the reference model"] = fingerprint_model(trainer.options.reference_model)
+    if fingerprints.check(folder, facts, accept_changes, say) & fingerprints.MEASURED:
+        (folder / BEFORE).unlink(missing_ok=True)  # it is measured again: both sides of the comparison are of one text
     save_config(folder, config)
     with _nothing_left_if_nothing_came_of_it(trainer, folder, resume):
         before = _before(trainer, data, folder, seconds)
@@ -243,7 +252,7 @@ def _nothing_left_if_nothing_came_of_it(trainer: HistoryMixin, folder: Path, res
         yield
     except SamplewiseError:
         if not resume and trainer.history.steps == 0:
-            for name in (CONFIG, BEFORE):
+            for name in (CONFIG, BEFORE, fingerprints.FINGERPRINTS):
                 (folder / name).unlink(missing_ok=True)
         raise
 
@@ -258,11 +267,14 @@ def _finish(
     from samplewise.report import draw_groups, draw_run
 
     results = results_of(config, str(description), data.counts, before, after, history)
+    if changes := fingerprints.accepted(folder):
+        results["changed_on_resume"] = changes
     draw_run(folder / FIGURE, history, before, after, f"{description.name} · {config.rule}")
     if history.groups:
         draw_groups(folder / GROUPS, by_name(history.groups, data.counts), config.rule)
     write_bytes(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False).encode())  # last: it marks the end
-    (folder / BEFORE).unlink(missing_ok=True)
+    for name in (BEFORE, fingerprints.FINGERPRINTS):
+        (folder / name).unlink(missing_ok=True)
     return Finished(folder, before, after, history, results)
 
 

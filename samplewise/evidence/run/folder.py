@@ -14,6 +14,7 @@ from samplewise.config import RunConfig, load_config
 from samplewise.config.settings_file import to_yaml
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.exhausted import told, wanting
 
 LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL = ".lock", "run.yaml", ".before.json", "results.json", "run.png", "model"
 GROUPS = "groups.png"
@@ -152,18 +153,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Errors: SamplewiseError in place of the many that libraries raise on a full disk."""
+def exhaustion_explained(folder: Path) -> Iterator[None]:
+    """Errors: SamplewiseError in place of the many that libraries raise on a full disk, or without file handles."""
     try:
         yield
     except Exception as error:
-        text = str(error)
-        full = isinstance(error, OSError) and error.errno in (28, 122)  # ENOSPC, EDQUOT
-        if not full and not any(
-            mark in text for mark in ("No space left", "os error 28", "PytorchStreamWriter failed")
-        ):
+        if (want := wanting(error)) is None:
             raise
-        raise SamplewiseError(
-            "output", expected="room on the disk", got=f"none left while writing to {folder}",
-            remedy="Make room, then go on with --resume.",
-        ) from error  # fmt: skip
+        raise told(want, "output", f"writing to {folder}", "go on with --resume") from error

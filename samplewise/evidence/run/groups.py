@@ -11,7 +11,8 @@ from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.data import Window
-from samplewise.data.sources import find_files, is_local
+from samplewise.data.find import find_files
+from samplewise.data.sources import is_local
 from samplewise.evidence.groups import group_of
 
 T = TypeVar("T")

@@ -53,7 +53,7 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
     groups = group_numbers(conversations)  # of all, so that neither the split nor max_length changes them
     names = ", ".join(f"{name} {number}" for name, number in groups.items())
     lines = [
-        f"read       {read}" + (f", {read.ignored} other files ignored" if read.ignored else ""),
+        f"read       {read}{read.others}",
         f"duplicates {duplicates['exact']} exact and {duplicates['near']} near left out"
         + (f", {duplicates['same_prompt']} with the prompt of a held-out one" if duplicates["same_prompt"] else ""),
         f"template   {template.name}; the assistant's part is {'marked' if template.marked else 'what its turns add'}",

@@ -70,7 +70,7 @@ def _in_memory(
     held_windows, held_report = _held_out_windows(held, data, cut)
     _check_windows("data", len(windows), cut_report)
     lines = [
-        f"read       {read}" + (f", {read.ignored} other files ignored" if read.ignored else ""),
+        f"read       {read}{read.others}",
         f"duplicates {found.line}",
         f"training   {len(train):,} documents, {cut_report.windows:,} windows, {cut_report.tokens:,} tokens"
         f" (before each document: {_prefix(cut_report)}){_short(cut_report)}",

@@ -47,17 +47,13 @@ class HistoryMixin(WeightedMixin, Trainer):
         """Of all steps so far, those before a resume included."""
         return self.recorder.history
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's `train`, with the history of the checkpoint that it resumes from."""
-        found = self._checkpoint(resume_from_checkpoint)
-        self.recorder.history = History.load(Path(found)) if found else History()
-        return super().train(found, *args, **kwargs)
+    def _begin(self, checkpoint: Path | None) -> None:
+        self.recorder.history = History() if checkpoint is None else History.load(checkpoint)
+        super()._begin(checkpoint)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            self.history.save(folder)  # before the marker is written, which then covers it
-        super()._save_checkpoint(model, trial)
+    def _save_ours(self, folder: Path) -> None:
+        self.history.save(folder)
+        super()._save_ours(folder)
 
 
 class RunTrainer(HistoryMixin, WeightedTrainer):

@@ -99,6 +99,8 @@ def _scale(case: Case, rows: list[Row], averages: bool) -> float:
     """Trainers do not know that GPT-2 shifts its labels, and divide by those of first tokens too."""
     if case.architecture != "gpt2" or case.per != "token" or case.host == "loop" or averages:
         return 1.0
+    if case.form == "packed":  # its collator has masked them
+        return 1.0
     predicted = sum(int((row.labels[1:] != IGNORED).sum()) for row in rows)
     return predicted / sum(int((row.labels != IGNORED).sum()) for row in rows)
 

@@ -16,6 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from fuzz.gradients.case import Case
 from fuzz.gradients.collators import COLLATORS
+from fuzz.gradients.models import ROUTER_COEFFICIENT
 
 STEPS = 2
 CHECKPOINTING = (
@@ -156,7 +157,10 @@ def _sft(case: Case, model: nn.Module, reference: nn.Module | None, features: li
     from samplewise.trainers.trl import WeightedSFTTrainer
 
     with tempfile.TemporaryDirectory() as folder:
-        form = {"padding_free": True, "max_length": None} if case.form == "packed" else {"max_length": 64}
+        form: dict[str, Any] = (
+            {"padding_free": True, "max_length": None} if case.form == "packed" else {"max_length": 64}
+        )
+        form["router_aux_loss_coef"] = ROUTER_COEFFICIENT if case.router else 0.0  # TRL's default is neither
         trainer = WeightedSFTTrainer(
             model, SFTConfig(**{**_arguments(case, folder), **form}),  # pyright: ignore[reportArgumentType]
             train_dataset=datasets.Dataset.from_list(features), processing_class=tokenizer(),

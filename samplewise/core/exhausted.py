@@ -1,0 +1,56 @@
+"""What a machine ran out of, told from the many errors that libraries raise for it: room on a disk, or file handles."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from typing import Literal
+
+from samplewise.core.errors import SamplewiseError
+
+Want = Literal["room", "quota", "size", "handles"]
+
+_NUMBERS: dict[int, Want] = {
+    errno.ENOSPC: "room", errno.EDQUOT: "quota", errno.EFBIG: "size", errno.EMFILE: "handles", errno.ENFILE: "handles",
+}  # fmt: skip
+_MARKS: dict[str, Want] = {
+    "No space left": "room", "os error 28": "room", "Disk quota exceeded": "quota", "os error 122": "quota",
+    "File too large": "size", "os error 27": "size", "Too many open files": "handles", "os error 24": "handles",
+    "received 0 items of ancdata": "handles",  # torch, handing tensors from worker to worker
+    "PytorchStreamWriter failed": "room", "] . unexpected pos": "room",  # torch.save keeps no error number
+}  # fmt: skip
+_WORDS: dict[Want, tuple[str, str]] = {
+    "room": ("room on the disk", "Make room"),
+    "quota": ("room in your disk quota", "Make room"),
+    "size": ("a disk that takes files of this size", "Raise the limit (ulimit -f), or name another disk"),
+    "handles": ("enough file handles", "Raise their number (ulimit -n 4096), or use fewer dataloader workers"),
+}
+
+
+def wanting(error: BaseException) -> Want | None:
+    """What was missing, by the error or one that it was raised from; None if it is another error."""
+    for each in _chain(error):
+        if isinstance(each, OSError) and each.errno in _NUMBERS:
+            return _NUMBERS[each.errno]
+        if not isinstance(each, SamplewiseError):  # ours may quote a file's name
+            for mark, want in _MARKS.items():
+                if mark in str(each):
+                    return want
+    return None
+
+
+def told(want: Want, argument: str, doing: str, then: str) -> SamplewiseError:
+    """One sentence. doing: what it was needed for, such as "writing runs/a"; then: how to go on once it is there."""
+    expected, remedy = _WORDS[want]
+    got = f"all {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} in use" if want == "handles" else "none left"
+    got = "one that does not" if want == "size" else got
+    return SamplewiseError(argument, expected=expected, got=f"{got} while {doing}", remedy=f"{remedy}, then {then}.")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,56 @@
+"""Do the two forms of a rule agree? One pass trains with `factor`, and its figures and state are those of `apply`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.rule import Rule
+
+EXACT, COARSE = 1e-6, 1e-4
+"""Relative differences allowed: of rules that compute in fp64, and in fp32."""
+NOTHING = 1e-12
+"""Of the largest coefficient: below it a sample adds nothing to the gradient, and exponentials underflow."""
+
+
+def is_fp32(values: Tensor) -> bool:
+    """Whether numbers were computed in fp32, whatever their type is now. Zeros and halves are exact in any."""
+    if values.dtype != torch.float64:
+        return True
+    return all_fit(values, torch.float32) and not all_fit(values, torch.bfloat16)
+
+
+def all_fit(values: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a narrower type holds them without rounding."""
+    return bool((values == values.to(dtype).double()).all())
+
+
+def check_agreement(
+    rule: Rule, by_factor: Tensor, by_apply: Tensor, ids: Tensor, *, coarse: bool, raw: Callable[[], Tensor]
+) -> None:
+    """Compare what each sample loss of a step is multiplied by, from both forms.
+
+    by_factor, by_apply: [N] coefficients, both divided as the rule's norm says. coarse: whether factors are fp32's.
+    raw: what `apply` said; asked only where the rounding of fp32 would explain a difference.
+    Cost: N floats a step.
+    Errors: SamplewiseError naming the samples that differ most. All ranks see the same numbers, so that all of them
+    raise, before the optimizer moves.
+    """
+    size = torch.maximum(by_factor.abs(), by_apply.abs())
+    off = (by_factor - by_apply).abs() / size.clamp(min=NOTHING * float(size.max()))
+    most = float(off.max())
+    if most <= EXACT:
+        return
+    allowed = COARSE if coarse or (most <= COARSE and is_fp32(raw())) else EXACT
+    if most <= allowed:
+        return
+    worst = off.argsort(descending=True)[:3]
+    raise SamplewiseError(
+        "rule", expected=f"one rule in both of its forms, factor and apply, up to {allowed:g}",
+        got=f"coefficients {by_factor[worst].tolist()} by factor and {by_apply[worst].tolist()} by apply for ids "
+        f"{ids[worst].tolist()} from {rule}",
+        remedy="Mend one of them, or leave factor out: the rule then runs in two passes, by apply.",
+    )  # fmt: skip

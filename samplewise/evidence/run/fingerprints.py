@@ -1,0 +1,102 @@
+"""What a run was begun with, in fingerprints, so that it is not gone on with something else under the same name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from samplewise.config import DataConfig, InstructionsConfig
+from samplewise.core.checkpoint import write_bytes
+from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.settings import fingerprint_model, fingerprint_tokenizer
+from samplewise.data.dataset import StreamedWindows, WindowDataset
+from samplewise.data.find import find_files
+from samplewise.data.records import Problem
+from samplewise.data.sources import is_local
+from samplewise.evidence.run.prepared import Prepared
+
+FINGERPRINTS = ".fingerprints.json"
+EDGE = 2**16
+"""Bytes of each end of a streamed file that are looked at: reading all of it would take as long as a pass."""
+MODEL, TOKENIZER, TRAINING, HELD_OUT = "the base model", "the tokenizer", "the training data", "the held-out data"
+MEASURED = {MODEL, TOKENIZER, HELD_OUT}
+"""What the evaluation before training depends on."""
+
+
+def of_model(model: nn.Module, tokenizer: Any) -> dict[str, str]:
+    """Of the model before adapters and the tokenizer, as they were loaded."""
+    return {MODEL: fingerprint_model(model), TOKENIZER: fingerprint_tokenizer(tokenizer)}
+
+
+def of_data(data: Prepared, config: DataConfig | InstructionsConfig, tokenizer: Any) -> dict[str, str]:
+    """Of the tokens that are trained on and evaluated, with their ids and columns; of a stream, of its files."""
+    train = data.train
+    if isinstance(train, StreamedWindows):
+        training = _of_files(config.path)
+    elif isinstance(train, WindowDataset):
+        training = _digest(_row(train[index]) for index in range(len(train)))
+    else:
+        training = _digest(_row(row) for row in train)
+    held = _digest(_row({"id": each.id, "ids": each.input_ids, "labels": each.labels}) for each in data.held_out)
+    template = _digest([str(getattr(tokenizer, "chat_template", None)).encode()])
+    return {TRAINING: training, HELD_OUT: held, "the chat template": template}
+
+
+def check(folder: Path, now: Mapping[str, str], accept: bool, say: Callable[[str], object]) -> set[str]:
+    """What is not as it was when the run in the folder began; the fingerprints are then, or at its start, written.
+
+    Errors: SamplewiseError naming it, unless `accept`.
+    """
+    path = folder / FINGERPRINTS
+    said = json.loads(path.read_text()) if path.exists() else {"began": dict(now), "accepted": []}
+    changed = [name for name in now if said["began"].get(name, now[name]) != now[name]]
+    if changed and not accept:
+        raise SamplewiseError(
+            "--resume", expected="what the run began with", got=f"a change of {', '.join(changed)}",
+            remedy="Put back what was there, or name another output; --accept-changes goes on all the same.",
+        )  # fmt: skip
+    if changed:
+        say(f"changed    {', '.join(changed)} since the run began; going on, as --accept-changes says")
+    accepted = sorted({*said["accepted"], *changed})
+    write_bytes(path, json.dumps({"began": {**said["began"], **now}, "accepted": accepted}, indent=1).encode())
+    return set(changed)
+
+
+def accepted(folder: Path) -> list[str]:
+    """Everything that changed while the run went on."""
+    return json.loads((folder / FINGERPRINTS).read_text())["accepted"]
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(len(part).to_bytes(8) + part)
+    return found.hexdigest()
+
+
+def _row(row: Mapping[str, Any]) -> bytes:
+    values = ((name, np.asarray(row[name])) for name in sorted(row))
+    return b"".join(f"{name} {value.dtype.str} {value.shape}\0".encode() + value.tobytes() for name, value in values)
+
+
+def _of_files(path: str) -> str:
+    """Names, sizes and both ends of local files; the name alone of a data set from the hub."""
+    if not is_local(path):
+        return _digest([path.encode()])
+    return _digest(_of_file(name, file) for name, file in find_files(path)[0])
+
+
+def _of_file(name: str, file: Path | Problem) -> bytes:
+    if isinstance(file, Problem):
+        return f"{name} {file.reason}".encode()
+    size = file.stat().st_size
+    with open(file, "rb") as opened:
+        start = opened.read(EDGE)
+        opened.seek(max(0, size - EDGE))
+        return f"{name} {size}\0".encode() + start + opened.read(EDGE)

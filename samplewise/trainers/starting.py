@@ -1,0 +1,64 @@
+"""The start of a run: again where the host starts it over, with a smaller batch or another trial's arguments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.step import Step
+from samplewise.trainers.checks import check_micro_batch, refuse_options
+
+logger = logging.getLogger("samplewise")
+
+_Host = Trainer if TYPE_CHECKING else object
+
+
+class StartingMixin(_Host):
+    """Calls `_begin` once the host has made the model and knows its arguments, before the first step.
+
+    `auto_find_batch_size` starts a run over after running out of memory; `hyperparameter_search` makes another model,
+    of other arguments, for each trial. Both come this way, so that nothing of the attempt before is left.
+    """
+
+    options: WeightingOptions
+    engine: Step
+    check_rule: Callable[[], None]
+    _attach: Callable[[], None]
+
+    def _inner_training_loop(self, batch_size: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The host's loop, checked anew where its arguments are not those that `train` saw."""
+        rows = self.args.train_batch_size
+        if self.args.auto_find_batch_size and batch_size is not None:
+            self._train_batch_size = batch_size  # the host is about to: the checks below need it
+        if kwargs.get("trial") is not None or self._train_batch_size != rows:
+            self._check_again(rows)
+        checkpoint = kwargs.get("resume_from_checkpoint")
+        self._begin(None if checkpoint is None else Path(checkpoint))
+        self._attach()
+        try:
+            return super()._inner_training_loop(batch_size, *args, **kwargs)
+        finally:
+            self.engine.detach()
+
+    def _check_again(self, rows: int) -> None:
+        now = self._train_batch_size
+        if now != rows:
+            logger.warning(
+                "auto_find_batch_size: micro-batches of %d rows, not %d. A step is that much smaller, and the rule "
+                "weighs over fewer samples", now, rows
+            )  # fmt: skip
+        refuse_options(self)
+        self.check_rule()
+        if self.options.normalize == "micro":
+            check_micro_batch(now)
+
+    def _begin(self, checkpoint: Path | None) -> None:
+        """Everything that a run counts or remembers as it is before its first step.
+
+        checkpoint: what the run goes on from. A mixin that keeps something overrides this and calls super.
+        """
