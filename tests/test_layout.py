@@ -240,7 +240,7 @@ def test_every_public_name_has_a_docstring_of_its_own(name):
 
 
 def test_the_public_names_are_few():
-    assert list(samplewise.__all__) == sorted(set(samplewise.__all__))
+    assert len(samplewise.__all__) == len(set(samplewise.__all__))
     assert len(set(samplewise.__all__) - set(RULES) - set(TOKEN_RULES)) <= 20
     public = {name for name, value in vars(samplewise).items() if not name.startswith("_") and not _is_module(value)}
     assert public == set(samplewise.__all__)

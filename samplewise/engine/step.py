@@ -175,7 +175,7 @@ class Step:
             mean = mean or TokenMean()
             given = [read_micro_batch(batch).to(self.device) for batch in batches]
             if self.options.losses is None:
-                assert [micro.targets for micro in given], "no micro-batch"
+                _check_labels(given)
             self.given, scale = self._prepared(given, mean)
             self.retried = False
             self._mode = self._select(self._context(scale), can_rescale)
@@ -354,3 +354,14 @@ class Step:
         self.state = {key: value for key, value in state.items() if not key.startswith(RESERVED)}
         for observer in self.observers:
             observer.load_state_dict(state)
+
+
+def _check_labels(batches: Sequence[MicroBatch]) -> None:
+    """Errors: SamplewiseError where a micro-batch has no token labels."""
+    for micro in batches:
+        if micro.labels is None:
+            raise SamplewiseError(
+                "micro_batches", expected="micro-batches with 'labels' [B, T], in the shape of input_ids",
+                got=f"the keys {sorted(map(str, micro.inputs))}",
+                remedy="Give the labels as the model takes them, or a loss of your own: losses=….",
+            )  # fmt: skip

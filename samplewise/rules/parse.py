@@ -10,42 +10,8 @@ from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
-from samplewise.rules.by import by, by_length
-from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
-from samplewise.rules.groups import doremi, group_dro
-from samplewise.rules.pruning import infobatch
-from samplewise.rules.robust import chi2_dro, cvar
+from samplewise.rules.registry import RULES, known_rules
 from samplewise.rules.schedules import SCHEDULES
-from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
-from samplewise.rules.shapes import extremes, lin_upper, quadratic
-from samplewise.rules.weighting import column_weights, ir_dro, uniform
-
-RULES: dict[str, Callable[..., Rule]] = {
-    "uniform": uniform,
-    "column_weights": column_weights,
-    "ir_dro": ir_dro,
-    "chi2_dro": chi2_dro,
-    "cvar": cvar,
-    "lin_upper": lin_upper,
-    "quadratic": quadratic,
-    "extremes": extremes,
-    "mid_ranking": mid_ranking,
-    "band": band,
-    "top_k": top_k,
-    "threshold": threshold,
-    "random_keep": random_keep,
-    "sample_proportional": sample_proportional,
-    "infobatch": infobatch,
-    "group_dro": group_dro,
-    "doremi": doremi,
-    "by": by,
-    "by_length": by_length,
-    "clip_weights": clip_weights,
-    "mix_uniform": mix_uniform,
-    "chain": chain,
-    "warmup": warmup,
-}
-"""Every rule that text may name; a new rule needs a row here, one in the table of laws, one in the docs."""
 
 Called = TypeVar("Called")
 
@@ -61,7 +27,7 @@ def parse_rule(text: str) -> Rule:
     >>> parse_rule("chain(band(drop_top=0.1), ir_dro(r=1))")
     chain(band(drop_top=0.1, drop_bottom=0.0), ir_dro(r=1.0))
     """
-    return read_call(text, RULES)
+    return read_call(text, known_rules())
 
 
 def read_call(text: str, names: Mapping[str, Callable[..., Called]]) -> Called:
@@ -112,7 +78,7 @@ def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., C
 
 def _argument(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Call):
-        return _call(node, text, {**RULES, **SCHEDULES})
+        return _call(node, text, {**known_rules(), **SCHEDULES})
     sign = 1
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node, sign = node.operand, -1
