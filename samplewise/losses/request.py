@@ -119,6 +119,7 @@ def attach_objective(model: nn.Module) -> Callable[[], None]:
 def with_objective(model: nn.Module) -> Generator[nn.Module]:
     """`attach_objective` for the length of a block.
 
+    >>> import torch
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     >>> ids = torch.tensor([[1, 2, 3]])

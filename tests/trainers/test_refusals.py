@@ -57,14 +57,14 @@ def test_sharding_whose_head_is_in_parts_is_refused(tmp_path, monkeypatch):
     for version in (1, 2):
         plugin = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=version)))
         assert checks.is_fsdp1(plugin) == (version == 1)
-    assert checks.has_parted_head(zero)
+    assert checks.has_partitioned_head(zero)
     assert not checks.is_fsdp1(zero)
-    for name, problem in (("is_fsdp1", "fsdp"), ("has_parted_head", "deepspeed")):
+    for name, problem in (("is_fsdp1", "fsdp"), ("has_partitioned_head", "deepspeed")):
         with monkeypatch.context() as patch:
             patch.setattr(checks, name, lambda accelerator: True)
             with pytest.raises(sw.SamplewiseError, match=rf"^{problem}: "):
                 trainer(tmp_path)
-    monkeypatch.setattr(checks, "has_parted_head", lambda accelerator: True)
+    monkeypatch.setattr(checks, "has_partitioned_head", lambda accelerator: True)
     trainer(tmp_path, options={"logits": "allow"})
 
 
