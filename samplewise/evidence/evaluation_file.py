@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.checkpoint import write_bytes
 from samplewise.config import DataConfig
 from samplewise.evidence.answers import AnswersConfig, answer_rows
 from samplewise.evidence.battery import open_sets
@@ -21,6 +20,7 @@ from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import DomainConfig
 from samplewise.evidence.starts import open_start
 from samplewise.evidence.tasks import TaskConfig, run_tasks
+from samplewise.replaced import write_whole
 from samplewise.types import SamplewiseError
 
 
@@ -63,7 +63,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
         found["answers"] = answer_rows(model, start.tokenizer, config.answers, batch_size=size, autocast=autocast)
     path = Path(config.output).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(found, indent=1, allow_nan=False).encode())
+    write_whole(path, json.dumps(found, indent=1, allow_nan=False).encode())
     return found
 
 
