@@ -14,7 +14,8 @@ from samplewise.checkpoint import write_bytes
 from samplewise.data.records import missing_extra
 from samplewise.types import SamplewiseError
 
-Arguments, Found = ParamSpec("Arguments"), TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
 
 
 def is_url(path: str | Path) -> bool:
