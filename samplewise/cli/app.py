@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from samplewise.cli.probe import corrupt, probe
 from samplewise.cli.report import report
 from samplewise.cli.score import score
 from samplewise.cli.select import select
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Command, Debug, hush_transformers, quiet, reported, require
+from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file; examples/*.yaml show all.")],
     overrides: Annotated[
@@ -63,7 +65,7 @@ def train(
             print(f"{what:<11}{finished.folder / name}")
 
 
-@app.command()
+@app.command(cls=Command)
 def weights(
     rule: Annotated[str, typer.Option(help='The rule, for example "ir_dro(r=1)".')],
     losses: Annotated[str | None, typer.Option(help="Losses in nats per token, such as 1,2,3,4.")] = None,
@@ -95,7 +97,7 @@ def weights(
             print(f"picture    {plot}")
 
 
-@app.command()
+@app.command(cls=Command)
 def rules() -> None:
     """List the rules that a run file may name; those over tokens come last."""
     from samplewise.rules import RULES, TOKEN_RULES
@@ -106,25 +108,28 @@ def rules() -> None:
         print(f"{usage}\n    {first}")
 
 
-app.command()(score)
-app.command()(compare)
-app.command()(diagnose)
-app.command()(evaluate)
-app.command()(select)
-app.command()(probe)
-app.command()(sweep)
-app.command()(corrupt)
-app.command()(report)
-app.command()(tokenizer)
+app.command(cls=Command)(score)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(diagnose)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(select)
+app.command(cls=Command)(probe)
+app.command(cls=Command)(sweep)
+app.command(cls=Command)(corrupt)
+app.command(cls=Command)(report)
+app.command(cls=Command)(tokenizer)
 
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in text.replace(",", " ").split()] or [float("")]
+        found = [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
+        found = []
+    if not found or not all(map(math.isfinite, found)):
         raise SamplewiseError(
-            option, expected="numbers with commas between them", got=repr(text), remedy="For example 1,2,3,4."
-        ) from None
+            option, expected="finite numbers with commas between them", got=shown(text), remedy="For example 1,2,3,4."
+        )
+    return found
 
 
 def _bars(losses: list[float], found: list[float], width: int = 30) -> Iterator[str]:

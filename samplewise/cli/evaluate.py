@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
-from samplewise.core.errors import SamplewiseError
 
 
 def evaluate(
@@ -28,20 +26,20 @@ def evaluate(
         from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"))
-        from samplewise.evidence.evaluation_file import EvaluateConfig, paired, run_evaluation, table
+        from samplewise.evidence.evaluation_file import EvaluateConfig, measured, paired, run_evaluation, table
+        from samplewise.json_file import as_written, read_json
 
         settings = load_settings(EvaluateConfig, config, overrides or [])
-        other = _read(against) if against is not None else None
+        what, remedy = "a file of samplewise evaluate", "Check the path of --against."
+        other = None if against is None else read_json(against, what, remedy)
+        if against is not None and other is not None:
+            with as_written(against, what, remedy):
+                list(measured(other))  # before hours are spent
         hush_transformers(debug)
         found = run_evaluation(settings)
-        print("\n" + table(found, None if other is None else paired(found, other)))
+        rows = None
+        if against is not None and other is not None:
+            with as_written(against, what, remedy):
+                rows = paired(found, other)
+        print("\n" + table(found, rows))
         print(f"results    {settings.output}")
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SamplewiseError(
-            "--against", expected="a file of samplewise evaluate", got=str(error), remedy="Check the path."
-        ) from None

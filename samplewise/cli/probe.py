@@ -52,18 +52,18 @@ def corrupt(
     """Spoil a share of a corpus in known ways, to see what rules make of it."""
     quiet(debug)
     with reported(debug):
-        from samplewise.core.checkpoint import write_bytes
         from samplewise.data import read_documents
         from samplewise.evidence.probes.corruptions import with_corruptions
+        from samplewise.replaced import write_whole
 
         _refuse_overwriting(Path(corpus).expanduser().resolve(), output.resolve(), labels.resolve())
         spoilt, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)
         rows = "".join(json.dumps({"text": document.text}) + "\n" for document in spoilt)
-        write_bytes(output, rows.encode())
+        write_whole(output, rows.encode())
         by_row = {row: kinds[name] for row, name in enumerate(_ids(spoilt)) if name in kinds}
         digest = hashlib.sha256(rows.encode()).hexdigest()
         told = {"seed": seed, "share": share, "sha256": digest, "rows": by_row}
-        write_bytes(labels, json.dumps(told, indent=1).encode())
+        write_whole(labels, json.dumps(told, indent=1).encode())
         print(f"corpus     {output}, {len(spoilt):,} documents, {len(kinds):,} of them spoilt\nlabels     {labels}")
 
 

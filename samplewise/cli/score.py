@@ -29,7 +29,7 @@ def score(
     split: Annotated[str | None, typer.Option(help="Of a `datasets` name. Default: train.")] = None,
     streaming: Annotated[bool | None, typer.Option("--streaming", help="Do not download a `datasets` name.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many records.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Ids of a window at most. Default: 512.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Ids of a window. Default: 512, or a shorter context.")] = None,
     min_tokens: Annotated[int | None, typer.Option(help="Shorter ends are evened out. Default: 16.")] = None,
     stride: Annotated[int | None, typer.Option(help="Tokens that each window sees before its own. Default: 0.")] = None,
     rolling: Annotated[

@@ -13,13 +13,43 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from click import Context
+from typer.core import TyperCommand
 
+from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not compare the files of scores with their checksums.")]
+
+
+class Command(TyperCommand):
+    """A command whose arguments are looked at before it begins: no empty text, no number that is not finite."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """As click does, after the look at what is empty: of a path it would make the folder that one is in."""
+        with reported("--debug" in args):
+            for before, text in zip(["", *args], args, strict=False):
+                option, equals, value = text.partition("=")
+                joined = bool(equals) and option.startswith("--")
+                name = option if joined else before if before.startswith("-") else "argument"
+                if not (value if joined else text).strip() and name != "--title":
+                    raise SamplewiseError(name, expected="a value", got="empty text", remedy="Name it or leave it out.")
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Context) -> object:
+        """As click does, after the look at the numbers."""
+        with reported(bool(ctx.params.get("debug"))):
+            for parameter in ctx.command.params:
+                value = ctx.params.get(parameter.name or "")
+                if isinstance(value, (int, float)) and not abs(value) < 2**63:
+                    raise SamplewiseError(
+                        parameter.opts[0], expected="a number that is finite and below 2^63", got=shown(value),
+                        remedy="Check it.",
+                    )  # fmt: skip
+        return super().invoke(ctx)
 
 
 def require(*packages: tuple[str, str]) -> None:

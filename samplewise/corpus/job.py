@@ -31,6 +31,7 @@ from samplewise.corpus.settings import (
     fingerprint_template,
     fingerprint_tokenizer,
     settings_from,
+    within_context,
 )
 from samplewise.corpus.shard import cutter, finish_block, finish_column, score_block
 from samplewise.corpus.store import ADDED, check_name
@@ -71,11 +72,12 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
     place = Place(target.out)
     base = _base(place, target)
     parts = Parts(place, "" if target.column is None else f"{ADDED}/{check_name(target.column)}")
-    settings = settings_from(given, _defaults(parts, base))
+    begun = _begun(parts, base)
+    settings = settings_from(given, begun or _defaults())
     files, left_out = _corpus(target.data, settings)
     dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
     model, tokenizer, description = load_model(target.model, dtype=dtype)
-    _check_context(settings, description)
+    settings = within_context(settings, given, description.context, begun is not None)
     template = chat_template(tokenizer, settings.template) if settings.kind == "instructions" else None
     facts = {
         "model": fingerprint_model(model),
@@ -117,12 +119,17 @@ def _base(place: Place, target: Target) -> Manifest | None:
     return None if target.column is None else read_manifest(place)
 
 
-def _defaults(parts: Parts, base: Manifest | None) -> ScoreSettings:
+def _begun(parts: Parts, base: Manifest | None) -> ScoreSettings | None:
+    """The settings of the scores that a column is added to, or of what was begun here; None at a start."""
     facts = base.fingerprints if base is not None else parts.run()
     if facts is None and parts.place.exists(parts.inside("manifest.json")):
         facts = read_manifest(parts.place, parts.folder).fingerprints
-    if facts and "settings" in facts:
-        return build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
+    if not facts or "settings" not in facts:
+        return None
+    return build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
+
+
+def _defaults() -> ScoreSettings:
     if torch.cuda.is_available():
         return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=ACCELERATOR_TOKENS)
     return ScoreSettings()
@@ -149,15 +156,6 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
         raise SamplewiseError(
             "--out", expected="an empty folder, or one of this run", got=f"{parts.place} with {', '.join(foreign[:5])}",
             remedy="Name a folder of its own.",
-        )  # fmt: skip
-
-
-def _check_context(settings: ScoreSettings, description: ModelDescription) -> None:
-    longest = settings.max_length + max(settings.stride - 1, 0)
-    if description.context is not None and longest > description.context:
-        raise SamplewiseError(
-            "--max-length", expected=f"with --stride at most the model's context, {description.context}", got=longest,
-            remedy="Lower one of them.",
         )  # fmt: skip
 
 

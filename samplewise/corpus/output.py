@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from samplewise.corpus.select import Selection
 from samplewise.corpus.texts import Piece, records_of
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
+from samplewise.replaced import replaced
 
 IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
@@ -73,21 +72,10 @@ def suffix_of(path: Path, known: tuple[str, ...]) -> str:
     )
 
 
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name at the end; nothing is left if the block fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _copy(selection: Selection, query: str, path: Path, form: str) -> None:
     with replaced(path) as temporary:
         quoted = str(temporary).replace("'", "''")
-        selection.connection.execute(f"COPY ({query}) TO '{quoted}' ({form})")
+        selection.connection.execute(f"COPY ({query}) TO '{quoted}' ({form}, USE_TMP_FILE false)")
 
 
 def _pieces(selection: Selection) -> Iterator[Piece]:

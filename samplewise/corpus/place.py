@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError, missing_extra
+
+Arguments, Found = ParamSpec("Arguments"), TypeVar("Found")
 
 
 def is_url(path: str | Path) -> bool:
@@ -34,6 +37,32 @@ def writable(place: str) -> Iterator[None]:
             "--out", expected="a folder that can be written", got=f"{place}: {error.strerror}",
             remedy="Mend that and give the same command again: it goes on.",
         ) from error  # fmt: skip
+
+
+@contextmanager
+def reached(url: str) -> Iterator[None]:
+    """Raises SamplewiseError in place of what the clients of stores raise; FileNotFoundError stays what it is."""
+    try:
+        yield
+    except (FileNotFoundError, SamplewiseError):
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise SamplewiseError(
+            url, expected="a store that can be reached, and written to where results go", got=got,
+            remedy="Check the URL, the network and the credentials.",
+        ) from error  # fmt: skip
+
+
+def _reaching(method: Callable[Concatenate[Place, Arguments], Found]) -> Callable[Concatenate[Place, Arguments], Found]:
+    @wraps(method)
+    def reach(self: Place, *arguments: Arguments.args, **more: Arguments.kwargs) -> Found:
+        if not self.remote:
+            return method(self, *arguments, **more)
+        with reached(self.url):
+            return method(self, *arguments, **more)
+
+    return reach
 
 
 class Place:
@@ -72,10 +101,12 @@ class Place:
         """The full name of a file or folder in it, as DuckDB reads it."""
         return f"{self.url}/{name}"
 
+    @_reaching
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError where there is none."""
         return self.files.cat_file(f"{self.root}/{name}") if self.remote else (self.local / name).read_bytes()
 
+    @_reaching
     def write(self, name: str, data: bytes) -> None:
         """All of a file or nothing; folders are made."""
         if self.remote:
@@ -86,14 +117,17 @@ class Place:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data)
 
+    @_reaching
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of that name."""
         return self.files.exists(f"{self.root}/{name}") if self.remote else (self.local / name).exists()
 
+    @_reaching
     def size(self, name: str) -> int:
         """Bytes of a file; FileNotFoundError where there is none."""
         return self.files.size(f"{self.root}/{name}") if self.remote else (self.local / name).stat().st_size
 
+    @_reaching
     def state(self, name: str) -> str:
         """What changes whenever a file is written anew: its size and times here, what a store says of it elsewhere."""
         if self.remote:
@@ -101,6 +135,7 @@ class Place:
         found = (self.local / name).stat()
         return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
 
+    @_reaching
     def names(self, folder: str = "") -> list[str]:
         """What lies in a folder of it, sorted; nothing where there is no such folder."""
         if self.remote:
@@ -113,6 +148,7 @@ class Place:
         path = self.local / folder
         return sorted(each.name for each in path.iterdir()) if path.is_dir() else []
 
+    @_reaching
     def remove(self, name: str) -> None:
         """A file away, if it is there."""
         if self.remote:
@@ -121,6 +157,7 @@ class Place:
         else:
             (self.local / name).unlink(missing_ok=True)
 
+    @_reaching
     def open(self, name: str) -> Any:
         """A file to read from, seekable."""
         return self.files.open(f"{self.root}/{name}", "rb") if self.remote else (self.local / name).open("rb")
@@ -134,7 +171,7 @@ def open_url(url: str) -> tuple[Any, str]:
         raise missing_extra("fsspec", "corpus", url) from None
     try:
         files, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:  # an unknown protocol; a protocol whose package is not there
+    except Exception as error:  # a protocol that is unknown, or whose package, options or network are not there
         raise SamplewiseError(
             url, expected="a URL that fsspec can open", got=" ".join(str(error).split()),
             remedy="Check the protocol, or install its package (s3fs for s3://, gcsfs for gs://).",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,9 @@ class ScoreSettings:
     """What is read and how it is cut. A folder of scores has one of these; columns added later share it.
 
     kind, text_field, format, template: of the data; config, split, streaming: of a `datasets` name. limit: the first
-    records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`. shard_bytes: of text to a
-    shard, the work that a killed run may lose. batch_tokens: ids to a batch.
+    records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`; a max_length that is not
+    given follows a model of a shorter context. shard_bytes: of text to a shard, the work that a killed run may lose.
+    batch_tokens: ids to a batch.
     """
 
     kind: Kind = "text"
@@ -58,27 +59,27 @@ class Target:
     strict: bool = False
 
 
+LEAST = {
+    "limit": 1, "max_length": 2, "min_tokens": 1, "stride": 0, "characters": 0, "shard_bytes": 1, "batch_tokens": 1,
+}  # fmt: skip
+
+
 def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSettings:
-    """Settings with those that were given, not None, in place of the defaults. Raises SamplewiseError on bad ones."""
-    known = {field.name for field in fields(ScoreSettings)}
+    """Settings with those that were given, not None, in place of the defaults. Raises SamplewiseError on bad ones.
+
+    A default of min_tokens is below a max_length that was given.
+    """
     chosen = {key: value for key, value in given.items() if value is not None}
-    settings = ScoreSettings(**{**asdict(defaults), **{k: v for k, v in chosen.items() if k in known}})
-    least = {
-        "limit": 1,
-        "max_length": 2,
-        "min_tokens": 1,
-        "stride": 0,
-        "characters": 0,
-        "shard_bytes": 1,
-        "batch_tokens": 1,
-    }
-    for name, bound in least.items():
+    settings = replace(defaults, **chosen)
+    for name, bound in LEAST.items():
         value = getattr(settings, name)
         if value is not None and value < bound:
             option = "--" + name.replace("_", "-")
             raise SamplewiseError(
                 option, expected=f"at least {bound}", got=value, remedy="Leave it out for the default."
             )
+    if "min_tokens" not in chosen:
+        settings = replace(settings, min_tokens=min(settings.min_tokens, settings.max_length - 1))
     if settings.min_tokens >= settings.max_length:
         raise SamplewiseError(
             "--min-tokens", expected=f"below --max-length, {settings.max_length}", got=settings.min_tokens,
@@ -89,6 +90,33 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
             "--rolling", expected="no --stride beside it", got=settings.stride, remedy="Each says what context is seen."
         )
     return settings
+
+
+def within_context(
+    settings: ScoreSettings, given: Mapping[str, Any], context: int | None, begun: bool = False
+) -> ScoreSettings:
+    """Settings whose windows fit into a model's context, positions; None for one without an end.
+
+    A max_length that nobody gave becomes what the context leaves room for, beside the stride. begun: the settings are
+    those of a folder that is there already.
+    Raises SamplewiseError where what was given does not fit, and names what was given alone.
+    """
+    before = max(settings.stride - 1, 0)
+    if context is None or settings.max_length + before <= context:
+        return settings
+    free = given.get("max_length") is None and not begun
+    if free and context - before >= LEAST["max_length"]:
+        return settings_from({**given, "max_length": context - before}, settings)
+    remedy = "Lower it, or leave it out: the default follows the model."
+    if begun:
+        remedy = "The scores there are of windows that long: take a model of a longer context, or another folder."
+    elif settings.stride:
+        remedy = "Lower one of them."
+    raise SamplewiseError(
+        "--stride" if free else "--max-length",
+        expected=f"{'with --stride ' if settings.stride else ''}at most the model's context, {context}",
+        got=settings.max_length + before, remedy=remedy,
+    )  # fmt: skip
 
 
 def fingerprint_model(model: nn.Module) -> str:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from samplewise.core.checkpoint import write_bytes
 from samplewise.corpus.candidates import part_name
 from samplewise.corpus.select import Selection, Total
 from samplewise.corpus.store import Scores
+from samplewise.replaced import write_whole
 
 EXAMPLES = 20
 """Of each edge."""
@@ -46,7 +46,7 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
 
 def write_statement(path: Path, said: dict[str, Any]) -> None:
     """As JSON."""
-    write_bytes(path, json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
+    write_whole(path, json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:

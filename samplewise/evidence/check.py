@@ -12,6 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.differences import differences
 from samplewise.evidence.outcome import RESULTS, SCHEMA, VALUES
 from samplewise.evidence.sentences import verdicts
+from samplewise.json_file import as_written
 
 FORM: dict[str, type | tuple[type, ...]] = {
     "schema": str, "complete": bool, "missing": list, "failed": list, "budget": dict, "seeds": list, "control": str,
@@ -30,6 +31,11 @@ def check_results(folder: str | Path) -> dict[str, Any]:
     Errors: SamplewiseError naming the first thing that is missing, of another type, or not what the values give.
     """
     folder = Path(folder)
+    with as_written(folder, "results as samplewise compare writes them", "Write the results anew: samplewise compare."):
+        return _checked(folder)
+
+
+def _checked(folder: Path) -> dict[str, Any]:
     results, values = (_read(folder / name) for name in (RESULTS, VALUES))
     _check_form(results, FORM, RESULTS)
     if results["schema"] != SCHEMA:
@@ -50,7 +56,7 @@ def check_results(folder: str | Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _wrong(str(path), "a JSON file of samplewise compare", str(error)) from None
     if not isinstance(found, dict):
         raise _wrong(str(path), "a JSON object", type(found).__name__)

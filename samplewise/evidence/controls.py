@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import torch
 
+from samplewise.config.typed import fits, shown
+from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
 from samplewise.engine.plan import plan_step
@@ -14,6 +17,8 @@ from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
 from samplewise.rules import TokenRule, parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
 
+MOST = 10**5
+"""Of rows to a micro-batch, of micro-batches to a step, of steps to a pool."""
 Role = Literal["control", "rate", "random", "arm"]
 
 
@@ -87,10 +92,20 @@ def _taken(label: str, randoms: dict[tuple[Any, ...], str]) -> bool:
 
 
 def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
-    """Rows of a step before any is dropped (a row is a sample where none is packed)."""
-    training = {**plan.training, **arm.training}
-    rows = int(training.get("per_device_train_batch_size", 8)) * int(training.get("gradient_accumulation_steps", 1))
-    return rows * (arm.pool if arm.pool is not None else plan.pool)
+    """Rows of a step before any is dropped (a row is a sample where none is packed).
+
+    Errors: SamplewiseError on numbers below 1.
+    """
+    training = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, **plan.training, **arm.training}
+    sizes = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    numbers = {f"training.{name}": training[name] for name in sizes}
+    numbers["pool"] = plan.pool if arm.pool is None else arm.pool
+    for name, value in numbers.items():
+        if not fits(value, int) or not 1 <= value <= MOST:
+            raise SamplewiseError(
+                name, expected=f"a whole number from 1 to {MOST:,}", got=shown(value), remedy="Check it."
+            )
+    return prod(numbers.values())
 
 
 def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
@@ -103,7 +118,7 @@ def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
     >>> kept_share(band(drop_top=0.25), 16)
     0.75
     """
-    rule = resolve(rule, steps)
+    rule, samples = resolve(rule, steps), min(samples, 2**16)  # shares of larger steps are the same
     draw = torch.Generator().manual_seed(0)
     state, kept = rule.init(), 0.0
     for step in range(steps):

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from samplewise.config import DataConfig
-from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.answers import AnswersConfig, answer_rows
 from samplewise.evidence.battery import open_sets
@@ -22,6 +21,7 @@ from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import DomainConfig
 from samplewise.evidence.starts import open_start
 from samplewise.evidence.tasks import TaskConfig, run_tasks
+from samplewise.replaced import write_whole
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
         found["answers"] = answer_rows(model, start.tokenizer, config.answers, batch_size=size, autocast=autocast)
     path = Path(config.output).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(found, indent=1, allow_nan=False).encode())
+    write_whole(path, json.dumps(found, indent=1, allow_nan=False).encode())
     return found
 
 

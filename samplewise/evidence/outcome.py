@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.checkpoint import write_bytes
-from samplewise.evidence.arm_run import before_of, file_of
+from samplewise.evidence.arm_run import RUNS, before_of, file_of
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm
 from samplewise.evidence.differences import differences
@@ -21,16 +21,32 @@ from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
 from samplewise.evidence.tasks import HIGHER
+from samplewise.json_file import as_written, read_json
 
 SCHEMA = "samplewise-results-1"
 RESULTS, VALUES = "results.json", "values.json"
+DAMAGED = "Remove the damaged file: the same plan then does that run once more."
 FIGURES = ("mean", "token_mean", "bits_per_byte", "p90", "worst_decile")
 
 Runs = dict[tuple[str, int], dict[str, Any]]
 
 
 def write_outcome(folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: bool) -> dict[str, Any]:
-    """Write both files from what is finished, and return results.json."""
+    """Write both files from what is finished, and return results.json.
+
+    Errors: SamplewiseError where the file of a run is damaged.
+    """
+    with as_written(folder / RUNS, "whole files of finished runs", DAMAGED):
+        values, results = _outcome(folder, plan, arms, seeded)
+    write_bytes(folder / VALUES, _json(values))
+    write_bytes(folder / RESULTS, _json(results))
+    return results
+
+
+def _outcome(
+    folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """values.json and results.json."""
     runs = {(arm.name, seed): _read(file_of(folder, arm.name, seed)) for seed in plan.seeds for arm in arms}
     finished = {key: run for key, run in runs.items() if run is not None and "failed" not in run}
     values = _values(folder, plan, arms, finished, seeded)
@@ -59,9 +75,7 @@ def write_outcome(folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: b
         "differences": rows,
         "verdicts": verdicts(rows, plan.min_effect),
     }
-    write_bytes(folder / VALUES, _json(values))
-    write_bytes(folder / RESULTS, _json(results))
-    return results
+    return [values, results]
 
 
 def _json(values: dict[str, Any]) -> bytes:
@@ -69,7 +83,7 @@ def _json(values: dict[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path, "a run of a plan", DAMAGED) if path.exists() else None
 
 
 def _values(folder: Path, plan: PlanConfig, arms: Sequence[Arm], runs: Runs, seeded: bool) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import missing_extra
+from samplewise.replaced import write_whole
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"  # Okabe and Ito's
 ARMS = (GREY, BLUE, ORANGE, GREEN, PURPLE)
@@ -40,7 +40,7 @@ def picture(path: Path, width: float, height: float, **grid: Any) -> Iterator[tu
         file = io.BytesIO()
         form = path.suffix.lstrip(".").lower() or "png"
         figure.savefig(file, format=form, dpi=160)
-    write_bytes(path, file.getvalue())
+    write_whole(path, file.getvalue())
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:

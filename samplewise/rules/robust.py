@@ -35,29 +35,29 @@ def chi2_dro(rho: Number) -> Rule:
         order, q = _ordered(weights, samples)
         loss = samples.loss.double()
         gap = loss.max() - loss
-        depth = _depth(gap[order], q, 1 + 2 * rho)
-        return weights * ((depth - gap).clamp(min=0) / depth if depth > 0 else gap == 0).to(weights)
+        depth = _depth(gap[order], q, rho)
+        return weights * ((1 - gap / depth).clamp(min=0) if depth > 0 else gap == 0).to(weights)
 
     return make_rule(f"chi2_dro(rho={rho})", body)
 
 
-def _depth(gap: Tensor, q: Tensor, second: float) -> float:
-    """How far η lies below the maximum, for Σ p²/q = `second`; 0 if even the maxima alone do not reach it.
+def _depth(gap: Tensor, q: Tensor, rho: float) -> float:
+    """How far η lies below the maximum, for Σ p²/q = 1 + 2·rho; 0 if even the maxima alone do not reach it.
 
     gap: [N] distance from the maximum, ascending. q: [N] sums to 1. While the first k samples have weight, with mass A,
     mean m and variance v of the gap under q, Σ p²/q = (v + x²) / (A·x²), where x = depth − m. It falls as depth grows,
-    so the number of samples with weight is where it crosses `second`, looked up at the depths of the samples.
+    so the number of samples with weight is where it crosses 1 + 2·rho, looked up at the depths of the samples.
     """
     mass = q.cumsum(0)
     mean = (q * gap).cumsum(0) / mass
     variance = ((q * gap * gap).cumsum(0) / mass - mean * mean).clamp(min=0)
+    outside = torch.cat([q.flip(0).cumsum(0).flip(0)[1:], q.new_zeros(1)])
+    excess = 2 * rho * mass - outside  # A·(1 + 2·rho) − 1, of which a small rho would leave nothing in floating point
     x = gap - mean  # for a depth that ends at each sample
-    beyond = (variance + x * x > second * mass * x * x) | (gap == 0)
-    k = int(beyond.sum()) - 1  # the last sample that has weight
-    excess = float(mass[k]) * second - 1
+    k = int(((variance > excess * x * x) | (gap == 0)).sum()) - 1  # the last sample that has weight
     if float(gap[k]) == 0:  # the maxima alone, as ties of them have no variance to solve with
         return 0.0
-    return float(mean[k]) + (float(variance[k]) / excess) ** 0.5
+    return float(mean[k] + (variance[k] / excess[k]).sqrt())
 
 
 @schedulable

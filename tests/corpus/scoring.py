@@ -9,6 +9,7 @@ import pyarrow as pa
 from samplewise.corpus import Manifest, Scores, open_scores
 from samplewise.corpus.score import score_corpus
 from samplewise.corpus.settings import Target
+from samplewise.corpus.verify import REMEMBERED
 
 SMALL: dict[str, Any] = {"max_length": 32, "min_tokens": 4, "shard_bytes": 4000}
 
@@ -26,9 +27,9 @@ def table(scores: Scores | Path | str) -> pa.Table:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by its content."""
+    """Every file below a folder, by its content; but for what remembers times."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != REMEMBERED
     }

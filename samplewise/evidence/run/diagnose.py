@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +12,13 @@ from samplewise.config import load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.engine.diagnosis import Finding, Watch
 from samplewise.evidence.run.folder import CONFIG, RESULTS
-from samplewise.evidence.run.history import FILE
+from samplewise.evidence.run.history import CURVES, FILE
+from samplewise.json_file import as_written, read_json
 from samplewise.rules import parse_rule
 
 Weighed = dict[int, tuple[Tensor, Tensor]]
+Curves = dict[str, list[float]]
+DAMAGED = "Restore it, or remove it: an older checkpoint is looked at then."
 
 
 def diagnose_run(folder: Path) -> tuple[int, list[Finding]]:
@@ -47,18 +48,28 @@ def diagnose_run(folder: Path) -> tuple[int, list[Finding]]:
     return steps, found
 
 
-def _recorded(folder: Path) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
+def _recorded(folder: Path) -> tuple[Curves, dict[str, float]]:
     if (folder / RESULTS).exists():
-        results = json.loads((folder / RESULTS).read_text())
-        return results["training"]["curves"], results["seconds"]
+        results = read_json(folder / RESULTS, "the results of a run", DAMAGED)
+        with as_written(folder / RESULTS, "the results of a run", DAMAGED):
+            return _checked(results["training"]["curves"], results["seconds"])
     saved = [path / FILE for path in _checkpoints(folder) if (path / FILE).exists()]
     if not saved:
         raise SamplewiseError(
             str(folder), expected="a finished run, or one with a checkpoint", got="neither yet",
             remedy="Set training.save_steps, or wait for its end; while it trains it warns by itself.",
         )  # fmt: skip
-    history = json.loads(saved[-1].read_text())
-    return history["curves"], history["seconds"]
+    history = read_json(saved[-1], "the history of a run", DAMAGED)
+    with as_written(saved[-1], "the history of a run", DAMAGED):
+        return _checked(history["curves"], history["seconds"])
+
+
+def _checked(curves: dict[str, list[float]], seconds: dict[str, float]) -> tuple[Curves, dict[str, float]]:
+    """Numbers, and of every curve as many. Raises what `as_written` tells."""
+    found = {name: [float(value) for value in curves[name]] for name in CURVES}
+    if len({len(values) for values in found.values()}) > 1:
+        raise ValueError("curves of different lengths")
+    return found, {name: float(value) for name, value in seconds.items()}
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -70,8 +81,11 @@ def _held_out(folder: Path) -> dict[int, float]:
     """Losses of evaluations while training, by step."""
     states = [path / "trainer_state.json" for path in _checkpoints(folder)]
     states = [path for path in states if path.exists()]
-    log: list[dict[str, Any]] = json.loads(states[-1].read_text())["log_history"] if states else []
-    return {int(entry["step"]): float(entry["eval_loss"]) for entry in log if "eval_loss" in entry}
+    if not states:
+        return {}
+    state = read_json(states[-1], "the state of the trainer", DAMAGED)
+    with as_written(states[-1], "the state of the trainer", DAMAGED):
+        return {int(entry["step"]): float(entry["eval_loss"]) for entry in state["log_history"] if "eval_loss" in entry}
 
 
 def _weighed(path: str | None) -> Weighed:
@@ -84,7 +98,13 @@ def _weighed(path: str | None) -> Weighed:
 def _steps(folder: Path) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(folder, columns=["step", "id", "weight"])
+    try:
+        table = pyarrow.parquet.read_table(folder, columns=["step", "id", "weight"])
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise SamplewiseError(
+            str(folder), expected="what log_samples writes", got=" ".join(str(error).split())[:200],
+            remedy="Move the folder away: the run is looked at without it then.",
+        ) from None  # fmt: skip
     step, ids, weight = (torch.from_numpy(table[name].to_numpy().copy()) for name in ("step", "id", "weight"))
     counts = torch.unique_consecutive(step, return_counts=True)
     starts = counts[1].cumsum(0) - counts[1]

@@ -46,6 +46,7 @@ from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.results import results_of
 from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
+from samplewise.json_file import as_written, read_json
 from samplewise.models import ModelDescription, load_model
 from samplewise.rules import parse_rule
 
@@ -223,7 +224,9 @@ def _bytes_needed(model: Any, args: Any) -> int:
 def _before(trainer: HistoryMixin, data: Prepared, folder: Path, seconds: dict[str, float]) -> Evaluation:
     path = folder / BEFORE
     if path.exists():
-        return Evaluation.from_json(json.loads(path.read_text()))
+        what, remedy = "an evaluation", "Remove it: the model is then evaluated once more."
+        with as_written(path, what, remedy):
+            return Evaluation.from_json(read_json(path, what, remedy))
     with _timed(seconds, "evaluate"):
         before = evaluate_in(trainer, data, "held out, before")
     write_bytes(path, json.dumps(before.to_json()).encode())

@@ -145,11 +145,26 @@ def check_space(folder: Path, needed: int) -> None:
     """Errors: SamplewiseError if fewer than `needed` bytes are free there: hours before they are missed."""
     free = shutil.disk_usage(folder).free
     if free < needed:
+        told = [size_text(needed), size_text(free)]
+        if told[0] == told[1]:
+            told = [f"{needed:,} bytes", f"{free:,} bytes"]
         raise SamplewiseError(
-            "output", expected=f"at least {needed / 1e9:.1f} GB free for the model and a checkpoint",
-            got=f"{free / 1e9:.1f} GB in {folder}",
+            "output", expected=f"at least {told[0]} free for the model and a checkpoint",
+            got=f"{told[1]} in {folder}",
             remedy="Make room, name another folder, or set training.save_strategy=no.",
         )  # fmt: skip
+
+
+def size_text(size: int) -> str:
+    """Bytes in the unit that leaves three digits to tell two sizes apart.
+
+    >>> size_text(0), size_text(41_250), size_text(3_260_000), size_text(16_400_000_000)
+    ('0 bytes', '41.2 kB', '3.26 MB', '16.4 GB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}" if size >= 1000 * unit else f"{size / unit:.3g} {name}"
+    return f"{size} bytes"
 
 
 @contextmanager

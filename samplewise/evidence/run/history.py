@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.checkpoint import write_bytes
+from samplewise.json_file import as_written, read_json
 
 FILE = "history.json"
 CURVES = ("loss", "weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
@@ -89,5 +90,9 @@ class History:
         path = folder / FILE
         if not path.exists():
             return History()
-        values = json.loads(path.read_text())
-        return History(**{each.name: values[each.name] for each in fields(History) if each.name in values})
+        values = read_json(path, "the history of a run", "Resume from another checkpoint.")
+        with as_written(path, "the history of a run", "Resume from another checkpoint."):
+            found = History(**{each.name: values[each.name] for each in fields(History) if each.name in values})
+            if {len(found.curves[name]) for name in CURVES} != {found.steps} or len(found.bins) != len(EDGES) - 1:
+                raise ValueError("curves or bins of other lengths")
+            return found

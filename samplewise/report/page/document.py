@@ -11,8 +11,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import missing_extra
+from samplewise.replaced import write_whole
 from samplewise.report.page.element import Child, element
 
 
@@ -35,7 +35,7 @@ def page(title: str, *parts: Child, lead: str = "") -> str:
 
 def write_page(path: Path, title: str, *parts: Child, lead: str = "") -> None:
     """Write the page, whole or not at all."""
-    write_bytes(path, page(title, *parts, lead=lead).encode("utf-8", "replace"))
+    write_whole(path, page(title, *parts, lead=lead).encode("utf-8", "replace"))
 
 
 def section(title: str, *parts: Child) -> Markup:
