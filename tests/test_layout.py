@@ -44,8 +44,8 @@ SHORT = {  # files under 25 lines, and why they are files
     "a table of contents": {"__init__.py"},
     "the entry point": {"__main__.py"},
     "one name that two packages need": {
-        "core/columns.py", "core/errors.py", "losses/evaluation.py", "losses/model_facts.py",
-        "trainers/reference_model.py", "corpus/amounts.py", "report/groups.py", "evidence/groups.py",
+        "core/columns.py", "losses/evaluation.py", "losses/model_facts.py",
+        "trainers/reference_model.py", "report/groups.py", "evidence/groups.py",
         "evidence/run/quiet.py",
     },
     "needs an extra that the file beside it does without": {"evidence/budget_sft.py", "evidence/run/sft.py"},

@@ -19,8 +19,8 @@ from samplewise.cli.report import report
 from samplewise.cli.score import score
 from samplewise.cli.select import select
 from samplewise.cli.shell import Command, Debug, hush_transformers, quiet, reported, require
-from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import shown
 
 app = typer.Typer(
     help="Loss-based sample reweighting for language-model training.",
@@ -53,10 +53,11 @@ def train(
             require(("peft", "trl"))
         from samplewise.evidence.run.execute import Stopped, run
         from samplewise.evidence.run.results import table
+        from samplewise.report import draw_finished
 
         try:
             hush_transformers(debug)
-            finished = run(settings, resume=resume, accept_changes=accept_changes)
+            finished = run(settings, resume=resume, accept_changes=accept_changes, draw=draw_finished)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             raise typer.Exit(130) from None

@@ -16,9 +16,9 @@ import typer
 from click import Context
 from typer.core import TyperCommand
 
-from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
+from samplewise.core.typed import shown
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 PLAIN = (str, int, float, bool, type(None))
@@ -49,3 +50,10 @@ def missing_extra(module: str, extra: str, purpose: str) -> SamplewiseError:
         purpose, expected=f"the package {module}", got="not installed",
         remedy=f'Install it: pip install "samplewise[{extra}]".',
     )  # fmt: skip
+
+
+def nearest(name: str, known: object) -> str:
+    """A remedy that names the nearest of the known names, or all of them."""
+    names = [str(each) for each in known]  # pyright: ignore[reportGeneralTypeIssues]
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."

@@ -6,7 +6,7 @@ packed one, or a turn within either; only where samples are not rows is there a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,3 +129,14 @@ def _are_tokens(batch: Mapping[str, Any]) -> bool:
     labels, ids = batch.get("labels"), batch.get("input_ids")
     whole = isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point()
     return whole and (not isinstance(ids, Tensor) or ids.shape == labels.shape)
+
+
+def check_labels(batches: Iterable[MicroBatch]) -> None:
+    """Errors: SamplewiseError where a micro-batch has no token labels."""
+    for micro in batches:
+        if micro.labels is None:
+            raise SamplewiseError(
+                "micro_batches", expected="micro-batches with 'labels' [B, T], in the shape of input_ids",
+                got=f"the keys {sorted(map(str, micro.inputs))}",
+                remedy="Give the labels as the model takes them, or a loss of your own: losses=….",
+            )  # fmt: skip

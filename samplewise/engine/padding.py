@@ -7,9 +7,30 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from samplewise.core.distributed import gather_fields
+from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.segments import POSITION
 from samplewise.losses.token_losses import IGNORED
+
+
+def without_left_padding(batches: list[MicroBatch], device: torch.device) -> tuple[list[MicroBatch], int]:
+    """A step's micro-batches whose rows do not depend on padding, and how many labels nothing predicts any more.
+
+    Cost: a gather of two integers. Errors: SamplewiseError on all ranks unless they have as many micro-batches.
+    """
+    counts = torch.tensor([len(batches), int(any(is_left_padded(micro) for micro in batches))])
+    every, _ = gather_fields({"count": counts[:1], "left": counts[1:]}, device)
+    if len(set(every["count"].tolist())) > 1:
+        raise SamplewiseError(
+            "micro_batches", expected="as many micro-batches on every rank", got=every["count"].tolist(),
+            remedy="Leave out an epoch's last step where it is not full on all ranks.",
+        )  # fmt: skip
+    if not bool(every["left"].any()):
+        return batches, 0
+    changed = [without_padding_as_context(micro) for micro in batches]
+    gone = [(old.targets != new.targets).sum() for old, new in zip(batches, changed, strict=True)]
+    return changed, int(torch.stack(gone).sum())
 
 
 def is_left_padded(micro: MicroBatch) -> bool:

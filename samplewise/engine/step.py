@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from samplewise.core.clock import Clock
 from samplewise.core.distributed import check_same, gather_fields, rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch, read_micro_batch
+from samplewise.core.micro_batch import MicroBatch, check_labels, read_micro_batch
 from samplewise.core.rule import Epoch, Rule, State
 from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
 from samplewise.engine.context import StepContext
@@ -27,7 +27,7 @@ from samplewise.engine.loss_history import LossHistory
 from samplewise.engine.modes import Mode, RetryInTwoPasses, Stored, TwoPass, select_mode
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
-from samplewise.engine.padding import is_left_padded, without_padding_as_context
+from samplewise.engine.padding import without_left_padding
 from samplewise.engine.plan import ShortSteps
 from samplewise.engine.reference import Reference
 from samplewise.engine.result import StepResult
@@ -175,7 +175,7 @@ class Step:
             mean = mean or TokenMean()
             given = [read_micro_batch(batch).to(self.device) for batch in batches]
             if self.options.losses is None:
-                _check_labels(given)
+                check_labels(given)
             self.given, scale = self._prepared(given, mean)
             self.retried = False
             self._mode = self._select(self._context(scale), can_rescale)
@@ -183,28 +183,13 @@ class Step:
 
     def _prepared(self, batches: list[MicroBatch], mean: TokenMean) -> tuple[list[MicroBatch], float]:
         """The micro-batches with base weights and reference losses, and what the loop's own divisor differs by."""
-        unpredicted = 0
-        if self._left_padded(batches):
-            before, batches = batches, [without_padding_as_context(micro) for micro in batches]
-            pairs = zip(before, batches, strict=True)
-            unpredicted = int(torch.stack([(old.targets != new.targets).sum() for old, new in pairs]).sum())
+        batches, unpredicted = without_left_padding(batches, self.device)
         self._first_look(batches[0])
         per_token = self.options.per == "token"
         scale = loop_scale(batches, mean, unpredicted, self.device) if per_token else 1.0
         batches = with_base_weights(batches, self.options.per, mean)
         self.referred = self.reference.runs(batches[0])
         return self.reference.add(batches, self.device, self.clock), scale
-
-    def _left_padded(self, batches: list[MicroBatch]) -> bool:
-        """Whether any row of any rank is padded on the left. Errors: SamplewiseError unless ranks have as many."""
-        counts = torch.tensor([len(batches), int(any(is_left_padded(micro) for micro in batches))])
-        every, _ = gather_fields({"count": counts[:1], "left": counts[1:]}, self.device)
-        if len(set(every["count"].tolist())) > 1:
-            raise SamplewiseError(
-                "micro_batches", expected="as many micro-batches on every rank", got=every["count"].tolist(),
-                remedy="Leave out an epoch's last step where it is not full on all ranks.",
-            )  # fmt: skip
-        return bool(every["left"].any())
 
     def _context(self, scale: float) -> StepContext:
         assert self.attached is not None
@@ -354,14 +339,3 @@ class Step:
         self.state = {key: value for key, value in state.items() if not key.startswith(RESERVED)}
         for observer in self.observers:
             observer.load_state_dict(state)
-
-
-def _check_labels(batches: Sequence[MicroBatch]) -> None:
-    """Errors: SamplewiseError where a micro-batch has no token labels."""
-    for micro in batches:
-        if micro.labels is None:
-            raise SamplewiseError(
-                "micro_batches", expected="micro-batches with 'labels' [B, T], in the shape of input_ids",
-                got=f"the keys {sorted(map(str, micro.inputs))}",
-                remedy="Give the labels as the model takes them, or a loss of your own: losses=….",
-            )  # fmt: skip

@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplewise.evidence import Evaluation
+from samplewise.evidence.run.execute import Finished
+from samplewise.evidence.run.folder import FIGURE, GROUPS
 from samplewise.evidence.run.history import History
+from samplewise.report.groups import draw_groups
 from samplewise.report.style import BLUE, GREEN, ORANGE, picture, smoothed, span
 from samplewise.report.weights import draw_histogram
+
+
+def draw_finished(finished: Finished) -> None:
+    """The pictures of a run in its folder: run.png, and groups.png where its rule learns weights of groups."""
+    draw_run(finished.folder / FIGURE, finished.history, finished.before, finished.after, finished.title)
+    if finished.groups:
+        draw_groups(finished.folder / GROUPS, finished.groups, finished.results["rule"])
 
 
 def draw_run(path: Path, history: History, before: Evaluation, after: Evaluation, title: str = "") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -53,12 +55,41 @@ def chain(*rules: Rule) -> Rule:
     def init() -> State:
         return {k: v for number, rule in enumerate(rules) for k, v in under(number, rule.init()).items()}
 
+    last = max((number for number, rule in enumerate(rules) if rule.shortfall is not enough), default=-1)
+    made = Rule(
+        f"chain({', '.join(rule.expression for rule in rules)})",
+        init,
+        apply,
+        update,
+        _product(rules) if all(rule.pointwise for rule in rules) else None,
+        lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
+        any(rule.needs_loss for rule in rules),
+        frozenset().union(*(rule.needs for rule in rules)),
+        "count" if all(rule.norm == "count" for rule in rules) else "sum",
+        over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
+        chained(rules),
+        _first_shortfall(rules, last),
+        any(rule.remembers for rule in rules),
+    )
+    ranks = [rule.ranks for rule in rules]
+    return made.ranking(None if None in ranks else tuple(each for own in ranks for each in own or ()))
+
+
+def _product(rules: tuple[Rule, ...]) -> Callable[[Samples, State], Tensor]:
+    """The factor of a chain of pointwise rules: the product of theirs."""
+
     def factor(samples: Samples, state: State) -> Tensor:
         product = torch.ones_like(samples.loss)
         for number, rule in enumerate(rules):
             if rule.factor is not None:
                 product = product * rule.factor(samples, within(state, number))
         return product
+
+    return factor
+
+
+def _first_shortfall(rules: tuple[Rule, ...], last: int) -> Callable[[Tensor, Samples, State], SamplewiseError | None]:
+    """What the first of a chain's rules that falls short says; rules after the `last` that can need not be asked."""
 
     def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
         for number, rule in enumerate(rules[: last + 1]):
@@ -69,24 +100,7 @@ def chain(*rules: Rule) -> Rule:
                 weights = rule.apply(weights, samples, within(state, number))
         return None
 
-    last = max((number for number, rule in enumerate(rules) if rule.shortfall is not enough), default=-1)
-    made = Rule(
-        f"chain({', '.join(rule.expression for rule in rules)})",
-        init,
-        apply,
-        update,
-        factor if all(rule.pointwise for rule in rules) else None,
-        lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
-        any(rule.needs_loss for rule in rules),
-        frozenset().union(*(rule.needs for rule in rules)),
-        "count" if all(rule.norm == "count" for rule in rules) else "sum",
-        over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
-        chained(rules),
-        enough if last < 0 else shortfall,
-        any(rule.remembers for rule in rules),
-    )
-    ranks = [rule.ranks for rule in rules]
-    return made.ranking(None if None in ranks else tuple(each for own in ranks for each in own or ()))
+    return enough if last < 0 else shortfall
 
 
 @called

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from samplewise.core.errors import SamplewiseError
+from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.core.rule import Rule
 from samplewise.rules.registry import RULES, known_rules
 from samplewise.rules.schedules import SCHEDULES
@@ -87,13 +86,6 @@ def _argument(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
         return node.value
     raise _error(text, node, "a number, a schedule, a text or a rule", ast.unparse(node), EXAMPLE)
-
-
-def nearest(name: str, known: object) -> str:
-    """A remedy that names the nearest of the known names, or all of them."""
-    names = [str(each) for each in known]  # pyright: ignore[reportGeneralTypeIssues]
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
 
 
 def _place(error: SyntaxError, text: str) -> tuple[int, int]:

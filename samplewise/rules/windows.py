@@ -51,6 +51,14 @@ def sliced(expression: str, ranks: Slice, check: Check, window: int | None, *, l
     return rule.ranking((Ranks("highest", ranks, least),))
 
 
+def _of_a_window(error: SamplewiseError, window: int) -> SamplewiseError:
+    """What a rule says of too short a step, said of a window of steps."""
+    return SamplewiseError(
+        error.argument, expected=error.expected.replace("a step of", f"a window of {window} steps of together", 1),
+        got=error.got, remedy=f"{error.remedy[:-1]}, or the window.",
+    )  # fmt: skip
+
+
 def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
     """At least one sample is kept in every step.
 
@@ -89,12 +97,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
     def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
         """Of the window's samples; while it fills, of as many as it would hold if all steps were like this one."""
         error = check(len(_tensor(state, "losses")) if ready(state) else window * len(samples))
-        if error is None:
-            return None
-        return SamplewiseError(
-            error.argument, expected=error.expected.replace("a step of", f"a window of {window} steps of together", 1),
-            got=error.got, remedy=f"{error.remedy[:-1]}, or the window.",
-        )  # fmt: skip
+        return None if error is None else _of_a_window(error, window)
 
     rule = make_rule(
         expression, body, init=init, update=update, ready=ready, shortfall=shortfall,

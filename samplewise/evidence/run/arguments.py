@@ -9,9 +9,8 @@ from typing import Any, get_type_hints
 import torch
 from transformers import TrainingArguments
 
-from samplewise.config.typed import described, fits, shown
-from samplewise.core.errors import SamplewiseError
-from samplewise.rules.parse import nearest
+from samplewise.core.errors import SamplewiseError, nearest
+from samplewise.core.typed import described, fits, shown
 
 OURS = {
     "output_dir": "The key output of the run file says where results go.",

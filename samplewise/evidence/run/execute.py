@@ -29,8 +29,6 @@ from samplewise.evidence.run.callbacks import Progress, StopOnSignal
 from samplewise.evidence.run.folder import (
     BEFORE,
     CONFIG,
-    FIGURE,
-    GROUPS,
     RESULTS,
     check_folder,
     check_space,
@@ -47,7 +45,7 @@ from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.results import results_of
 from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
-from samplewise.models import ModelDescription, load_model
+from samplewise.models import load_model
 from samplewise.rules import parse_rule
 
 Say = Callable[[str], object]
@@ -59,21 +57,28 @@ class Stopped(Exception):  # noqa: N818  no error: it was asked for
 
 @dataclass(frozen=True)
 class Finished:
-    """A run's end. results: as in results.json."""
+    """A run's end. results: as in results.json. title: model and rule. groups: the weights of each, by its name."""
 
     folder: Path
     before: Evaluation
     after: Evaluation
     history: History
     results: dict[str, Any]
+    title: str
+    groups: dict[str, list[float]]
 
 
-def run(config: RunConfig, *, resume: bool = False, accept_changes: bool = False, say: Say = print) -> Finished:
-    """Train as the configuration says, and write results, picture, configuration and model to its output folder.
+Draw = Callable[[Finished], object]
+
+
+def run(
+    config: RunConfig, *, resume: bool = False, accept_changes: bool = False, say: Say = print, draw: Draw | None = None
+) -> Finished:
+    """Train as the configuration says, and write results, configuration and model to its output folder.
 
     resume: go on with the run in the folder, from its newest complete checkpoint if there is one.
     accept_changes: go on even where data, base model, tokenizer or template are not those that the run began with.
-    say: takes one line of text at a time.
+    say: takes one line of text at a time. draw: makes pictures of what came of it, before the results mark the end.
     Errors: SamplewiseError on bad input, before anything is written; `Stopped` after Ctrl-C and a saved checkpoint.
     """
     folder = Path(config.output).expanduser()
@@ -84,10 +89,10 @@ def run(config: RunConfig, *, resume: bool = False, accept_changes: bool = False
             remedy="For several, write a script with WeightedTrainer and launch it with torchrun.",
         )  # fmt: skip
     with locked(folder), exhaustion_explained(folder):
-        return _run(config, folder, resume, accept_changes, say)
+        return _run(config, folder, resume, accept_changes, say, draw)
 
 
-def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, say: Say) -> Finished:
+def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, say: Say, draw: Draw | None) -> Finished:
     seconds: dict[str, float] = {}
     saved = saved_config(folder)
     if saved is not None:
@@ -127,7 +132,10 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
         save_model(folder, trainer.model, tokenizer)
     for phase, spent in seconds.items():
         trainer.history.spend(phase, spent)
-    return _finish(config, folder, description, data, before, after, trainer.history)
+    groups = by_name(trainer.history.groups, data.counts) if trainer.history.groups else {}
+    title = f"{description.name} · {config.rule}"
+    results = results_of(config, str(description), data.counts, before, after, trainer.history)
+    return _finish(Finished(folder, before, after, trainer.history, results, title, groups), draw)
 
 
 def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:
@@ -263,22 +271,16 @@ def _nothing_left_if_nothing_came_of_it(trainer: HistoryMixin, folder: Path, res
 _PHASES = ("score", "rule", "train")
 
 
-def _finish(
-    config: RunConfig, folder: Path, description: ModelDescription, data: Prepared,
-    before: Evaluation, after: Evaluation, history: History,
-) -> Finished:  # fmt: skip
-    from samplewise.report import draw_groups, draw_run
-
-    results = results_of(config, str(description), data.counts, before, after, history)
+def _finish(finished: Finished, draw: Draw | None) -> Finished:
+    folder = finished.folder
     if changes := fingerprints.accepted(folder):
-        results["changed_on_resume"] = changes
-    draw_run(folder / FIGURE, history, before, after, f"{description.name} · {config.rule}")
-    if history.groups:
-        draw_groups(folder / GROUPS, by_name(history.groups, data.counts), config.rule)
-    write_bytes(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False).encode())  # last: it marks the end
+        finished.results["changed_on_resume"] = changes
+    if draw is not None:
+        draw(finished)
+    write_bytes(folder / RESULTS, json.dumps(finished.results, indent=1, allow_nan=False).encode())  # it marks the end
     for name in (BEFORE, fingerprints.FINGERPRINTS):
         (folder / name).unlink(missing_ok=True)
-    return Finished(folder, before, after, history, results)
+    return finished
 
 
 @contextmanager

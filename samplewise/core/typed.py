@@ -10,8 +10,7 @@ from enum import Enum
 from types import NoneType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from samplewise.core.errors import SamplewiseError
-from samplewise.rules.parse import nearest
+from samplewise.core.errors import SamplewiseError, nearest
 
 Built = TypeVar("Built")
 
