@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from samplewise import __version__
 from samplewise.checkpoint import load_state, save_state
-from samplewise.distributed import check_same, gather_fields, rank
+from samplewise.distributed import check_same, gather_fields, largest, rank
 from samplewise.fields import ID, LAST, MASS, SEGMENTS, TOKEN_WEIGHTS, Batch
 from samplewise.forward import Forward, FromLogits, WithoutLogits
 from samplewise.head import attach_objective, check_head, find_head
 from samplewise.losses import token_mass
-from samplewise.microbatch import is_left_padded, room, without_padding_as_context
+from samplewise.microbatch import is_left_padded, is_packed, room, without_padding_as_context
 from samplewise.modes import Mode, Redo, Setting, TwoPass, choose
 from samplewise.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
+from samplewise.packing_check import check_packing
 from samplewise.rules.epochs import refuse_epochs
 from samplewise.step import Per, ShortSteps
 from samplewise.trainers.checks import as_rule, check_choice, check_limit
@@ -81,6 +82,7 @@ class WeightedStep:
         self._mode: Mode | None = None
         self._looked = False
         self._short = ShortSteps()
+        self._packing_looked = False
 
     # ---- one optimizer step ----
 
@@ -147,6 +149,7 @@ class WeightedStep:
             for batch in batches:
                 batch[MASS] = self._mass(batch)
         self._first_look(batches[0], device)
+        self._check_packing(batches, device)
         size = math.ceil(max(room(batch) for batch in batches) / self.pool)
         return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
 
@@ -177,6 +180,17 @@ class WeightedStep:
         check_same({name: str(value) for name, value in facts.items()}, device)
         if isinstance(self.forward, WithoutLogits) and not self._sharded:
             check_head(self._inner, batch)
+
+    def _check_packing(self, batches: list[Batch], device: torch.device) -> None:
+        """Before the first packed step; where parameters are sharded, on all ranks in the first step."""
+        if self._packing_looked:
+            return
+        packed = next((batch for batch in batches if is_packed(batch)), None)
+        self._packing_looked = self._sharded or packed is not None
+        if largest(packed is not None, device) if self._sharded else packed is not None:
+            with self._autocast():
+                model = self.model if self._sharded else self._inner
+                check_packing(model, packed or batches[0], self.forward.token_losses)
 
     def _meeting(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over ranks in the last backward of a step only."""

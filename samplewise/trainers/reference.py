@@ -11,6 +11,8 @@ from transformers import Trainer
 from samplewise.fields import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE, TOKEN_WEIGHTS, Batch
 from samplewise.head import reference_token_losses
 from samplewise.losses import sample_means, token_counts
+from samplewise.microbatch import is_packed
+from samplewise.packing_check import check_packing
 from samplewise.rules import parse_token_rule
 from samplewise.rules.tokens import TokenRule
 from samplewise.trainers.figures import Figures
@@ -57,6 +59,7 @@ class ReferenceMixin(_Host):
     per: str
     normalize: str
     _figures: Figures
+    _reference_looked = False  # whether it was seen to keep packed segments apart
     _referred = False  # whether the second model ran for this step
 
     def check_reference(self) -> None:
@@ -111,6 +114,9 @@ class ReferenceMixin(_Host):
         return self.reference_model is not None and (token or REFERENCE not in batches[0])
 
     def _refer(self, model: nn.Module, batch: Batch) -> None:
+        if is_packed(batch) and not self._reference_looked:
+            self._reference_looked = True
+            check_packing(model, batch, reference_token_losses)
         token = reference_token_losses(model, batch)
         if self.token_rule is not None:
             batch[TOKEN_REFERENCE] = token
