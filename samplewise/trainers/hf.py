@@ -176,7 +176,10 @@ class WeightedMixin(
         self._batches, self._setting = prepared, self._shared(prepared, num_items)
         one_pass = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
         self._mode = self._from_store(self._setting, prepared) or choose(
-            self._setting, normalize=self.normalize, one_pass=one_pass, own_term=has_own_term(self.model)  # pyright: ignore[reportArgumentType]
+            self._setting,
+            normalize=self.normalize,
+            one_pass=one_pass,
+            own_term=has_own_term(self.model),  # pyright: ignore[reportArgumentType]
         )
         return [BLANK] * missing + self._planned(self._mode), num_items
 
