@@ -9,13 +9,13 @@ import samplewise
 from samplewise.config import RunConfig
 from samplewise.config.settings_file import to_yaml
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.json_file import read_json
 from samplewise.evidence.check import check_results
 from samplewise.evidence.controls import all_arms
 from samplewise.evidence.plan import load_plan
 from samplewise.evidence.run.diagnose import diagnose_run
 from samplewise.evidence.run.folder import check_space
 from samplewise.evidence.run.history import FILE, History
-from samplewise.json_file import read_json
 from samplewise.rules import chi2_dro
 
 

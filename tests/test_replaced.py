@@ -8,12 +8,12 @@ import pytest
 import world
 from fake_scores import write_fake_scores
 
-from samplewise.replaced import replaced, write_whole
+from samplewise.core.replaced import replaced, write_whole
 
 WRITES_AND_IS_KILLED = """
 import os, signal, sys
 from pathlib import Path
-from samplewise.replaced import replaced
+from samplewise.core.replaced import replaced
 with replaced(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

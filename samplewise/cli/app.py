@@ -19,8 +19,8 @@ from samplewise.cli.report import report
 from samplewise.cli.score import score
 from samplewise.cli.select import select
 from samplewise.cli.shell import Command, Debug, hush_transformers, quiet, reported, require
-from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import shown
 
 app = typer.Typer(
     help="Loss-based sample reweighting for language-model training.",

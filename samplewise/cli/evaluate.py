@@ -26,8 +26,8 @@ def evaluate(
         from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"))
+        from samplewise.core.json_file import as_written, read_json
         from samplewise.evidence.evaluation_file import EvaluateConfig, measured, paired, run_evaluation, table
-        from samplewise.json_file import as_written, read_json
 
         settings = load_settings(EvaluateConfig, config, overrides or [])
         what, remedy = "a file of samplewise evaluate", "Check the path of --against."

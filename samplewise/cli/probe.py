@@ -52,9 +52,9 @@ def corrupt(
     """Spoil a share of a corpus in known ways, to see what rules make of it."""
     quiet(debug)
     with reported(debug):
+        from samplewise.core.replaced import write_whole
         from samplewise.data import read_documents
         from samplewise.evidence.probes.corruptions import with_corruptions
-        from samplewise.replaced import write_whole
 
         _refuse_overwriting(Path(corpus).expanduser().resolve(), output.resolve(), labels.resolve())
         spoilt, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)

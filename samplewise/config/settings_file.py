@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from samplewise.config.typed import build, required, shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import build, required, shown
 
 Settings = TypeVar("Settings")
 

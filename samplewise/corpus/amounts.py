@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from samplewise.config.typed import LARGEST, shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import LARGEST, shown
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 BYTES = {"": 1, **{f"{unit}{more}": base**power for power, unit in enumerate("kmgt", 1)

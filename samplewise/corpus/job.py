@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from samplewise.config.typed import build
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import build
 from samplewise.corpus.files import Listed, fingerprint, list_corpus
 from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
 from samplewise.corpus.manifest import Manifest, read_manifest

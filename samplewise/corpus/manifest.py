@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from samplewise.config.typed import build, shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import build, shown
 from samplewise.corpus.place import Place
 
 MANIFEST = "manifest.json"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.replaced import replaced
 from samplewise.corpus.select import Selection
 from samplewise.corpus.texts import Piece, records_of
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
-from samplewise.replaced import replaced
 
 IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from samplewise.config.typed import build
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import build
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.place import Place
 from samplewise.corpus.reader import Position, Quarantined

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from samplewise.config.typed import build
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import build
 from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.place import is_url

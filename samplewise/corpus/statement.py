@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from samplewise.core.replaced import write_whole
 from samplewise.corpus.candidates import part_name
 from samplewise.corpus.select import Selection, Total
 from samplewise.corpus.store import Scores
-from samplewise.replaced import write_whole
 
 EXAMPLES = 20
 """Of each edge."""

@@ -76,6 +76,7 @@ class Mode(ABC):
         self.setting = setting
         self.parts: list[dict[str, Tensor]] = []
         self.count = 0  # micro-batches to run
+        self.router: list[Tensor] = []  # its load-balancing loss before the coefficient, of each micro-batch that runs
         self.own = 0.0  # the terms that the model and its adapters add, averaged over the micro-batches that run
 
     @abstractmethod
@@ -147,6 +148,8 @@ class Mode(ABC):
         scale = world_size() * self.setting.scale
         factors = batch[COEFFICIENT].to(self.setting.device) * scale
         out = self.setting.forward.objective(model, batch, factors, tally=not self.scored)
+        if out.router is not None:
+            self.router.append(out.router)
         if out.aux is None:
             return out.value, out
         self.own = self.own + out.aux.detach() / self.count

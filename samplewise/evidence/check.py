@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.json_file import as_written
 from samplewise.evidence.differences import differences
 from samplewise.evidence.outcome import RESULTS, SCHEMA, VALUES
 from samplewise.evidence.sentences import verdicts
-from samplewise.json_file import as_written
 
 FORM: dict[str, type | tuple[type, ...]] = {
     "schema": str, "complete": bool, "missing": list, "failed": list, "budget": dict, "seeds": list, "control": str,

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 
-from samplewise.config.typed import fits, shown
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
+from samplewise.core.typed import fits, shown
 from samplewise.engine.plan import plan_step
 from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
 from samplewise.rules import TokenRule, parse_rule, parse_token_rule

@@ -13,6 +13,7 @@ import torch
 
 from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.replaced import write_whole
 from samplewise.evidence.answers import AnswersConfig, answer_rows
 from samplewise.evidence.battery import open_sets
 from samplewise.evidence.crossed import crossed
@@ -21,7 +22,6 @@ from samplewise.evidence.groups import group_of
 from samplewise.evidence.plan import DomainConfig
 from samplewise.evidence.starts import open_start
 from samplewise.evidence.tasks import TaskConfig, run_tasks
-from samplewise.replaced import write_whole
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.checkpoint import write_bytes
+from samplewise.core.json_file import as_written, read_json
 from samplewise.evidence.arm_run import RUNS, before_of, file_of
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm
@@ -21,7 +22,6 @@ from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
 from samplewise.evidence.tasks import HIGHER
-from samplewise.json_file import as_written, read_json
 
 SCHEMA = "samplewise-results-1"
 RESULTS, VALUES = "results.json", "values.json"
@@ -75,7 +75,7 @@ def _outcome(
         "differences": rows,
         "verdicts": verdicts(rows, plan.min_effect),
     }
-    return [values, results]
+    return values, results
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -120,17 +120,17 @@ class FromLogits:
 
     def losses(self, model: nn.Module, batch: Batch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
-        return _from_logits(model(**model_inputs(batch)), batch, self.tally)
+        return _from_logits(_outputs(model, batch), batch, self.tally)
 
     def token_losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """From the logits."""
-        return nn.functional.pad(token_losses(_logits(model(**model_inputs(batch))), batch["labels"]), (1, 0))
+        return nn.functional.pad(token_losses(_logits(_outputs(model, batch)), batch["labels"]), (1, 0))
 
     def objective(
         self, model: nn.Module, batch: Batch, factors: Tensor | Factor, tally: bool = True, select: Select | None = None
     ) -> Outcome:
         """One forward; its logits live until the backward."""
-        outputs: Any = model(**model_inputs(batch))
+        outputs = _outputs(model, batch)
         if select is not None:
             batch = _with_selection(_logits(outputs), batch, select)
         loss, tokens = _from_logits(outputs, batch, self.tally if tally else None)
@@ -157,6 +157,13 @@ def _module(model: nn.Module) -> nn.Module:
 
 def _detached(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.detach()
+
+
+def _outputs(model: nn.Module, batch: Batch) -> Any:
+    """Without a cache, in whose presence transformers does not look for the segments of a packed row."""
+    config = text_config(model)
+    caches = {"use_cache": False} if getattr(config, "use_cache", False) else {}
+    return model(**{**model_inputs(batch), **caches})
 
 
 def _logits(outputs: Any) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.core.errors import missing_extra
-from samplewise.replaced import write_whole
+from samplewise.core.replaced import write_whole
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"  # Okabe and Ito's
 ARMS = (GREY, BLUE, ORANGE, GREEN, PURPLE)

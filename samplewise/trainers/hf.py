@@ -171,12 +171,16 @@ class WeightedMixin(
         if largest(any(is_left_padded(batch) for batch in prepared), self.args.device):
             prepared = self._without_padding(prepared)
         self._first_look(prepared[0])
+        self._check_packing(prepared)
         self._with_mass(prepared)
         self._with_reference(prepared)
         self._batches, self._setting = prepared, self._shared(prepared, num_items)
         one_pass = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
         self._mode = self._from_store(self._setting, prepared) or choose(
-            self._setting, normalize=self.normalize, one_pass=one_pass, own_term=has_own_term(self.model)
+            self._setting,
+            normalize=self.normalize,
+            one_pass=one_pass,
+            own_term=has_own_term(self.model),  # pyright: ignore[reportArgumentType]
         )
         return [BLANK] * missing + self._planned(self._mode), num_items
 

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from samplewise import __version__
 from samplewise.core.checkpoint import load_state, save_state
 from samplewise.core.columns import ID, LAST, MASS, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.core.distributed import check_same, gather_fields, rank
+from samplewise.core.distributed import check_same, gather_fields, largest, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.engine.modes import Mode, Redo, Setting, TwoPass, choose
 from samplewise.engine.plan import Per, ShortSteps
-from samplewise.engine.rows import is_left_padded, room, without_padding_as_context
+from samplewise.engine.rows import is_left_padded, is_packed, room, without_padding_as_context
 from samplewise.losses.forward import Forward, FromLogits, WithoutLogits
 from samplewise.losses.head import attach_objective, check_head, find_head
 from samplewise.losses.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
+from samplewise.losses.packing_check import check_packing
 from samplewise.losses.token_losses import token_mass
 from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.checks import as_rule, check_choice, check_limit
@@ -82,6 +83,7 @@ class WeightedStep:
         self._mode: Mode | None = None
         self._looked = False
         self._short = ShortSteps()
+        self._packing_looked = False
 
     # ---- one optimizer step ----
 
@@ -148,6 +150,7 @@ class WeightedStep:
             for batch in batches:
                 batch[MASS] = self._mass(batch)
         self._first_look(batches[0], device)
+        self._check_packing(batches, device)
         size = math.ceil(max(room(batch) for batch in batches) / self.pool)
         return Setting(self.rule, self.state, self.forward, device, size, self.max_nonfinite, unit)
 
@@ -178,6 +181,17 @@ class WeightedStep:
         check_same({name: str(value) for name, value in facts.items()}, device)
         if isinstance(self.forward, WithoutLogits) and not self._sharded:
             check_head(self._inner, batch)
+
+    def _check_packing(self, batches: list[Batch], device: torch.device) -> None:
+        """Before the first packed step; where parameters are sharded, on all ranks in the first step."""
+        if self._packing_looked:
+            return
+        packed = next((batch for batch in batches if is_packed(batch)), None)
+        self._packing_looked = self._sharded or packed is not None
+        if largest(packed is not None, device) if self._sharded else packed is not None:
+            with self._autocast():
+                model = self.model if self._sharded else self._inner
+                check_packing(model, packed or batches[0], self.forward.token_losses)
 
     def _meeting(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over ranks in the last backward of a step only."""

@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer
 
 from samplewise.core.columns import MASS, OURS, SEGMENTS, TOKEN_WEIGHTS, Batch
-from samplewise.core.distributed import gather_fields, world_size
+from samplewise.core.distributed import gather_fields, largest, world_size
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.engine.figures import Figures
@@ -22,6 +22,7 @@ from samplewise.engine.rows import is_packed, room, rows, without_padding_as_con
 from samplewise.losses.forward import Forward, FromLogits, WithoutLogits, has_dropout
 from samplewise.losses.head import attach_objective, check_head, find_head
 from samplewise.losses.own_terms import has_own_term, refuse_term_from_logits, refuse_unweighable
+from samplewise.losses.packing_check import check_packing
 from samplewise.losses.token_losses import token_counts, token_mass
 from samplewise.rules import resolve
 from samplewise.rules.tokens import TokenRule
@@ -48,6 +49,7 @@ class LossesMixin(_Host):
     _same_rule: bool
     _looked = False
     _unpredicted = 0  # of the step in hand, on this rank: what the host counts, and nothing can predict
+    _packing_looked = False
     _run_steps: int | None = None  # as the host counted them when the run began
 
     def _begin(self, checkpoint: Path | None) -> None:
@@ -58,6 +60,7 @@ class LossesMixin(_Host):
                 "(AdaLoRA's) trains without it.",
             )  # fmt: skip
         self._looked, self._run_steps, self._figures = False, None, Figures()
+        self._packing_looked = False
         super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _attach(self) -> Callable[[], None]:
@@ -105,6 +108,20 @@ class LossesMixin(_Host):
         gone = [(old["labels"] != new["labels"]).sum() for old, new in zip(batches, changed, strict=True)]
         self._unpredicted = int(torch.stack(gone).sum()) if getattr(self, "_loss_shifts_labels", False) else 0
         return changed
+
+    def _check_packing(self, batches: list[Batch]) -> None:
+        """Once a run, before its first packed step; where parameters are sharded, on all ranks in the first step."""
+        if self._packing_looked:
+            return
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        packed = next((batch for batch in batches if is_packed(batch)), None)
+        self._packing_looked = sharded or packed is not None
+        if largest(packed is not None, self.args.device) if sharded else packed is not None:
+            model: Any = self.model_wrapped if sharded else self.model
+            tally, self._forward.tally = self._forward.tally, None  # TRL's metrics are of what is trained on
+            with self.accelerator.autocast():
+                check_packing(model, packed or batches[0], self._forward.token_losses)
+            self._forward.tally = tally
 
     def _with_mass(self, batches: list[Batch]) -> None:
         """Add to each micro-batch what its samples count: 1 each, or per token what they count in the host's loss."""

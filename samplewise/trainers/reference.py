@@ -12,7 +12,9 @@ from samplewise.core.columns import BEFORE, REFERENCE, SEGMENTS, TOKEN_REFERENCE
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.engine.figures import Figures
+from samplewise.engine.rows import is_packed
 from samplewise.losses.head import reference_token_losses
+from samplewise.losses.packing_check import check_packing
 from samplewise.losses.token_losses import sample_means, token_counts
 from samplewise.rules import parse_token_rule
 from samplewise.rules.tokens import TokenRule
@@ -58,6 +60,7 @@ class ReferenceMixin(_Host):
     per: str
     normalize: str
     _figures: Figures
+    _reference_looked = False  # whether it was seen to keep packed segments apart
     _referred = False  # whether the second model ran for this step
 
     def check_reference(self) -> None:
@@ -112,6 +115,9 @@ class ReferenceMixin(_Host):
         return self.reference_model is not None and (token or REFERENCE not in batches[0])
 
     def _refer(self, model: nn.Module, batch: Batch) -> None:
+        if is_packed(batch) and not self._reference_looked:
+            self._reference_looked = True
+            check_packing(model, batch, reference_token_losses)
         token = reference_token_losses(model, batch)
         if self.token_rule is not None:
             batch[TOKEN_REFERENCE] = token

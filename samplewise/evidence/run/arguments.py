@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 import torch
 from transformers import TrainingArguments
 
-from samplewise.config.typed import described, fits, shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import described, fits, shown
 from samplewise.rules.parse import nearest
 
 OURS = {

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from samplewise.config import load_config
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.json_file import as_written, read_json
 from samplewise.engine.diagnosis import Finding, Watch
 from samplewise.evidence.run.folder import CONFIG, RESULTS
 from samplewise.evidence.run.history import CURVES, FILE
-from samplewise.json_file import as_written, read_json
 from samplewise.rules import parse_rule
 
 Weighed = dict[int, tuple[Tensor, Tensor]]

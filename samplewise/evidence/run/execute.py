@@ -18,6 +18,7 @@ from transformers import PrinterCallback
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.json_file import as_written, read_json
 from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.evidence import Evaluation, evaluate
@@ -46,7 +47,6 @@ from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.results import results_of
 from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
-from samplewise.json_file import as_written, read_json
 from samplewise.models import ModelDescription, load_model
 from samplewise.rules import parse_rule
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.checkpoint import write_bytes
-from samplewise.json_file import as_written, read_json
+from samplewise.core.json_file import as_written, read_json
 
 FILE = "history.json"
 CURVES = ("loss", "weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")

@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from samplewise.core.errors import missing_extra
-from samplewise.replaced import write_whole
+from samplewise.core.replaced import write_whole
 from samplewise.report.page.element import Child, element
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samplewise.config.typed import shown
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import shown
 
 
 def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
