@@ -10,10 +10,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from click import Context
 from typer.core import TyperCommand
 
 from samplewise.core.errors import SamplewiseError
@@ -28,7 +27,7 @@ NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not compare the 
 class Command(TyperCommand):
     """A command whose arguments are looked at before it begins: no empty text, no number that is not finite."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after the look at what is empty: of a path it would make the folder that one is in."""
         with reported("--debug" in args):
             for before, text in zip(["", *args], args, strict=False):
@@ -39,7 +38,7 @@ class Command(TyperCommand):
                     raise SamplewiseError(name, expected="a value", got="empty text", remedy="Name it or leave it out.")
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: Context) -> object:
+    def invoke(self, ctx: Any) -> object:
         """As click does, after the look at the numbers."""
         with reported(bool(ctx.params.get("debug"))):
             for parameter in ctx.command.params:

@@ -13,7 +13,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError, missing_extra
 
-Arguments, Found = ParamSpec("Arguments"), TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
 
 
 def is_url(path: str | Path) -> bool:

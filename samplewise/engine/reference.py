@@ -14,6 +14,8 @@ from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Rule
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.options import WeightingOptions
+from samplewise.engine.rows import is_packed
+from samplewise.losses.packing_check import check_packing
 from samplewise.losses.reference import reference_token_losses
 from samplewise.losses.token_losses import sample_means
 from samplewise.rules.tokens import TokenRule
@@ -28,6 +30,7 @@ class Reference:
     def __init__(self, options: WeightingOptions) -> None:
         self.model = options.frozen_reference()
         self.options = options
+        self.looked = False  # whether it was seen to keep packed segments apart
         check_used(self.model, options)
 
     def check(self, model: nn.Module) -> None:
@@ -52,6 +55,9 @@ class Reference:
             return [self._with_losses(model, micro) for micro in batches]
 
     def _with_losses(self, model: nn.Module, micro: MicroBatch) -> MicroBatch:
+        if is_packed(micro) and not self.looked:
+            self.looked = True
+            check_packing(model, micro, reference_token_losses)
         token = reference_token_losses(model, micro)
         if self.options.token_rule is not None:
             micro = replace(micro, token_reference=token)

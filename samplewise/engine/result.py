@@ -23,7 +23,8 @@ class StepResult:
     samples. retried: whether a first pass was discarded.
     tokens: predicted tokens of the samples trained on. units: what it cost: 1 for each token of a forward, 2 for each
         of a backward, the reference model's forward and a discarded pass included.
-    seconds: wall time by phase of this step on this rank.
+    seconds: wall time by phase of this step on this rank. router: of each micro-batch of this rank, the
+        load-balancing loss before its coefficient, where the model has a router.
     """
 
     step: int
@@ -42,3 +43,4 @@ class StepResult:
     tokens: int = 0
     units: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    router: list[Tensor] = field(default_factory=list)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.clock import Clock
-from samplewise.core.distributed import check_same, gather_fields, rank
+from samplewise.core.distributed import check_same, gather_fields, largest, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch, check_labels, read_micro_batch
 from samplewise.core.rule import Epoch, Rule, State
@@ -91,7 +91,7 @@ class Step:
         self.clock, self._spent = Clock(), {}
         self.short = ShortSteps()
         self._mode: Mode | None = None
-        self._looked = self._resolved = False
+        self._looked = self._resolved = self._packing_looked = False
 
     def claim(self, trial: Any = None) -> None:
         """Before a new run: the folder of its sample log must be free.
@@ -151,6 +151,7 @@ class Step:
             )  # fmt: skip
         self.attached = attach_forward(model, logits=self.options.logits, losses=self.options.losses, head=head)
         self.attached.checked |= not check
+        self.sharded = head != "whole" or not check
         self.reference.check(model)
 
     def detach(self) -> None:
@@ -177,6 +178,7 @@ class Step:
             if self.options.losses is None:
                 check_labels(given)
             self.given, scale = self._prepared(given, mean)
+            self._look_at_packing(model)
             self.retried = False
             self._mode = self._select(self._context(scale), can_rescale)
             return self._begun(model)
@@ -270,7 +272,7 @@ class Step:
             step=mode.context.step, rule=self.rule, state=plan.state, mode=mode.name, passes=mode.passes,
             loss=mode.loss, figures=plan.figures, samples=samples, weights=plan.weights, weighed=mode.weighed,
             nonfinite=plan.nonfinite, shortfall=plan.shortfall, retried=self.retried,
-            tokens=mode.trained_tokens, units=units, seconds=spent,
+            tokens=mode.trained_tokens, units=units, seconds=spent, router=mode.router,
         )  # fmt: skip
 
     def _say(self, result: StepResult) -> None:
@@ -293,6 +295,15 @@ class Step:
             logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
         self.attached.check(micro, allow_logits=self.options.logits == "allow")
 
+    def _look_at_packing(self, model: nn.Module) -> None:
+        """Before a run's first packed step; where parameters are sharded, on all ranks in the first step."""
+        if self._packing_looked or self.attached is None or self.options.losses is not None:
+            return
+        packed = next((micro for micro in self.given if is_packed(micro)), None)
+        self._packing_looked = self.sharded or packed is not None
+        if largest(packed is not None, self.device) if self.sharded else packed is not None:
+            self.attached.check_packing(model if self.sharded else self.attached.model, packed or self.given[0])
+
     @contextmanager
     def _at(self, doing: str) -> Iterator[None]:
         """An error that leaves the step says where it happened, once."""
@@ -308,19 +319,17 @@ class Step:
 
     # ---- what must agree, and what is saved ----
 
-    def facts(self) -> dict[str, str]:
-        """What must be the same on all ranks, or they would weigh other samples, or wait for ever."""
-        options = self.options
-        values = {
-            "rule": self.options.rule.expression, "per": options.per, "normalize": options.normalize,
-            "pool": options.pool, "max_nonfinite": options.max_nonfinite, "step": self.steps,
-            "torch.__version__": torch.__version__,
-        }  # fmt: skip
-        return {name: str(value) for name, value in values.items()}
-
     def check_ranks(self, more: Mapping[str, Any]) -> None:
-        """Errors: the same SamplewiseError on all ranks where `facts`, or more of the loop's, differ."""
-        check_same({**self.facts(), **{name: str(value) for name, value in more.items()}}, self.device)
+        """Errors: the same SamplewiseError on all ranks where options, steps or more of the loop's facts differ.
+
+        They would weigh other samples, or wait for ever.
+        """
+        options = self.options
+        facts = {
+            "rule": options.rule.expression, "per": options.per, "normalize": options.normalize, "pool": options.pool,
+            "max_nonfinite": options.max_nonfinite, "step": self.steps, "torch.__version__": torch.__version__, **more,
+        }  # fmt: skip
+        check_same({name: str(value) for name, value in facts.items()}, self.device)
 
     def state_dict(self) -> State:
         """The rule's state and the observers': flat, numbers and tensors."""

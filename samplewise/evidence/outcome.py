@@ -75,7 +75,7 @@ def _outcome(
         "differences": rows,
         "verdicts": verdicts(rows, plan.min_effect),
     }
-    return [values, results]
+    return values, results
 
 
 def _json(values: dict[str, Any]) -> bytes:

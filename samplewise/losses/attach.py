@@ -17,6 +17,7 @@ from samplewise.losses.from_logits import FromLogits, FromLosses
 from samplewise.losses.head import find_head
 from samplewise.losses.kernels import Tally
 from samplewise.losses.own_terms import refuse_term_from_logits, refuse_unweighable
+from samplewise.losses.packing_check import check_packing
 from samplewise.losses.request import attach_objective
 from samplewise.losses.without_logits import WithoutLogits
 
@@ -44,6 +45,12 @@ class Attached:
                 raise
             logger.warning("%s trains from logits", type(self.model).__name__)
             self.forward = _from_logits(self.model, self.forward.tally)
+
+    def check_packing(self, model: nn.Module, micro: MicroBatch) -> None:
+        """Errors: SamplewiseError where `model`, as it is called, does not keep packed segments apart."""
+        tally, self.forward.tally = self.forward.tally, None  # its figures are of what is trained on
+        check_packing(model, micro, self.forward.token_losses)
+        self.forward.tally = tally
 
 
 def attach_forward(

@@ -16,7 +16,7 @@ from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Factor, Select, Tally
 from samplewise.losses.kernels.tally import tallied
 from samplewise.losses.kernels.targets import find_targets
-from samplewise.losses.own_terms import coefficient, has_router_term
+from samplewise.losses.own_terms import coefficient, has_router_term, text_config
 from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses
 
 
@@ -62,18 +62,18 @@ class FromLogits:
 
     def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
-        return self._from(model(**micro.inputs), micro, self.tally)
+        return self._from(_outputs(model, micro), micro, self.tally)
 
     def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
         """From the logits."""
-        return nn.functional.pad(token_losses(logits_of(model(**micro.inputs)), micro.targets), (1, 0))
+        return nn.functional.pad(token_losses(logits_of(_outputs(model, micro)), micro.targets), (1, 0))
 
     def objective(
         self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
         select: Select | None = None,
     ) -> ForwardResult:  # fmt: skip
         """By autograd through the logits."""
-        outputs = model(**micro.inputs)
+        outputs = _outputs(model, micro)
         if select is not None:
             micro = _with_selection(logits_of(outputs), micro, select)
         loss, tokens = self._from(outputs, micro, self.tally if tally else None)
@@ -100,6 +100,12 @@ def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor
     used[index] = known.to(used)
     value = torch.where(used == 0, 0.0, used * loss).sum()
     return ForwardResult(value, loss.detach(), tokens, used, aux)
+
+
+def _outputs(model: nn.Module, micro: MicroBatch) -> Any:
+    """Without a cache, in whose presence transformers does not look for the segments of a packed row."""
+    caches = {"use_cache": False} if getattr(text_config(model), "use_cache", False) else {}
+    return model(**{**micro.inputs, **caches})
 
 
 def logits_of(outputs: Any) -> Tensor:

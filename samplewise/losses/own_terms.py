@@ -46,6 +46,11 @@ def coefficient(inner: nn.Module) -> float:
     )  # fmt: skip
 
 
+def reads_whole_rows(model: nn.Module) -> bool:
+    """Whether what an adapter does to a token depends on tokens of its row behind any attention mask: aLoRA's call."""
+    return any(getattr(config, "alora_invocation_tokens", None) for config in _adapters(model))
+
+
 def refuse_unweighable(model: nn.Module) -> None:
     """Errors: SamplewiseError, by name, for models that no way of having losses is right for."""
     for config in _adapters(model):

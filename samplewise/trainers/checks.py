@@ -43,7 +43,12 @@ def refuse_options(trainer: Any) -> None:
     refused = [
         ("label_smoothing_factor", args.label_smoothing_factor, "Sample losses are plain: set it to 0."),
         ("compute_loss_func", trainer.compute_loss_func, no_loss),
-        ("use_liger_kernel", args.use_liger_kernel, "It returns no logits: set it to False."),
+        (
+            "use_liger_kernel",
+            _liger_loss(args),
+            "Its loss takes the weighted one's place; its other kernels are welcome: "
+            'liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False}.',
+        ),
         ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
         ("torch_compile", args.torch_compile, "Not supported yet: set it to False."),
@@ -67,6 +72,14 @@ def refuse_options(trainer: Any) -> None:
     for name, value, remedy in refused:
         if value:
             raise SamplewiseError(name, expected="it not to be used with weights", got=repr(value), remedy=remedy)
+
+
+def _liger_loss(args: Any) -> str | None:
+    """Which of Liger's losses is on; its kernels for layers change no loss."""
+    config = getattr(args, "liger_kernel_config", None) or {}
+    names = ("fused_linear_cross_entropy", "cross_entropy")
+    on = [name for name, default in zip(names, (True, False), strict=True) if config.get(name, default)]
+    return " and ".join(on) if args.use_liger_kernel and on else None
 
 
 def is_fsdp1(accelerator: Any) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
+import torch
+from torch import Tensor
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from samplewise.core.distributed import totals
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.result import StepResult
+from samplewise.losses.body import unwrapped
 from samplewise.losses.kernels import Tally
+from samplewise.losses.own_terms import COEFFICIENTS, text_config
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import prepare_training
 from samplewise.trainers.values import check_values
@@ -54,10 +59,18 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 "train_dataset", expected="text", got="images",
                 remedy="Image datasets are not supported: their losses have not been checked.",
             )  # fmt: skip
-        if self.aux_loss_enabled:  # TRL keeps the coefficient in the config and in itself; the model reads its own
-            model: Any = self.model
-            inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-            inner.router_aux_loss_coef = self.router_aux_loss_coef
+        self._share_coefficient()
+
+    def _share_coefficient(self) -> None:
+        """TRL's switch and coefficient for a router's term, which it keeps in itself, where the model reads its own."""
+        model: Any = self.model
+        config = text_config(model)
+        if hasattr(config, "output_router_logits"):
+            config.output_router_logits = self.aux_loss_enabled
+        if self.aux_loss_enabled:
+            for owner, name in product((unwrapped(model), config), COEFFICIENTS):
+                if hasattr(owner, name):
+                    setattr(owner, name, self.router_aux_loss_coef)
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
@@ -94,6 +107,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["entropy"].append(entropy / max(predicted, 1))
         metrics["mean_token_accuracy"].append(correct / max(predicted, 1))
+        if self.aux_loss_enabled and result.router:
+            metrics["aux_loss"].append(_mean_over_ranks(result.router, self.args.device))
 
     def _attach(self) -> None:
         super()._attach()
@@ -114,6 +129,12 @@ def _no_training_template(error: ValueError) -> SamplewiseError:
         "Or encode the rows here, which most templates need no marks for, and leave assistant_only_loss out: "
         "samplewise.data.to_dataset(list(encode_conversations(read_instructions(rows), chat_template(tokenizer)))).",
     )  # fmt: skip
+
+
+def _mean_over_ranks(values: list[Tensor], device: torch.device) -> float:
+    """Of one value a micro-batch that was trained on; every rank has as many."""
+    total, count = totals([float(torch.stack(values).sum()), float(len(values))], device)
+    return total / count
 
 
 def _refuse_empty(dataset: Any) -> None:

@@ -100,3 +100,8 @@ def test_a_routers_term_keeps_trls_coefficient(tmp_path):
         max((a - b).abs().max() for a, b in zip(host.model.parameters(), without.model.parameters(), strict=True))
         > 1e-4
     )
+    logged = [[h["aux_loss"] for h in each.state.log_history if "aux_loss" in h] for each in (ours, host)]
+    assert len(logged[0]) == 3
+    assert logged[0] == pytest.approx(logged[1], rel=1e-3)
+    losses = [[h["loss"] for h in each.state.log_history if "loss" in h] for each in (ours, host)]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)  # it holds the term, as TRL's does

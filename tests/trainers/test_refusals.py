@@ -29,6 +29,15 @@ def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dat
             {"compute_loss_func": lambda outputs, labels, num_items_in_batch: outputs["logits"].sum()},
         ),
         ("use_liger_kernel", {"use_liger_kernel": True}, {}),
+        ("use_liger_kernel", {"use_liger_kernel": True, "liger_kernel_config": {"rms_norm": False}}, {}),
+        (
+            "use_liger_kernel",
+            {
+                "use_liger_kernel": True,
+                "liger_kernel_config": {"fused_linear_cross_entropy": False, "cross_entropy": True},
+            },
+            {},
+        ),
         ("optim", {"optim": "galore_adamw_layerwise", "optim_target_modules": ["mlp"]}, {}),
         ("optim", {"optim": "lomo"}, {}),
         ("torch_compile", {"torch_compile": True}, {}),
@@ -43,6 +52,20 @@ def test_refused_by_name(tmp_path, name, arguments, options, monkeypatch):
     monkeypatch.setattr("transformers.training_args.is_liger_kernel_available", lambda *a: True, raising=False)
     with pytest.raises(sw.SamplewiseError, match=rf"^{name}"):
         trainer(tmp_path, options=options, **arguments)
+
+
+def test_ligers_kernels_for_layers_are_applied(tmp_path, monkeypatch):
+    """Without its losses, it is the host that applies them, and weights are what they are without it."""
+    applied = []
+    monkeypatch.setattr("transformers.trainer.is_liger_kernel_available", lambda *a: True, raising=False)
+    monkeypatch.setattr("transformers.training_args.is_liger_kernel_available", lambda *a: True, raising=False)
+    monkeypatch.setattr("transformers.trainer.apply_liger_kernel", lambda model, config: applied.append(config))
+    kernels = {"fused_linear_cross_entropy": False, "rms_norm": True}
+    ours = trainer(tmp_path, use_liger_kernel=True, liger_kernel_config=kernels)
+    plain = trainer(tmp_path)
+    losses = [[h["loss"] for h in (t.train(), t.state.log_history)[1] if "loss" in h] for t in (ours, plain)]
+    assert applied == [kernels]
+    assert losses[0] == losses[1]
 
 
 def test_data_parallel_is_refused(tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ class Mode(ABC):
     def __init__(self, context: StepContext) -> None:
         self.context = context
         self.count = 0  # micro-batches to run
+        self.router: list[Tensor] = []  # its load-balancing loss before the coefficient, of each that runs
         self.own: Tensor | float = 0.0  # the terms that the model and its adapters add, averaged over those that run
 
     @abstractmethod
@@ -107,6 +108,8 @@ class Mode(ABC):
         assert micro.coefficient is not None, "the plan was made in begin"
         factors = micro.coefficient.to(self.context.device) * (world_size() * self.context.scale)
         out = self.context.forward.objective(model, micro, factors, tally=tally)
+        if out.router is not None:
+            self.router.append(out.router)
         if out.aux is None:
             return out.value, out
         self.own = self.own + out.aux.detach() / self.count
