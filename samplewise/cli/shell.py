@@ -19,6 +19,9 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
 from samplewise.core.typed import shown
 
+AT = "In optimizer step "
+"""How a note begins that says where in training an error came from (`samplewise.engine.step`)."""
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
 
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not compare the files of scores with their checksums.")]
@@ -85,7 +88,8 @@ def reported(debug: bool) -> Iterator[None]:
             text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        print(f"samplewise: {_visible(text)}", file=sys.stderr)
+        where = "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if note.startswith(AT))
+        print(f"samplewise: {_visible(text + where)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
