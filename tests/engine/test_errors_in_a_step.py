@@ -43,9 +43,9 @@ def test_in_a_loop_whatever_the_error():
     step.finish()
     bad = batch(good)
     bad["input_ids"] = good + tiny.VOCABULARY
+    micro = next(iter(step.plan([bad])))
     with pytest.raises(IndexError) as raised:
-        for micro in step.plan([bad]):
-            step.backward(micro)
+        step.backward(micro)
     assert raised.value.__notes__ == ["In optimizer step 2, mode one_pass, rank 0, while training."]
 
 
