@@ -22,7 +22,7 @@ IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz
 def write_ids(selection: Selection, path: Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
-    In the order of the scores; by source, row and window for rules that weigh in memory.
+    In the order of the scores; documents, and what rules weigh in memory, by source, row and window.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     form = "FORMAT parquet" if suffix_of(path, IDS) == ".parquet" else "FORMAT csv, HEADER false"
@@ -43,8 +43,8 @@ def write_weights(selection: Selection, path: Path) -> None:
 
 
 def _in_order(selection: Selection) -> str:
-    """Weights are joined by id, which keeps no order; a sort of what has been in memory costs little."""
-    if not selection.weighs:
+    """Weights are joined by id and documents grouped, which keeps no order; a sort of either costs little beside it."""
+    if not selection.weighs and selection.choice.unit == "window":
         return ""
     return ' ORDER BY source, row, "window"' if selection.choice.unit == "window" else " ORDER BY source, row"
 

@@ -20,7 +20,7 @@ from samplewise.rules.base import under, within
 logger = logging.getLogger("samplewise")
 
 MEMORY, PAIRS = "samplewise_memory", "samplewise_staleness"
-"""Where their state stands in a checkpoint."""
+"""Where their state stands in a checkpoint; steps of the memory are counted from 0 there, from 1 everywhere else."""
 
 
 class LossHistory(StatelessObserver):
@@ -36,9 +36,9 @@ class LossHistory(StatelessObserver):
         self.was_stale = False
 
     def look_up(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-        """([n] stored losses, nats/token, NaN where there is none; [n] the steps they are of, −1 for a column)."""
+        """([n] stored losses, nats/token, NaN where there is none; [n] the steps they are of, 0 for a column)."""
         if micro.stored_loss is not None:
-            return micro.stored_loss.double(), torch.full((len(micro),), -1)
+            return micro.stored_loss.double(), torch.zeros(len(micro), dtype=torch.int64)
         return self.memory.look_up(micro.id)
 
     def is_stale(self, step: int) -> bool:
@@ -81,10 +81,14 @@ class LossHistory(StatelessObserver):
 
     def state_dict(self) -> State:
         """For a checkpoint."""
-        return {**under(MEMORY, self.memory.state()), **under(PAIRS, self.staleness.state())}
+        memory = self.memory.state()
+        memory["steps"] -= 1
+        return {**under(MEMORY, memory), **under(PAIRS, self.staleness.state())}
 
     def load_state_dict(self, state: State) -> None:
         """What `state_dict` gave; nothing happens where it is not there."""
         memory = within(state, MEMORY)
         if isinstance(memory.get("ids"), Tensor):
-            self.memory, self.staleness = LossMemory.from_state(memory), Staleness.from_state(within(state, PAIRS))
+            self.memory = LossMemory.from_state(memory)
+            self.memory.steps += 1
+            self.staleness = Staleness.from_state(within(state, PAIRS))

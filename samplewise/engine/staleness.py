@@ -24,8 +24,11 @@ class Staleness:
 
     @staticmethod
     def probe(ids: Tensor, step: int) -> Tensor:
-        """[N] bool, the random `PROBE` share of rows to score afresh: a function of (step, id), whatever the split."""
-        return uniforms(ids, step, SEED) < PROBE
+        """[N] bool, the random `PROBE` share of rows to score afresh: a function of (step, id), whatever the split.
+
+        step: from 1. Draws are counted from 0, as the rules' own are.
+        """
+        return uniforms(ids, step - 1, SEED) < PROBE
 
     def add(self, stored: Tensor, fresh: Tensor, age: Tensor) -> None:
         """Take in pairs: [n] stored and fresh losses of the same samples, and how many steps the stored are old."""

@@ -204,14 +204,16 @@ def test_ids_and_weights_are_files_that_say_the_same(scores, table, tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("unit", ["window", "document"])
-def test_ids_and_weights_of_rules_that_weigh_are_in_order(tmp_path, unit):
+@pytest.mark.parametrize(
+    ("unit", "rule"), [("window", "cvar(0.7)"), ("document", "cvar(0.7)"), ("document", "uniform()")]
+)
+def test_ids_and_weights_of_documents_and_of_rules_that_weigh_are_in_order(tmp_path, unit, rule):
     """By source, row and window, in as many threads as there are; what cannot be ranked stands in its place."""
     folder = tmp_path / "scores"
     write_fake_scores(folder, 30_000, shard_rows=3000, text=False)
     scores = open_scores(folder)
     name = "id" if unit == "window" else "doc_id"
-    with select(scores, Choice(parse_rule("cvar(0.7)"), above=0.5, unit=unit), threads=4) as chosen:
+    with select(scores, Choice(parse_rule(rule), above=0.5, unit=unit), threads=4) as chosen:
         write_ids(chosen, tmp_path / "ids.parquet")
         write_weights(chosen, tmp_path / "weights.parquet")
     weights = pq.read_table(tmp_path / "weights.parquet").to_pandas()
