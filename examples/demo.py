@@ -73,7 +73,7 @@ def main() -> None:
     }  # fmt: skip
     training = with_precision(training, None if options.fp32 else description.autocast)
     text = DataConfig(str(DOCS), max_length=64, held_out=0.1, held_out_documents=options.documents, held_out_windows=2)
-    config = RunConfig(str(MODEL), text, ARMS["uniform"], str(DEMO), training=training)
+    config = RunConfig(model=str(MODEL), data=text, rule=ARMS["uniform"], output=str(DEMO), training=training)
     data = prepare(text, tokenizer)
     print(f"model      {description}", *data.lines, sep="\n", flush=True)
     folder = DEMO / sha256(json.dumps([asdict(config), data.lines]).encode()).hexdigest()[:12]  # one for each setting

@@ -26,7 +26,8 @@ def write(tmp_path):
 
 
 def test_what_is_not_given_has_its_default(write):
-    assert load_config(write(LEAST)) == RunConfig("m", DataConfig("docs"), "ir_dro(r=1)", "runs/a")
+    given = RunConfig(model="m", data=DataConfig("docs"), rule="ir_dro(r=1)", output="runs/a")
+    assert load_config(write(LEAST)) == given
 
 
 def test_the_example_is_complete_and_reads():

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samplewise.config.settings_file import load_settings
-from samplewise.rules import parse_rule, parse_token_rule
+from samplewise.engine.options import checked_options
+from samplewise.engine.weighting import Weighting
 
 
 @dataclass(frozen=True)
@@ -108,31 +109,21 @@ class LoraConfig:
     target_modules: list[str] | str | None = "all-linear"
 
 
-@dataclass(frozen=True)
-class RunConfig:
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Weighting):
     """One run: a model, data, a rule, and where the results go.
 
-    model: a hub id, a folder or a .gguf file. data: its `kind` says which. rule: as `parse_rule` reads it.
+    model: a hub id, a folder or a .gguf file. data: its `kind` says which.
+    rule, token_rule, reference_model, loss_from, per, normalize, pool, max_nonfinite, logits, log_samples: how samples
+    are weighed, as in `samplewise.engine.weighting`.
     training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions.
-    per, normalize, pool, max_nonfinite, logits, loss_from, log_samples, token_rule, reference_model (a name, as model):
-    as in `WeightedTrainer`.
     lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.
     """
 
     model: str
     data: DataConfig | InstructionsConfig
-    rule: str
     output: str
-    per: Literal["sample", "token"] = "sample"
-    normalize: Literal["step", "micro"] = "step"
-    pool: int = 1
-    max_nonfinite: float = 0.01
-    logits: Literal["refuse", "allow"] = "refuse"
-    loss_from: Literal["fresh", "stored"] = "fresh"
-    log_samples: str | None = None
-    token_rule: str | None = None
-    reference_model: str | None = None
     lora: LoraConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -142,7 +133,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
     overrides: "key=value" with dots between levels, such as "training.max_steps=5"; values are read as YAML.
     Errors: SamplewiseError on a file that is not there or no mapping, on unknown keys anywhere (with the nearest
-    known one), on values of another type, and on a rule that cannot be read.
+    known one), on values of another type, on a rule that cannot be read, and on options that exclude each other.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "run.yaml"
@@ -151,7 +142,5 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     64
     """
     config = load_settings(RunConfig, path, overrides)
-    parse_rule(config.rule)
-    if config.token_rule is not None:
-        parse_token_rule(config.token_rule)
+    checked_options(config)
     return config

@@ -38,8 +38,10 @@ def load_settings(kind: type[Settings], path: str | Path, overrides: Iterable[st
 
 
 def to_yaml(config: Any) -> str:
-    """The whole configuration, defaults included; what read it reads it back."""
-    return yaml.dump(asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """The whole configuration, defaults included; what read it reads it back. Inherited fields come last."""
+    own = type(config).__annotations__
+    values = dict(sorted(asdict(config).items(), key=lambda item: item[0] not in own))
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _text(path: Path) -> str:

@@ -1,65 +1,48 @@
-"""How samples are weighed: one set of options for trainers, loops, run files and the arms of a comparison."""
+"""How samples are weighed: the options of trainers and loops, and the one check of those of files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
-from samplewise.engine.plan import Per
+from samplewise.engine.weighting import Weighting, weighting_values
 from samplewise.rules.parse import parse_rule
 from samplewise.rules.tokens import TokenRule, parse_token_rule
 
 
-@dataclass(kw_only=True)
-class WeightingOptions:
-    """How the samples of a step are weighed. Rules given as text become rules.
+@dataclass(frozen=True, kw_only=True)
+class WeightingOptions(Weighting):
+    """How the samples of a step are weighed: the fields of `Weighting`, which also take values that files cannot hold.
 
     rule: a Rule or its text. Required.
-    per: "sample" (the mean over samples of their mean token losses) or "token" (the mean over tokens; with
-        `uniform()` the Trainer's own loss and gradient).
-    normalize: "step" (exact over all micro-batches and ranks) or "micro" (per micro-batch and rank, as published
-        code does: another estimator, warned about, refused for micro-batches of one row).
-    pool: how many times as many candidates are drawn as are trained on, for rules that keep at most 1/pool of them.
-        It multiplies the loader's batch, so an epoch still sees every row once.
-    max_nonfinite: the largest share of a step's samples that may have a NaN or infinite loss; they are left out.
-    logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
+    token_rule: a TokenRule or its text, `rho1(…)`. reference_model: a model, or its name. log_samples: also a Path.
+    per, normalize, pool, max_nonfinite, logits, loss_from: as in `samplewise.engine.weighting`.
     losses: a loss of your own, (model, micro-batch) -> ([n] losses, [n] counts of tokens), differentiable, in place of
         the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
-    token_rule: which tokens of a sample count, before the rule weighs samples: a TokenRule or its text, `rho1(…)`.
-    reference_model: a second model of the same tokenizer, or its name, run without gradient: for token rules, and for
-        rules on excess loss where the data has no column reference_loss. It costs one more forward.
-    loss_from: "fresh", or "stored": the rule sees each sample's stored loss, from the column stored_loss, else from its
-        last visit, so that rows are chosen before any forward and a step costs its kept share. What has none is scored,
-        and so is a random 5%, to compare; while their rank correlation is below `min_stored_corr`, all are.
-    log_samples: a folder for the id, step, loss, tokens and weight of every sample (`samplewise.engine.sample_log`).
-    Errors: SamplewiseError on values outside these, and on options that exclude each other.
+    min_stored_corr: the rank correlation of stored and fresh losses below which `loss_from="stored"` scores all rows.
+    Rules given as text become rules. Errors: SamplewiseError on values outside these, and on options that exclude each
+    other.
     """
 
     rule: Any = None
-    per: Per = "sample"
-    normalize: Literal["step", "micro"] = "step"
-    pool: int = 1
-    max_nonfinite: float = 0.01
-    logits: Literal["refuse", "allow"] = "refuse"
-    losses: Callable[..., Any] | None = None
-    turns: bool = False
     token_rule: Any = None
     reference_model: Any = None
-    loss_from: Literal["fresh", "stored"] = "fresh"
+    log_samples: Any = None
+    losses: Callable[..., Any] | None = None
+    turns: bool = False
     min_stored_corr: float = 0.7
-    log_samples: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Read rules, and refuse what cannot be."""
-        self.rule, self.token_rule = as_rule(self.rule), as_token_rule(self.token_rule)
+        object.__setattr__(self, "rule", as_rule(self.rule))
+        object.__setattr__(self, "token_rule", as_token_rule(self.token_rule))
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         _check_share("max_nonfinite", self.max_nonfinite, 0, "a share in [0, 1]", "0.01 allows one in a hundred.")
@@ -83,8 +66,8 @@ class WeightingOptions:
         without_effect = not rule.needs_loss or self.normalize == "micro" or self.token_rule is not None
         if self.loss_from == "stored" and without_effect:
             raise SamplewiseError(
-                "loss_from", expected="'fresh' with a rule that needs no loss, a token rule, or normalize='micro'",
-                got="'stored'", remedy="Stored losses are samples' losses for a rule to see before the step.",
+                "loss_from", expected="fresh with a rule that needs no loss, a token rule, or normalize='micro'",
+                got="stored", remedy="Stored losses are samples' losses for a rule to see before the step.",
             )  # fmt: skip
         if self.token_rule is not None and self.normalize == "micro":
             raise SamplewiseError(
@@ -125,6 +108,11 @@ def split_options(given: dict[str, Any]) -> tuple[WeightingOptions, dict[str, An
     names = {each.name for each in fields(WeightingOptions)}
     own = {name: value for name, value in given.items() if name in names}
     return WeightingOptions(**own), {name: value for name, value in given.items() if name not in names}
+
+
+def checked_options(config: object) -> WeightingOptions:
+    """The options of a file's configuration (a `Weighting`), read and checked. Errors: as `WeightingOptions`."""
+    return WeightingOptions(**weighting_values(config))
 
 
 def as_rule(rule: object) -> Rule:

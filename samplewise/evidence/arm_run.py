@@ -19,12 +19,13 @@ from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.engine.staleness import PROBE
+from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
 from samplewise.evidence.labels import LabelledCorpus, Labels
-from samplewise.evidence.plan import ArmConfig, PlanConfig
+from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
 from samplewise.evidence.run.apart import Apart, apart_of
 from samplewise.evidence.run.arguments import training_arguments, with_precision
 from samplewise.evidence.run.callbacks import Progress, StopOnSignal
@@ -144,13 +145,10 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
         length = plan.data.max_length if isinstance(plan.data, InstructionsConfig) else None
         training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
     data = session.training_text(config.data)
-    under = config.under(seed)
+    weighting = weighting_of(plan, config.under(seed))
     run = RunConfig(
-        model="", data=plan.data, rule=_rule(session, arm, seed, data).expression, output=str(folder),
-        token_rule=under.token_rule, reference_model=under.reference_model, loss_from=config.loss_from,
-        per=config.per or plan.per, normalize=config.normalize or plan.normalize,
-        pool=plan.pool if config.pool is None else config.pool, max_nonfinite=plan.max_nonfinite, logits=plan.logits,
-        training=with_precision(training, session.start.autocast),
+        model="", data=plan.data, output=str(folder), training=with_precision(training, session.start.autocast),
+        **weighting_values(replace(weighting, rule=_rule(session, arm, seed, data).expression)),
     )  # fmt: skip
     model = session.start.fresh(seed)
     trainer = _made(model, session.start.tokenizer, data, run, folder)

@@ -13,7 +13,7 @@ from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
 from samplewise.core.typed import fits, shown
 from samplewise.engine.plan import plan_step
-from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of
+from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of, weighting_of
 from samplewise.rules import TokenRule, parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
 
@@ -99,7 +99,7 @@ def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
     training = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, **plan.training, **arm.training}
     sizes = ("per_device_train_batch_size", "gradient_accumulation_steps")
     numbers = {f"training.{name}": training[name] for name in sizes}
-    numbers["pool"] = plan.pool if arm.pool is None else arm.pool
+    numbers["pool"] = weighting_of(plan, arm).pool
     for name, value in numbers.items():
         if not fits(value, int) or not 1 <= value <= MOST:
             raise SamplewiseError(

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.config.settings_file import load_settings
 from samplewise.core.errors import SamplewiseError
+from samplewise.engine.options import checked_options
+from samplewise.engine.plan import Per
+from samplewise.engine.weighting import RuleOptions, StepOptions, Weighting, weighting_values
 from samplewise.evidence.answers import AnswersConfig
 from samplewise.evidence.tasks import TaskConfig
-from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.epochs import refuse_epochs
 
 HELD_OUT = "held_out"
@@ -57,24 +59,22 @@ class PriorConfig:
         return self.scored + 3 * self.trained
 
 
-@dataclass(frozen=True)
-class ArmConfig:
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig(RuleOptions):
     """What an arm has of its own; None and {} are the plan's.
 
     rule, token_rule, reference_model: may hold {seed}, which becomes the seed's number. training: on top of the plan's.
-    token_rule, reference_model, loss_from: as in a run file. data: the path of a training corpus of its own, such as a
-    selection, without the plan's scores and what it holds out: copies of those documents, and records whose field
-    doc_id names one; evaluated on the plan's held-out documents all the same. prior: what was spent for it before.
+    token_rule, reference_model, loss_from: as in a run file. per, normalize, pool: in place of the plan's.
+    data: the path of a training corpus of its own, such as a selection, without the plan's scores and what it holds
+    out: copies of those documents, and records whose field doc_id names one; evaluated on the plan's held-out documents
+    all the same. prior: what was spent for it before.
     """
 
     rule: str = "uniform()"
     training: dict[str, Any] = field(default_factory=dict)
-    per: Literal["sample", "token"] | None = None
+    per: Per | None = None
     normalize: Literal["step", "micro"] | None = None
     pool: int | None = None
-    token_rule: str | None = None
-    reference_model: str | None = None
-    loss_from: Literal["fresh", "stored"] = "fresh"
     data: str | None = None
     prior: PriorConfig = field(default_factory=PriorConfig)
 
@@ -114,8 +114,8 @@ class SweepConfig:
     values: dict[str, list[float]]
 
 
-@dataclass(frozen=True)
-class PlanConfig:
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(StepOptions):
     """A comparison.
 
     model: a hub id, a folder, a .gguf file, or a mapping for random weights (another start under every seed). arms:
@@ -123,8 +123,9 @@ class PlanConfig:
     uniform() where it is not among them. evaluations: how many during training, evenly over the budget. min_effect:
     the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid.
     labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
-    tasks, answers: benchmarks and written answers, measured after training. The rest as in a run file,
-    training.seed apart, which is each of seeds in turn.
+    tasks, answers: benchmarks and written answers, measured after training. per, normalize, pool, max_nonfinite,
+    logits: of every arm that has none of its own, as in `samplewise.engine.weighting`. training: as in a run file, its
+    seed apart, which is each of seeds in turn.
     """
 
     model: str | ScratchConfig
@@ -142,11 +143,6 @@ class PlanConfig:
     min_effect: float = 0.005
     sweep: SweepConfig | None = None
     labels: str | None = None
-    per: Literal["sample", "token"] = "sample"
-    normalize: Literal["step", "micro"] = "step"
-    pool: int = 1
-    max_nonfinite: float = 0.01
-    logits: Literal["refuse", "allow"] = "refuse"
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -155,16 +151,21 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
     plan = load_settings(PlanConfig, path, overrides)
     _check(plan)
     for name, arm in arms_of(plan).items():
-        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan.data, plan.budget.steps is not None)
+        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan)
     return plan
 
 
 def arms_of(plan: PlanConfig) -> dict[str, ArmConfig]:
     """The arms that the plan itself names, the control first."""
-    given = {name: ArmConfig(arm) if isinstance(arm, str) else arm for name, arm in plan.arms.items()}
+    given = {name: ArmConfig(rule=arm) if isinstance(arm, str) else arm for name, arm in plan.arms.items()}
     if plan.sweep is not None:
-        given |= {name: ArmConfig(rule) for name, (rule, _) in grid(plan.sweep).items()}
+        given |= {name: ArmConfig(rule=rule) for name, (rule, _) in grid(plan.sweep).items()}
     return {plan.control: given.pop(plan.control, ArmConfig())} | given
+
+
+def weighting_of(plan: PlanConfig, arm: ArmConfig) -> Weighting:
+    """How an arm's samples are weighed: by the plan's options, and the arm's own in their place."""
+    return Weighting(**weighting_values(plan) | weighting_values(arm))
 
 
 def grid(sweep: SweepConfig) -> dict[str, tuple[str, dict[str, float]]]:
@@ -215,12 +216,12 @@ def _check(plan: PlanConfig) -> None:
             )  # fmt: skip
 
 
-def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig, steps: bool) -> None:
+def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
     """What a trainer would refuse when the arm's turn comes, said before the first."""
     try:
-        rule = parse_rule(arm.rule)
-        token = None if arm.token_rule is None else parse_token_rule(arm.token_rule)
-        if not steps:  # nobody knows which share of the run an epoch is
+        options = checked_options(weighting_of(plan, arm))
+        rule, token, data = options.rule, options.token_rule, plan.data
+        if plan.budget.steps is None:  # nobody knows which share of the run an epoch is
             refuse_epochs(rule, "under a budget of tokens or compute")
     except SamplewiseError as error:
         raise SamplewiseError(
@@ -240,9 +241,4 @@ def _check_arm(place: str, arm: ArmConfig, data: DataConfig | InstructionsConfig
         raise SamplewiseError(
             f"{place}.reference_model", expected="a rule that reads it", got=got,
             remedy='For example by("excess", ir_dro(r=1)), or token_rule: rho1(keep=0.6).',
-        )  # fmt: skip
-    if arm.loss_from == "stored" and (not rule.needs_loss or token is not None or arm.normalize == "micro"):
-        raise SamplewiseError(
-            f"{place}.loss_from", expected="fresh with a rule that needs no loss, a token rule, or normalize: micro",
-            got="stored", remedy="Stored losses are samples' losses for a rule to see before the step.",
         )  # fmt: skip

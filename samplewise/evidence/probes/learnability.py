@@ -81,7 +81,8 @@ def _trainer(start: Start, model: Any, chosen: Sequence[Window], short: Short) -
     }  # fmt: skip
     folder = Path(tempfile.gettempdir()) / "samplewise-probe"  # nothing is written there
     config = RunConfig(
-        "", DataConfig(""), "uniform()", str(folder), training=with_precision(training, start.autocast)
+        model="", data=DataConfig(""), rule="uniform()", output=str(folder),
+        training=with_precision(training, start.autocast),
     )  # fmt: skip
     data = Prepared(WindowDataset(chosen), [], [], {})
     trainer = make_trainer(model, start.tokenizer, data, config, folder)

@@ -21,6 +21,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
 from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
+from samplewise.engine.weighting import weighting_values
 from samplewise.evidence import Evaluation, evaluate
 from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
@@ -170,12 +171,9 @@ def make_sft_trainer(
 
 
 def _common(model: Any, tokenizer: Any, data: Prepared, config: RunConfig) -> dict[str, Any]:
-    ours = (
-        "rule", "per", "normalize", "pool", "max_nonfinite", "logits", "loss_from", "log_samples", "token_rule",
-        "reference_model",
-    )  # fmt: skip
-    given = {name: getattr(config, name) for name in ours}
-    return {"model": model, "train_dataset": data.train, "processing_class": tokenizer, **given}
+    return {
+        "model": model, "train_dataset": data.train, "processing_class": tokenizer, **weighting_values(config),
+    }  # fmt: skip
 
 
 def _made(kind: type[Any], **given: Any) -> Any:
