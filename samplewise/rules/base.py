@@ -82,8 +82,8 @@ def make_rule(
         return shortfall(weights[present], samples.select(present), state) if len(present) else None
 
     made = Rule(
-        expression, init, apply, update_present, factor, ready, needs_loss, needs, norm,
-        shortfall=enough if shortfall is enough else short,
+        expression=expression, init=init, apply=apply, update=update_present, factor=factor, ready=ready,
+        needs_loss=needs_loss, needs=needs, norm=norm, shortfall=enough if shortfall is enough else short,
         remembers=init is not stateless if remembers is None else remembers,
     )  # fmt: skip
     options = {"init": init, "update": update, "factor": factor, "ready": ready, "shortfall": shortfall}

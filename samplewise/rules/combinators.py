@@ -57,19 +57,19 @@ def chain(*rules: Rule) -> Rule:
 
     last = max((number for number, rule in enumerate(rules) if rule.shortfall is not enough), default=-1)
     made = Rule(
-        f"chain({', '.join(rule.expression for rule in rules)})",
-        init,
-        apply,
-        update,
-        _product(rules) if all(rule.pointwise for rule in rules) else None,
-        lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
-        any(rule.needs_loss for rule in rules),
-        frozenset().union(*(rule.needs for rule in rules)),
-        "count" if all(rule.norm == "count" for rule in rules) else "sum",
-        over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
-        chained(rules),
-        _first_shortfall(rules, last),
-        any(rule.remembers for rule in rules),
+        expression=f"chain({', '.join(rule.expression for rule in rules)})",
+        init=init,
+        apply=apply,
+        update=update,
+        factor=_product(rules) if all(rule.pointwise for rule in rules) else None,
+        ready=lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
+        needs_loss=any(rule.needs_loss for rule in rules),
+        needs=frozenset().union(*(rule.needs for rule in rules)),
+        norm="count" if all(rule.norm == "count" for rule in rules) else "sum",
+        over=over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
+        epochs=chained(rules),
+        shortfall=_first_shortfall(rules, last),
+        remembers=any(rule.remembers for rule in rules),
     )
     ranks = [rule.ranks for rule in rules]
     return made.ranking(None if None in ranks else tuple(each for own in ranks for each in own or ()))
@@ -149,16 +149,16 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         return now(state).pointwise and now(state).ready(within(state, "rule"))
 
     return Rule(
-        f"warmup({steps}, {rule.expression})",
-        lambda: {"step": 0, **under("rule", rule.init())},
-        apply,
-        update,
-        factor,
-        ready,
-        rule.needs_loss,
-        rule.needs,
-        rule.norm,
-        (lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if share or rule.over else None,
+        expression=f"warmup({steps}, {rule.expression})",
+        init=lambda: {"step": 0, **under("rule", rule.init())},
+        apply=apply,
+        update=update,
+        factor=factor,
+        ready=ready,
+        needs_loss=rule.needs_loss,
+        needs=rule.needs,
+        norm=rule.norm,
+        over=(lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if share or rule.over else None,
         shortfall=enough if rule.shortfall is enough else shortfall,
         remembers=True,
     )
