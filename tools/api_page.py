@@ -17,6 +17,7 @@ PUBLIC = {  # module: the names of its public surface; None for its __all__
     "samplewise.trainers.trl": ["WeightedSFTTrainer"],
     "samplewise.trainers.collate": ["FieldsCollator"],
     "samplewise.engine.options": ["WeightingOptions"],
+    "samplewise.engine.weighting": ["RuleOptions", "StepOptions", "Weighting"],
     "samplewise.engine.observers": ["Observer", "StatelessObserver"],
     "samplewise.engine.result": ["StepResult"],
     "samplewise.engine.step": ["Step"],
