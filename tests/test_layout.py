@@ -52,6 +52,15 @@ SHORT = {  # files under 25 lines, and why they are files
     "a procedure with a name of its own": {"evidence/holm.py"},
 }  # fmt: skip
 
+MANY_ARGUMENTS = {  # functions of more than 8 arguments, and why none of these takes a dataclass
+    "typer makes an option of every parameter": {"cli/score.py:score", "cli/select.py:select"},
+    "a function of tensors, as in torch.nn.functional; `Inputs` is the dataclass behind it": {
+        "losses/kernels/api.py:sample_losses", "losses/kernels/api.py:score", "losses/kernels/api.py:objective",
+    },
+    "the fields of the dataclass `Rule` that it makes": {"rules/base.py:make_rule"},
+}  # fmt: skip
+MAX_IN_A_ROW = 4  # of these functions' arguments may be given by position
+
 
 def inside(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -217,8 +226,28 @@ def test_the_counts_of_the_house():
     assert {name: count for name, count in lines.items() if count > house.MAX_FILE} == {}
     assert statistics.median(each.lines for each in functions) <= house.MEDIAN_FUNCTION
     assert [each for each in functions if each.lines > house.MAX_FUNCTION] == []
+    assert {each.name for each in functions if each.arguments > house.MAX_ARGUMENTS} == set().union(
+        *MANY_ARGUMENTS.values()
+    ), "each has a reason, and no reason is left over"
+    assert list(house.positional_values()) == []
     assert len(house.packages()) <= house.MAX_PACKAGES
     assert len(house.loose_modules()) <= house.MAX_LOOSE
+
+
+def test_functions_of_many_arguments_take_them_by_name():
+    """Those of typer apart, which nobody calls."""
+    for name in set().union(*MANY_ARGUMENTS.values()):
+        file, function = name.split(":")
+        found = [node for node in tree(ROOT / file).body if isinstance(node, ast.FunctionDef) and node.name == function]
+        assert len(found) == 1, name
+        if not file.startswith("cli/"):
+            assert len(found[0].args.args) <= MAX_IN_A_ROW, name
+
+
+def test_the_reader_of_calls_counts_arguments_in_a_row(monkeypatch, tmp_path):
+    (tmp_path / "own.py").write_text("Row(1, 2, 3, 4, 5, 6)\na.Row(1, 2, 3, 4, 5, x=6)\nrow(1, 2, 3, 4, 5, 6)\n")
+    monkeypatch.setattr(house, "PACKAGE", tmp_path)
+    assert list(house.positional_values()) == [("own.py:1: Row", 6)]
 
 
 def test_a_short_file_has_a_reason():

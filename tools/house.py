@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "samplewise"
 MAX_FILE, MEDIAN_FILE, MIN_FILE = 350, 130, 25
 MAX_FUNCTION, MEDIAN_FUNCTION, MAX_ARGUMENTS = 50, 10, 8
+MAX_POSITIONAL = 5
 MAX_PACKAGES, MAX_LOOSE = 12, 4
 
 
@@ -39,6 +40,19 @@ def functions() -> Iterator[Function]:
                 given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 own = [arg for arg in given if arg.arg not in ("self", "cls")]
                 yield Function(f"{_inside(path)}:{node.name}", _lines(node), len(own))
+
+
+def positional_values() -> Iterator[tuple[str, int]]:
+    """Every value of a class that is made with more than `MAX_POSITIONAL` arguments in a row: place, and how many.
+
+    A class is what begins with a capital; what a star unpacks counts as one.
+    """
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).rpartition(".")[2].lstrip("_")
+                if name[:1].isupper() and len(node.args) > MAX_POSITIONAL:
+                    yield f"{_inside(path)}:{node.lineno}: {name}", len(node.args)
 
 
 def packages() -> list[str]:
@@ -74,6 +88,8 @@ def main() -> None:
     for each in found:
         if each.lines > MAX_FUNCTION or each.arguments > MAX_ARGUMENTS:
             print(f"  {each.name}: {each.lines} lines, {each.arguments} arguments")
+    for place, count in positional_values():
+        print(f"  {place}: {count} arguments in a row")
 
 
 if __name__ == "__main__":

@@ -62,4 +62,9 @@ def score(
         from samplewise.corpus.settings import Target
 
         hush_transformers(debug)
-        score_corpus(Target(model, data, out, column, dtype, strict), engine=engine, workers=workers, **given)
+        score_corpus(
+            Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict),
+            engine=engine,
+            workers=workers,
+            **given,
+        )

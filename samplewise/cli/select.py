@@ -68,8 +68,9 @@ def select(
                 "--ids", expected="one kind of output", got="--weights as well", remedy="Run it twice."
             )
         choice = Choice(
-            None if rule is None else parse_rule(rule), above, below,
-            None if tokens is None else amount(tokens, "--tokens"), take.value, by, within, unit.value, seed,
+            rule=None if rule is None else parse_rule(rule), above=above, below=below,
+            tokens=None if tokens is None else amount(tokens, "--tokens"), take=take.value,
+            by=by, within=within, unit=unit.value, seed=seed,
         )  # fmt: skip
         kind = "ids" if ids else "weights" if weights else "texts"
         print(

@@ -88,7 +88,18 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         "settings": asdict(settings),
     }
     _check_facts(parts, facts, base)
-    job = Job(target, settings, parts, files, left_out, model.to(_device()), tokenizer, template, description, facts)
+    job = Job(
+        target=target,
+        settings=settings,
+        parts=parts,
+        files=files,
+        left_out=left_out,
+        model=model.to(_device()),
+        tokenizer=tokenizer,
+        template=template,
+        description=description,
+        facts=facts,
+    )
     if parts.run() is None and not place.exists(parts.inside("manifest.json")):
         _check_first(job)
         parts.begin(facts)

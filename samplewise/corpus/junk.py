@@ -88,12 +88,12 @@ def _measured(text: str, words: list[str], spread: Counter[str]) -> Measures:
     letters = sum(c.isalpha() for c in solid)
     alone = sum(spread[word] == 1 for word in words)
     return Measures(
-        len(zlib.compress(data, 9)) / max(1, len(data)),
-        max(_repeated(text.split("\n")), _repeated(_runs(text.split()))),
-        letters / max(1, len(solid)),
-        max(map(len, _SOLID.findall(text)), default=0),
-        alone / max(1, len(words)),
-        _script(text),
+        compressed=len(zlib.compress(data, 9)) / max(1, len(data)),
+        repeated=max(_repeated(text.split("\n")), _repeated(_runs(text.split()))),
+        letters=letters / max(1, len(solid)),
+        longest=max(map(len, _SOLID.findall(text)), default=0),
+        unknown=alone / max(1, len(words)),
+        script=_script(text),
     )
 
 

@@ -7,6 +7,7 @@ causal attention is used. `check_model` holds a model to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -89,8 +90,8 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
 
     pieces: any; the first two are looked at, in part.
     """
-    heads = [Piece(each.ids[:48], 1, 0, 0, "", 0, 0, 0, "") for each in pieces[:2]]
-    heads[-1] = Piece(heads[-1].ids[: max(2, len(heads[-1].ids) // 2)], 1, 0, 0, "", 0, 0, 0, "")
+    heads = [replace(each, ids=each.ids[:48], start=1) for each in pieces[:2]]
+    heads[-1] = replace(heads[-1], ids=heads[-1].ids[: max(2, len(heads[-1].ids) // 2)])
     with evaluating(model):
         ids, _ = _padded(heads, find_head(model, REMEDY).weight.device)
         real = [torch.arange(ids.shape[1], device=ids.device) < len(each.ids) for each in heads]

@@ -91,8 +91,9 @@ def _piece(window: Window, before: np.ndarray, text: str, cutting: Cutting) -> P
     ids = np.concatenate([before[len(before) - more :], window.input_ids])
     first, last = window.span
     return Piece(
-        ids, more + 1, window.id, window.doc_id, window.source, window.row, window.index, window.size,
-        text[first : min(last, first + cutting.characters)],
+        ids=ids, start=more + 1, id=window.id, doc_id=window.doc_id, source=window.source,
+        row=window.row, window=window.index, n_bytes=window.size,
+        text=text[first : min(last, first + cutting.characters)],
     )  # fmt: skip
 
 
@@ -129,6 +130,7 @@ def chat_pieces(
 def _chat_piece(example: Example, text: str) -> Piece:
     group = example.conversation.group
     return Piece(
-        example.input_ids, 1, example.id, example.doc_id, example.source, example.row, 0, example.size, text,
-        example.labels != IGNORED, None if group is None else str(group),
+        ids=example.input_ids, start=1, id=example.id, doc_id=example.doc_id, source=example.source,
+        row=example.row, window=0, n_bytes=example.size, text=text,
+        completion=example.labels != IGNORED, group=None if group is None else str(group),
     )  # fmt: skip

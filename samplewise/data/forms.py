@@ -35,9 +35,9 @@ def conversation_of(
         messages, plain = _READ[name](record)
         _check(messages)
         return Conversation(
-            tuple(messages), source, row, name, line, plain, tools_of(record),
-            _whole(record, "sample_id"), checked_number(record, "sample_weight", least=0.0), _group(record),
-            checked_number(record, "reference_loss"),
+            messages=tuple(messages), source=source, row=row, form=name, line=line, plain=plain, tools=tools_of(record),
+            sample_id=_whole(record, "sample_id"), sample_weight=checked_number(record, "sample_weight", least=0.0),
+            group=_group(record), reference_loss=checked_number(record, "reference_loss"),
         )  # fmt: skip
     except Unfit as unfit:
         return unfit.problem

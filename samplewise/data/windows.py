@@ -172,7 +172,16 @@ def _cut(
         span = int(start[a]), int(start[b])
         size = len(text[slice(*span)].encode())
         name = window_id(source, row, index)
-        yield Window(ids[a : b + 1], name, document_id(source, row), source, row, index, span, size)
+        yield Window(
+            input_ids=ids[a : b + 1],
+            id=name,
+            doc_id=document_id(source, row),
+            source=source,
+            row=row,
+            index=index,
+            span=span,
+            size=size,
+        )
 
 
 def _edges(count: int, most: int, least: int, keep: bool = False) -> list[int]:

@@ -102,8 +102,8 @@ def plan_step(
         "no_effect": float(shortfall is not None),
     }
     return Plan(
-        _scattered(weights, index, samples), _scattered(coefficients, index, samples), figures,
-        rule.update(taken, ones, state), nonfinite, shortfall,
+        weights=_scattered(weights, index, samples), coefficients=_scattered(coefficients, index, samples),
+        figures=figures, state=rule.update(taken, ones, state), nonfinite=nonfinite, shortfall=shortfall,
     )  # fmt: skip
 
 

@@ -93,12 +93,12 @@ def _padded_rows(micro: MicroBatch) -> list[Row]:
     samples, targets = _samples_by_row(micro, count), micro.position_fields()
     return [
         Row(
-            {k: micro.inputs[k][i, start[i] : stop[i]] for k in micro.inputs if k in by_position},
-            _own_segments({k: v[i, start[i] : stop[i]] for k, v in targets.items()}),
-            {k: v[i] for k, v in micro.inputs.items() if k not in by_position},
-            samples[i],
-            max(0, stop[i] - start[i]),
-            left,
+            inputs={k: micro.inputs[k][i, start[i] : stop[i]] for k in micro.inputs if k in by_position},
+            targets=_own_segments({k: v[i, start[i] : stop[i]] for k, v in targets.items()}),
+            constant={k: v[i] for k, v in micro.inputs.items() if k not in by_position},
+            samples=samples[i],
+            length=max(0, stop[i] - start[i]),
+            left=left,
         )
         for i in range(count)
     ]
@@ -218,7 +218,9 @@ def blank(row: Row) -> Row:
     # Inputs of a loss of one's own stay as they are: what a row of zeros would mean there is not known.
     constant = row.constant if not row.targets else {k: torch.zeros_like(v) for k, v in row.constant.items()}
     samples = {key: torch.zeros_like(value[:1]) for key, value in row.samples.items()}
-    return Row(inputs, targets, constant, samples, 2, row.left, row.packed)
+    return Row(
+        inputs=inputs, targets=targets, constant=constant, samples=samples, length=2, left=row.left, packed=row.packed
+    )
 
 
 def _filled(key: str, value: Tensor) -> Tensor:

@@ -65,9 +65,10 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
                 label = f"random {kept:.4g}" + (f" of samples, {chosen:.4g} of tokens" if chosen < 1 else "")
                 again = f" ({len(randoms) + 1})" if _taken(label, randoms) else ""
                 randoms[key] = label + again
-                arms.append(Arm(randoms[key], _at_random(config, kept, chosen), "random", 1.0, name, kept, chosen))
+                chance = _at_random(config, kept, chosen)
+                arms.append(Arm(name=randoms[key], config=chance, role="random", of=name, kept=kept, chosen=chosen))
             control = randoms[key]
-        arms.append(Arm(name, config, "arm", 1.0, control, kept, chosen))
+        arms.append(Arm(name=name, config=config, role="arm", of=control, kept=kept, chosen=chosen))
     return arms
 
 
@@ -125,7 +126,12 @@ def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
         losses = 3 + 0.6 * torch.randn(2, samples, generator=draw, dtype=torch.float64)
         ids = torch.arange(step * samples, (step + 1) * samples)
         given = Samples(
-            losses[0], torch.full((samples,), 100), ids, torch.ones(samples, dtype=torch.float64), losses[1], ids % 2
+            loss=losses[0],
+            tokens=torch.full((samples,), 100),
+            id=ids,
+            weight=torch.ones(samples, dtype=torch.float64),
+            reference=losses[1],
+            group=ids % 2,
         )
         plan = plan_step(rule, given, state, max_nonfinite=1.0)
         state, kept = plan.state, kept + plan.figures["kept"]

@@ -72,7 +72,8 @@ def crossed(differences: np.ndarray) -> Crossed:
     parts = components(x)
     spread = math.sqrt(parts.seed + parts.document + parts.rest)
     return Crossed(
-        mean, mean - margin, mean + margin, _two_sided(mean, variance, int(degrees)), int(degrees), *x.shape,
+        mean=mean, low=mean - margin, high=mean + margin, p=_two_sided(mean, variance, int(degrees)),
+        degrees=int(degrees), seeds=x.shape[0], documents=x.shape[1],
         effect=mean / spread if spread > 0 else 0.0, components=parts, over_seeds=over_seeds,
     )  # fmt: skip
 

@@ -142,4 +142,4 @@ def _by_document(windows: Sequence[HeldOut], losses: np.ndarray) -> Iterable[Doc
                 remedy="The model has diverged: lower the learning rate.",
             )  # fmt: skip
         size = sum(windows[i].size for i in own)
-        yield DocumentLoss(name, first.source, first.row, mean, int(tokens.sum()), size)
+        yield DocumentLoss(id=name, source=first.source, row=first.row, loss=mean, tokens=int(tokens.sum()), bytes=size)

@@ -59,7 +59,7 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
     names = {arm.config.under(seed).reference_model for seed, arm in left} - {None}
     for name in sorted(map(str, names)):
         check_reference(name, start)
-    session = Session(plan, start, battery, {None: data}, folder, corpus)
+    session = Session(plan=plan, start=start, battery=battery, data={None: data}, folder=folder, corpus=corpus)
     for path in dict.fromkeys(arm.config.data for _, arm in left):  # before any training
         if (labels := session.labels_of(path)) is not None:
             say(f"labels     {path or plan.data.path}: {labels}")

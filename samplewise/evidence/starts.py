@@ -37,8 +37,8 @@ def open_start(model: str | ScratchConfig) -> Start:
         return _scratch(model)
     loaded, tokenizer, description = load_model(model)
     return Start(
-        tokenizer, str(description), description.context, description.autocast, False,
-        lambda seed: copy.deepcopy(loaded),
+        tokenizer=tokenizer, text=str(description), context=description.context, autocast=description.autocast,
+        seeded=False, fresh=lambda seed: copy.deepcopy(loaded),
     )  # fmt: skip
 
 
@@ -98,7 +98,14 @@ def _scratch(model: ScratchConfig) -> Start:
     context = getattr(first.config, "max_position_embeddings", None)
     text = f"{first.config.model_type} with random weights, {size / 1e6:,.2f} M parameters, {len(tokenizer):,} tokens"
     autocast = "bfloat16" if native_bfloat16() else None
-    return Start(tokenizer, text, context, autocast, True, lambda seed: random_model(model.config, tokenizer, seed))
+    return Start(
+        tokenizer=tokenizer,
+        text=text,
+        context=context,
+        autocast=autocast,
+        seeded=True,
+        fresh=lambda seed: random_model(model.config, tokenizer, seed),
+    )
 
 
 def train_tokenizer(documents: Any, size: int, output: Path) -> Any:

@@ -150,7 +150,24 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
     if request.factors is not None:
         chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
         out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
-        return Result(out.value, out.loss, out.tokens, out.factors, aux, out.mass, router=router)
+        return Result(
+            value=out.value,
+            loss=out.loss,
+            tokens=out.tokens,
+            factors=out.factors,
+            aux=aux,
+            mass=out.mass,
+            router=router,
+        )
     wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
     scores = score(hidden, head.weight, request.labels, **wanted, **options)
-    return Result(None, scores.loss, scores.tokens, None, aux, scores.mass, scores.token_loss, router)
+    return Result(
+        value=None,
+        loss=scores.loss,
+        tokens=scores.tokens,
+        factors=None,
+        aux=aux,
+        mass=scores.mass,
+        token_loss=scores.token_loss,
+        router=router,
+    )

@@ -51,7 +51,14 @@ class WithoutLogits:
             request = replace(request, select=select, reference=micro.token_reference)
         result = model(**micro.inputs, samplewise=request)
         router = None if result.router is None else result.router.detach()
-        return ForwardResult(result.value, result.loss.detach(), result.tokens, result.factors, result.aux, router)
+        return ForwardResult(
+            value=result.value,
+            loss=result.loss.detach(),
+            tokens=result.tokens,
+            factors=result.factors,
+            aux=result.aux,
+            router=router,
+        )
 
     def _request(
         self, micro: MicroBatch, factors: Tensor | Factor | None = None, differentiable: bool = False,

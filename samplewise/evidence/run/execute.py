@@ -136,7 +136,10 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
     groups = by_name(trainer.history.groups, data.counts) if trainer.history.groups else {}
     title = f"{description.name} · {config.rule}"
     results = results_of(config, str(description), data.counts, before, after, trainer.history)
-    return _finish(Finished(folder, before, after, trainer.history, results, title, groups), draw)
+    finished = Finished(
+        folder=folder, before=before, after=after, history=trainer.history, results=results, title=title, groups=groups
+    )
+    return _finish(finished, draw)
 
 
 def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:

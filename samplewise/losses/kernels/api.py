@@ -73,7 +73,10 @@ def sample_losses(
     >>> loss, tokens  # ln 8
     (tensor([2.0794]), tensor([1]))
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes)
+    inputs = Inputs(
+        hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
+        shifted=shifted, chunk_bytes=chunk_bytes,
+    )  # fmt: skip
     scores = _score(inputs, backend, differentiable, False)
     return scores.loss, scores.tokens
 
@@ -93,8 +96,9 @@ def score(
     tensor([0.7500], dtype=torch.float64)
     """
     inputs = Inputs(
-        hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes, tally=tally
-    )
+        hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
+        shifted=shifted, chunk_bytes=chunk_bytes, tally=tally,
+    )  # fmt: skip
     return _score(inputs, backend, differentiable, token_losses)
 
 
@@ -133,8 +137,10 @@ def objective(
     >>> out.factors
     tensor([2.8284, 2.8284])
     """
-    inputs = Inputs(hidden, head, labels, bias, segments, token_weights, softcap, scale, shifted, chunk_bytes,
-                    select, reference, tally)  # fmt: skip
+    inputs = Inputs(
+        hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
+        shifted=shifted, chunk_bytes=chunk_bytes, select=select, reference=reference, tally=tally,
+    )  # fmt: skip
     targets = _enter(inputs, backend)
     if not callable(factors):
         factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)

@@ -123,10 +123,12 @@ def find_targets(
     label, owner = target.reshape(-1)[position], sample.reshape(-1)[position].long()
     _check_labels(label, labels, vocabulary)
     tokens = torch.bincount(owner, minlength=count)
-    if token_weights is None:
-        return Targets(position, label, owner, tokens, None, tokens, 0 if shifted else 1)
-    weight = token_weights.reshape(-1)[position].to(exact_dtype(labels.device))
-    return Targets(position, label, owner, tokens, weight, _mass(weight, owner, tokens), 0 if shifted else 1)
+    weight = None if token_weights is None else token_weights.reshape(-1)[position].to(exact_dtype(labels.device))
+    mass = tokens if weight is None else _mass(weight, owner, tokens)
+    return Targets(
+        position=position, label=label, sample=owner, tokens=tokens, weight=weight, mass=mass,
+        ahead=0 if shifted else 1,
+    )  # fmt: skip
 
 
 def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
