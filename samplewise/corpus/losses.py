@@ -90,7 +90,7 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
 
     pieces: any; the first two are looked at, in part.
     """
-    heads = [replace(each, ids=each.ids[:48], start=1) for each in pieces[:2]]
+    heads = [replace(each, ids=each.ids[:48], start=1, completion=None) for each in pieces[:2]]
     heads[-1] = replace(heads[-1], ids=heads[-1].ids[: max(2, len(heads[-1].ids) // 2)])
     with evaluating(model):
         ids, _ = _padded(heads, find_head(model, REMEDY).weight.device)
