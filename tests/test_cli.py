@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_resume_ends_where_the_uninterrupted_run_does(finished,
     assert "Traceback" not in done.stderr
     assert "--resume" in done.stderr
     left = {path.name.split("-")[0] for path in stopped.iterdir()}
-    assert left == {"run.yaml", ".before.json", "checkpoint"}
+    assert left == {"run.yaml", ".before.json", ".fingerprints.json", "checkpoint"}
     assert list(stopped.glob("checkpoint-*/samplewise/complete.json"))
     assert_refused(world.samplewise("train", here / "run.yaml", output), "unfinished", "--resume")
     resumed = world.process("train", here / "run.yaml", output, "--resume")

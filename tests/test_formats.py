@@ -173,9 +173,9 @@ def test_a_comparison_is_finished(here, same_machine):
 
 def test_nothing_of_a_finished_comparison_is_run_again(here):
     folder = here / "compare" / "finished"
-    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    before = {path: json.loads(path.read_bytes()) for path in folder.rglob("*.json")}
     done("compare", folder / "plan.yaml")
-    assert {path: path.read_bytes() for path in before} == before
+    assert {path: json.loads(path.read_bytes()) for path in before} == before
 
 
 # ---- runs ----

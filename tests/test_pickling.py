@@ -22,6 +22,7 @@ ERROR = sw.SamplewiseError("r", expected="a number other than 0", got=0, remedy=
 CALLS = [
     "uniform()", "column_weights()", "ir_dro(r=0.7)", "ir_dro(kl=0.1, lagged=True)", "ir_dro(r=1.0, ema=0.5)",
     "chi2_dro(rho=0.1)", "cvar(alpha=0.3)", "lin_upper(r=0.3)", "quadratic(r=1.0, window=3)", "extremes(r=2.0)",
+    "focal(gamma=2.0)",
     "mid_ranking(frac=0.25, portion=1)", "band(drop_top=0.1, drop_bottom=0.2, window=4)", "top_k(share=0.1)",
     "threshold(high=3.0)", "random_keep(share=0.5, seed=3)", "sample_proportional(share=0.5)",
     "infobatch(share=0.3, anneal=0.1, seed=2)", 'infobatch(share=0.3, scope="epoch")', "group_dro(step_size=0.1)",

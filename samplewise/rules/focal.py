@@ -22,7 +22,7 @@ def focal(gamma: Number = 2.0) -> Rule:
 
     >>> import samplewise as sw
     >>> sw.weights(sw.focal(gamma=1.0), [0.1, 1.0, 4.0]).tolist()
-    [0.166..., 1.105..., 1.728...]
+    [0.1670..., 1.1096..., 1.7232...]
     """
     power = check_number("gamma", gamma, 0, "a finite number of at least 0", "gamma=2.0 is the paper's.")
 

@@ -47,7 +47,7 @@ def infobatch(share: Number = 0.5, anneal: Share | None = None, seed: int = 0, s
     Errors: SamplewiseError if a share is out of range, or if anneal is given beside a schedule.
 
     >>> import samplewise as sw
-    >>> rule, samples = sw.infobatch(share=0.5, anneal=0.0), sw.types.as_samples([1.0, 2.0, 3.0, 4.0])
+    >>> rule, samples = sw.infobatch(share=0.5, anneal=0.0), sw.core.samples.as_samples([1.0, 2.0, 3.0, 4.0])
     >>> second = sw.plan_step(rule, samples, rule.init()).state  # the running mean is 2.5
     >>> sw.plan_step(rule, samples, second).weights.tolist()
     [0.0, 2.0, 1.0, 1.0]

@@ -48,7 +48,7 @@ TABLE = [
     Row(sw.quadratic(r=0.4)),
     Row(sw.lin_upper(r=0.4, window=2)),
     Row(sw.extremes(r=0.4)),
-    Row(sw.focal(gamma=2.0)),
+    Row(sw.focal(gamma=2.0), empty=True),
     Row(sw.focal(gamma=0.0)),
     Row(sw.mid_ranking(frac=0.25, portion=1), least=4),
     Row(sw.mid_ranking(frac=0.3, portion=3), least=4),

@@ -62,7 +62,7 @@ def test_valid(text, rule):
     [
         ("ir_dor(r=1)", "ir_dor(r=1)", "Did you mean ir_dro?"),
         ("chain(bnad(0.1), ir_dro())", "bnad(0.1), ir_dro())", "Did you mean band?"),
-        ("chain(uniform(), zzz())", "zzz())", "Known: uniform, column_weights"),
+        ("chain(uniform(), zzz())", "zzz())", "Known: band, by, by_length"),
         ("band(drop_tip=0.1)", "drop_tip=0.1)", "Did you mean drop_top?"),
         ("uniform(r=1)", "r=1)", "Known: none"),
         ("ir_dro(r=one)", "one)", "a number, a schedule, a text or a rule"),

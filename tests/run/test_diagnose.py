@@ -9,6 +9,7 @@ from samplewise.config import load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.run.diagnose import diagnose_run
 from samplewise.evidence.run.execute import run
+from samplewise.report import draw_finished
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def here(tmp_path_factory):
 
 def finished(here, name, *overrides, **changes):
     file = world.write_run(here / f"{name}.yaml", here / "model", here / "corpus.jsonl", here / name, **changes)
-    return run(load_config(file, overrides), say=str)
+    return run(load_config(file, overrides), say=str, draw=draw_finished)
 
 
 def test_a_tilt_that_is_too_sharp(here):

@@ -14,6 +14,7 @@ from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan import load_plan
 from samplewise.evidence.run.execute import run
 from samplewise.evidence.run.prepare import prepare
+from samplewise.report import draw_finished
 
 SIZES = {"web/a.jsonl": 70, "books/b.jsonl": 40, "books/more/c.jsonl": 15, "rare.jsonl": 3}
 NUMBERS = {"books": 0, "rare.jsonl": 1, "web": 2}
@@ -84,7 +85,9 @@ def test_a_run_names_the_weights_of_its_groups(here, tmp_path):
         tmp_path / "run.yaml", here / "model", here / "corpus", tmp_path / "out", rule="group_dro(step_size=0.5)"
     )
     said: list[str] = []
-    finished = run(load_config(file, ["data.groups=folder", "training.max_steps=40"]), say=said.append)
+    finished = run(
+        load_config(file, ["data.groups=folder", "training.max_steps=40"]), say=said.append, draw=draw_finished
+    )
     weights = finished.results["training"]["group_weights"]
     assert set(weights) == set(NUMBERS)
     assert sum(weights.values()) == pytest.approx(1)

@@ -17,6 +17,7 @@ from samplewise.data import instruction_id
 from samplewise.evidence.run.arguments import check_training, training_arguments
 from samplewise.evidence.run.execute import run
 from samplewise.evidence.run.instructions import prepare_instructions
+from samplewise.report import draw_finished
 
 LORA = "lora={r: 2, alpha: 4, target_modules: [q_proj, v_proj]}"
 ROOT = Path(__file__).parent.parent.parent
@@ -73,7 +74,7 @@ SLOW = ("padded", "padding-free", "adapters, packed")
 @pytest.mark.parametrize("form", [pytest.param(f, marks=[pytest.mark.slow] if f in SLOW else []) for f in FORMS])
 def test_a_run_trains_and_ends_alike_when_resumed(config, tmp_path, form):
     settings, said = config(*FORMS[form], "training.save_steps=2"), []
-    finished = run(settings, say=said.append)
+    finished = run(settings, say=said.append, draw=draw_finished)
     assert finished.history.steps == 4
     assert finished.history.left_out > 0
     assert any("plain headings" in line for line in said)

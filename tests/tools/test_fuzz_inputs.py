@@ -23,12 +23,12 @@ def test_every_ending_is_one_that_a_user_may_expect(world, kind):
 
 
 def test_an_error_of_no_kind_is_seen(world, monkeypatch):
-    from samplewise import step
+    from samplewise.engine import plan
 
     def broken(*args, **kwargs):
         raise TypeError("a fault")
 
-    monkeypatch.setattr(step, "plan_step", broken)
+    monkeypatch.setattr(plan, "plan_step", broken)
     seeds = [seed for seed in range(9000, 9100) if kind_of(seed) == "rule"]
     assert "an unexpected TypeError" in {attempt(seed, world).fault for seed in seeds}
 

@@ -9,10 +9,11 @@ import pytest
 import tiny
 import torch
 from transformers import Trainer, TrainerCallback
+from watching import OnStep
 
 import samplewise as sw
 from samplewise.core.checkpoint import check_complete
-from samplewise.trainers import WeightedTrainer, folders, resume
+from samplewise.trainers import WeightedTrainer, checkpoints, folders
 
 RULE = "warmup(2, ir_dro(r=0.5))"
 
@@ -109,8 +110,7 @@ def test_a_plain_trainers_checkpoint_is_gone_on_from_with_the_rules_first_state(
     plain(tmp_path).train()
     run = trainer(tmp_path, rule=rule, max_steps=6)
     seen = []
-    close = run._close
-    run._close = lambda mode: (seen.append(dict(run.rule_state)), close(mode))[1]  # pyright: ignore
+    run.engine.added.append(OnStep(lambda result: seen.append(result.state)))
     run.train(resume_from_checkpoint=True)
     assert run.state.global_step == 6
     assert "has no state of a rule" in caplog.text
@@ -153,7 +153,11 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_old_one_is_
     tmp_path, monkeypatch, error, said, where
 ):
     run = trainer(tmp_path, max_steps=4)
-    place = {"ours": (resume, "save_state"), "host": (Trainer, "_save_rng_state"), "marker": (resume, "mark_complete")}
+    place = {
+        "ours": (checkpoints, "save_state"),
+        "host": (Trainer, "_save_rng_state"),
+        "marker": (checkpoints, "mark_complete"),
+    }
     owner, name = place[where]
     write = getattr(owner, name)
 
@@ -176,7 +180,7 @@ def test_without_any_checkpoint_yet_it_says_so(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(resume, "save_state", full)
+    monkeypatch.setattr(checkpoints, "save_state", full)
     with pytest.raises(sw.SamplewiseError, match="start again: there is no checkpoint yet"):
         run.train()
     assert names(tmp_path) == []
@@ -188,7 +192,7 @@ def test_another_error_keeps_its_name(tmp_path, monkeypatch):
     def wrong(*args):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(resume, "mark_complete", wrong)
+    monkeypatch.setattr(checkpoints, "mark_complete", wrong)
     with pytest.raises(OSError, match="Input/output"):
         run.train()
     assert names(tmp_path) == []
@@ -201,7 +205,7 @@ def test_one_that_is_written_again_comes_back_if_the_disk_is_full(tmp_path, monk
     def full(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(resume, "mark_complete", full)
+    monkeypatch.setattr(checkpoints, "mark_complete", full)
     again = trainer(tmp_path, max_steps=4, learning_rate=5e-2)
     with pytest.raises(sw.SamplewiseError, match="resume from checkpoint-4"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
