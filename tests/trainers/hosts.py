@@ -77,7 +77,6 @@ def _arguments(folder: Any, steps: int) -> dict[str, Any]:
 
 def _train(trainer: Any, run: Run, resume: str | None) -> Run:
     run.host = trainer
-    trainer.engine.added.append(run)
     trainer.add_callback(_Gradients(run))
     trainer.train(resume_from_checkpoint=resume)
     return run
@@ -87,7 +86,11 @@ def trainer(model, rows, form, options, folder, *, steps=STEPS, resume=None, sav
     """`transformers.Trainer`."""
     given = _arguments(folder, steps) | ({"save_strategy": "steps", "save_steps": 1} if save else {})
     args = TrainingArguments(**given)
-    return _train(_Trainer(model, args, train_dataset=rows, data_collator=COLLATORS[form], **options), Run(), resume)
+    run = Run()
+    made = _Trainer(
+        model, args, train_dataset=rows, data_collator=COLLATORS[form], observers=[run], **options
+    )  # fmt: skip
+    return _train(made, run, resume)
 
 
 def sft(model, rows, form, options, folder, *, steps=STEPS, resume=None, save=False) -> Run:
@@ -95,7 +98,9 @@ def sft(model, rows, form, options, folder, *, steps=STEPS, resume=None, save=Fa
     own = {"padding_free": True, "max_length": None} if form == "flat" else {"max_length": 64}
     given = _arguments(folder, steps) | ({"save_strategy": "steps", "save_steps": 1} if save else {})
     config = SFTConfig(**given, **own, bf16=False, **{tiny.CHECKPOINTING: False})
-    return _train(_SFT(model, config, train_dataset=rows, processing_class=tokenizer(), **options), Run(), resume)
+    run = Run()
+    made = _SFT(model, config, train_dataset=rows, processing_class=tokenizer(), observers=[run], **options)
+    return _train(made, run, resume)
 
 
 def _loop(accelerator: Accelerator | None) -> Host:
