@@ -51,8 +51,8 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     Beside the Trainer's own arguments it takes those of `samplewise.engine.options.WeightingOptions` by name: `rule`,
-    `per`, `pool`, `turns`, `token_rule`, `reference_model`, `loss_from`, `log_samples`, and so on; and `observers`, which
-    see every finished step (`samplewise.engine.observers`).
+    `per`, `pool`, `turns`, `token_rule`, `reference_model`, `loss_from`, `log_samples`, and so on; and
+    `observers`, which see every finished step (`samplewise.engine.observers`).
     The columns sample_id, sample_weight, group, reference_loss, stored_loss (one value a sample) and token_weights (one
     a token) of the data reach the step. Evaluation is always the Trainer's plain loss.
     Rules whose weights follow from each sample alone run in one pass; others score the step without gradient, then

@@ -10,16 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from samplewise import __version__
-from samplewise.core.checkpoint import load_state, save_state
-from samplewise.core.distributed import rank
-from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Rule
 from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
+from samplewise.engine.saving import read, restore, saved, write
 from samplewise.engine.step import Step
 from samplewise.rules.epochs import refuse_epochs
+from samplewise.trainers.accelerators import check_accelerator
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.reference_model import with_loaded_reference
 
@@ -57,7 +56,7 @@ class WeightedStep:
         chosen = with_loaded_reference(WeightingOptions(rule=rule, **options))
         refuse_epochs(chosen.rule, "in a loop of your own")
         if accelerator is not None:
-            _check_accelerator(accelerator)
+            check_accelerator(accelerator)
         sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
         self.engine = Step(chosen, next(model.parameters()).device, observers)
         self.engine.attach(getattr(model, "module", model), head="sharded" if sharded else "whole")
@@ -127,42 +126,19 @@ class WeightedStep:
 
         accelerate writes it with pickle and reads it with `weights_only=False`; `save` and `load` do neither.
         """
-        engine = self.engine
-        return {"rule": engine.options.rule.expression, "steps": engine.steps, "state": engine.state_dict()}
+        return saved(self.engine)
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Resume from there. The state of another rule is left alone, and said so."""
-        self.engine.load_state_dict(dict(saved["state"]), steps=saved["steps"], rule=saved["rule"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from there. The state of another rule is left alone, and the log says so."""
+        restore(self.engine, state)
 
     def save(self, folder: str | Path) -> None:
         """Write the state into `folder`/samplewise as JSON and safetensors, from the first rank.
 
         `samplewise.core.checkpoint.mark_complete(folder)`, when all else is in the folder, makes it one to `load`.
         """
-        self.engine.flush()
-        if rank() == 0:
-            facts = self.state_dict()
-            save_state(Path(folder), facts.pop("state"), facts)
+        write(self.engine, Path(folder))
 
     def load(self, folder: str | Path) -> None:
         """Resume from what `save` wrote. Errors: SamplewiseError if it is not complete, or has changed."""
-        saved = load_state(Path(folder))
-        if saved is None:
-            raise SamplewiseError(
-                "folder", expected="a checkpoint", got=str(folder), remedy="Name one that save wrote."
-            )
-        self.load_state_dict({"state": saved[0], **saved[1]})
-
-
-def _check_accelerator(accelerator: Any) -> None:
-    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
-    if kind in ("DEEPSPEED", "MEGATRON_LM"):
-        raise SamplewiseError(
-            "accelerator", expected="DDP, FSDP2 or one process", got=kind,
-            remedy="It steps inside backward. With DeepSpeed take WeightedTrainer, in two passes.",
-        )  # fmt: skip
-    if accelerator.gradient_accumulation_steps != 1:
-        raise SamplewiseError(
-            "gradient_accumulation_steps", expected="1: plan(…) is given all micro-batches of a step",
-            got=accelerator.gradient_accumulation_steps, remedy="Leave it out of Accelerator(…).",
-        )  # fmt: skip
+        read(self.engine, Path(folder))
