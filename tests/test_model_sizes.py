@@ -14,7 +14,7 @@ import world  # noqa: E402
 
 from samplewise.core.errors import SamplewiseError  # noqa: E402
 from samplewise.data import Document  # noqa: E402
-from samplewise.evidence.starts import random_model, train_tokenizer  # noqa: E402
+from samplewise.evidence.initial_model import random_model, train_tokenizer  # noqa: E402
 from samplewise.models import load_model  # noqa: E402
 
 

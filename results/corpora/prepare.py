@@ -14,7 +14,7 @@ from packages import build
 from transformers import AutoTokenizer
 
 from samplewise.data import read_documents
-from samplewise.evidence.starts import random_model, train_tokenizer
+from samplewise.evidence.initial_model import random_model, train_tokenizer
 
 ROOT = Path("build/results")
 DOCS = ["django", "celery", "networkx", "numpy", "pandas", "scikit-learn"]

@@ -92,7 +92,7 @@ def tokenizer(
     with reported(debug):
         require(("transformers", "hf"))
         from samplewise.data import read_documents
-        from samplewise.evidence.starts import train_tokenizer
+        from samplewise.evidence.initial_model import train_tokenizer
 
         made = train_tokenizer(read_documents(corpus, text_field=text_field, on_error="skip"), size, output)
         print(f"tokenizer  {output}, {len(made):,} tokens")

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from samplewise.corpus.files import Listed
 from samplewise.data.conversation import Conversation
 from samplewise.data.formats import read_records
-from samplewise.data.forms import conversation_of
 from samplewise.data.read import Document, text_of
 from samplewise.data.records import Problem, Record
+from samplewise.data.row_shapes import conversation_of
 from samplewise.data.sources import load_rows
 
 MOST_RECORDS = 20_000

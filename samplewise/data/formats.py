@@ -18,7 +18,7 @@ from samplewise.data.arrow import unpadded_row
 from samplewise.data.compression import COMPRESSED, decompressed
 from samplewise.data.json_files import read_json, read_json_lines
 from samplewise.data.lines import TextLines, TooLongLine
-from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, mend, too_long
+from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, fix_or_skip, too_long
 from samplewise.data.signatures import PARQUET, foreign
 
 Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
@@ -66,7 +66,7 @@ def _next_row(rows: Iterator[list[str]]) -> list[str] | None:
 
 
 def _corrupt_csv(expected: str, got: str) -> Problem:
-    return Problem("corrupt CSV", expected, got, mend("row"))
+    return Problem("corrupt CSV", expected, got, fix_or_skip("row"))
 
 
 def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
@@ -125,10 +125,10 @@ def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Re
     except UnicodeDecodeError as error:  # of a file in UTF-16
         yield None, bad_encoding(error)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield None, Problem("truncated or corrupt file", "a whole file", str(error), mend("file"))
+        yield None, Problem("truncated or corrupt file", "a whole file", str(error), fix_or_skip("file"))
     except OSError as error:
         reason = error.strerror or str(error)
         yield None, Problem("unreadable file", "a readable file", reason, "Check the file and its permissions.")
     except Exception as error:  # pyarrow and zstandard have their own exceptions, and are imported only where needed
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        yield None, Problem("truncated or corrupt file", "a whole file", got, mend("file"))
+        yield None, Problem("truncated or corrupt file", "a whole file", got, fix_or_skip("file"))

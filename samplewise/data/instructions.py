@@ -13,9 +13,9 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data.arrow import unpadded_rows
 from samplewise.data.conversation import Conversation
 from samplewise.data.find import find_files
-from samplewise.data.forms import FIELDS, conversation_of
 from samplewise.data.read import OnError, ReadReport, file_records
 from samplewise.data.records import Problem, Record, no_object, place_of
+from samplewise.data.row_shapes import FIELDS, conversation_of
 from samplewise.data.sources import is_local, load_rows
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"]

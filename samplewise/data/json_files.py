@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from samplewise.data import records
 from samplewise.data.lines import numbered_lines
-from samplewise.data.records import Problem, Record, decode, mend, no_object, too_long
+from samplewise.data.records import Problem, Record, decode, fix_or_skip, no_object, too_long
 
 Found = Iterator[tuple[int | None, Record]]
 _STREAMED = "Write it as JSON Lines, one object a line, which is streamed."
@@ -136,7 +136,7 @@ def _goes_on(line: bytes | bytearray) -> bool:
 
 
 def _corrupt(error: Exception) -> Problem:
-    return Problem("corrupt JSON", "JSON", str(error), mend("record"))
+    return Problem("corrupt JSON", "JSON", str(error), fix_or_skip("record"))
 
 
 def _object(value: object) -> Record:

@@ -63,7 +63,9 @@ def place_of(source: str, row: int, line: int | None) -> str:
 
 def no_object(value: object) -> Problem:
     """JSON, but no object."""
-    return Problem("no JSON object", "a JSON object with the text in a field", type(value).__name__, mend("record"))
+    return Problem(
+        "no JSON object", "a JSON object with the text in a field", type(value).__name__, fix_or_skip("record")
+    )
 
 
 def too_long(remedy: str = "") -> Problem:
@@ -71,7 +73,7 @@ def too_long(remedy: str = "") -> Problem:
     return Problem("too long", f"at most {LONGEST} bytes", "more", remedy or "Cut it into documents, " + skip())
 
 
-def mend(what: str) -> str:
+def fix_or_skip(what: str) -> str:
     """The remedy for damage."""
     return f"Mend the {what}, " + skip()
 

@@ -12,7 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data.arguments import call_form
 from samplewise.data.calls import in_form
 from samplewise.data.conversation import Conversation
-from samplewise.data.records import LONGEST, Problem, mend, too_long, unfit_text
+from samplewise.data.records import LONGEST, Problem, fix_or_skip, too_long, unfit_text
 from samplewise.data.spans import Span, by_marks, by_prefix, hidden_call
 from samplewise.data.unfit import say_once
 
@@ -75,7 +75,7 @@ class ChatTemplate:
         except ImportError as error:
             raise no_jinja(error) from error
         except Exception as error:  # a template is a program: what a row makes it do can fail in any way
-            expected, remedy = "a conversation that the chat template takes", mend("row or the template")
+            expected, remedy = "a conversation that the chat template takes", fix_or_skip("row or the template")
             return Problem("refused by the template", expected, _said(error), remedy)
 
     def _spans(self, conversation: Conversation) -> tuple[str, list[Span]] | Problem:
@@ -87,7 +87,7 @@ class ChatTemplate:
 
     def _problem_of(self, conversation: Conversation, text: str) -> Problem | None:
         if len(text) > LONGEST:
-            return too_long(mend("template"))
+            return too_long(fix_or_skip("template"))
         if conversation.tools and not any(name in text for name in _names(conversation.tools)):
             say_once(f"the chat template ({self.name}) does not show the tools that rows have")
         return unfit_text(text) or hidden_call(conversation, self._whole, self.name)

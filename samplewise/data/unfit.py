@@ -9,7 +9,7 @@ from functools import cache
 from logging import getLogger
 from typing import Any
 
-from samplewise.data.records import Problem, mend, unfit_text
+from samplewise.data.records import Problem, fix_or_skip, unfit_text
 
 logger = getLogger("samplewise")
 
@@ -19,7 +19,7 @@ class Unfit(Exception):  # noqa: N818  no error by itself: `conversation_of` mak
 
     def __init__(self, reason: str, expected: str, got: str, remedy: str = "") -> None:
         super().__init__(reason)
-        self.problem = Problem(reason, expected, got, remedy or mend("row"))
+        self.problem = Problem(reason, expected, got, remedy or fix_or_skip("row"))
 
 
 def checked_text(value: Any, place: str) -> str:

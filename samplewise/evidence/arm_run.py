@@ -21,19 +21,19 @@ from samplewise.core.rule import Rule
 from samplewise.engine.staleness import PROBE
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
-from samplewise.evidence.battery import Battery
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
 from samplewise.evidence.controls import Arm, samples_of_step
+from samplewise.evidence.evaluation_suite import EvaluationSuite
+from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
-from samplewise.evidence.run.apart import Apart, apart_of
 from samplewise.evidence.run.arguments import training_arguments, with_precision
 from samplewise.evidence.run.callbacks import Progress, StopOnSignal
 from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
 from samplewise.evidence.run.groups import by_name
+from samplewise.evidence.run.held_out_set import HeldOutSet, held_out_set_of
 from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
-from samplewise.evidence.starts import Start
 from samplewise.evidence.tasks import run_tasks
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
@@ -42,7 +42,7 @@ RUNS = "runs"
 
 
 @dataclass(frozen=True)
-class Session:
+class PlanContext:
     """What the runs of a plan share.
 
     data: the training text of a path, None for the plan's own. corpus: the labelled one, where the plan names labels;
@@ -50,8 +50,8 @@ class Session:
     """
 
     plan: PlanConfig
-    start: Start
-    battery: Battery
+    initial: InitialModel
+    suite: EvaluationSuite
     data: dict[str | None, Prepared]
     folder: Path
     corpus: LabelledCorpus | None = None
@@ -64,17 +64,17 @@ class Session:
         return self.data[path]
 
     def _own_text(self, data: DataConfig | InstructionsConfig) -> Prepared:
-        tokenizer, context = self.start.tokenizer, self.start.context
+        tokenizer, context = self.initial.tokenizer, self.initial.context
         if isinstance(data, InstructionsConfig):
             return prepare_any(data, tokenizer, context)
         own = replace(data, scores=None)  # they are of the plan's windows
-        return prepare(own, tokenizer, context, None if own.streaming else self.apart)
+        return prepare(own, tokenizer, context, None if own.streaming else self.held_out_set)
 
     @cached_property
-    def apart(self) -> Apart:
+    def held_out_set(self) -> HeldOutSet:
         """What the plan holds out, of its text in memory."""
         assert isinstance(self.plan.data, DataConfig)
-        return apart_of(self.plan.data, self.data[None].apart)
+        return held_out_set_of(self.plan.data, self.data[None].held_out_documents)
 
     def labels_of(self, path: str | None) -> Labels | None:
         """Of an arm's training text: found once."""
@@ -102,15 +102,15 @@ def slug(name: str) -> str:
     return "".join("-" if each.isspace() or each in '/\\:*?"<>|' else each for each in name)
 
 
-def run_arm(session: Session, arm: Arm, seed: int, say: Callable[[str], object]) -> None:
+def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str], object]) -> None:
     """Train and measure, and write the run's file; its checkpoints are taken away.
 
     Errors: SamplewiseError as in training; `Stopped` after Ctrl-C, with a checkpoint saved.
     """
-    folder = session.folder / RUNS / slug(f"{arm.name}-{seed}")
-    trainer, data = _trainer(session, arm, seed, folder)
-    _before(session, trainer, data, seed)
-    _add_callbacks(session, trainer, data, folder)
+    folder = plan_context.folder / RUNS / slug(f"{arm.name}-{seed}")
+    trainer, data = _trainer(plan_context, arm, seed, folder)
+    _before(plan_context, trainer, data, seed)
+    _add_callbacks(plan_context, trainer, data, folder)
     stop = StopOnSignal()
     trainer.add_callback(stop)
     resumable = bool(list(folder.glob("checkpoint-*/samplewise/complete.json")))
@@ -124,18 +124,18 @@ def run_arm(session: Session, arm: Arm, seed: int, say: Callable[[str], object])
             "budget", expected="training text for it", got=f"{trainer.spent:,} of {trainer.budget.amount:,} spent",
             remedy="A stream that ends cannot be trained on longer: lower the budget.",
         )  # fmt: skip
-    _save(session, trainer, data, arm, seed, folder)
+    _save(plan_context, trainer, data, arm, seed, folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_failure(session: Session, arm: Arm, seed: int, error: str) -> None:
+def write_failure(plan_context: PlanContext, arm: Arm, seed: int, error: str) -> None:
     """The file of a run that diverged: it is not tried again, and the results name it."""
-    shutil.rmtree(session.folder / RUNS / slug(f"{arm.name}-{seed}"), ignore_errors=True)
-    _write(file_of(session.folder, arm.name, seed), {"arm": arm.name, "seed": seed, "failed": error})
+    shutil.rmtree(plan_context.folder / RUNS / slug(f"{arm.name}-{seed}"), ignore_errors=True)
+    _write(file_of(plan_context.folder, arm.name, seed), {"arm": arm.name, "seed": seed, "failed": error})
 
 
-def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[BudgetMixin, Prepared]:
-    plan, config = session.plan, arm.config
+def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tuple[BudgetMixin, Prepared]:
+    plan, config = plan_context.plan, arm.config
     budget = Budget.of(plan.budget)
     training: dict[str, Any] = {
         "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
@@ -144,16 +144,16 @@ def _trainer(session: Session, arm: Arm, seed: int, folder: Path) -> tuple[Budge
     if arm.rate != 1:
         length = plan.data.max_length if isinstance(plan.data, InstructionsConfig) else None
         training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
-    data = session.training_text(config.data)
+    data = plan_context.training_text(config.data)
     weighting = weighting_of(plan, config.under(seed))
     run = RunConfig(
-        model="", data=plan.data, output=str(folder), training=with_precision(training, session.start.autocast),
-        **weighting_values(replace(weighting, rule=_rule(session, arm, seed, data).expression)),
+        model="", data=plan.data, output=str(folder), training=with_precision(training, plan_context.initial.autocast),
+        **weighting_values(replace(weighting, rule=_rule(plan_context, arm, seed, data).expression)),
     )  # fmt: skip
-    model = session.start.fresh(seed)
-    trainer = _made(model, session.start.tokenizer, data, run, folder)
+    model = plan_context.initial.fresh(seed)
+    trainer = _made(model, plan_context.initial.tokenizer, data, run, folder)
     trainer.budget, trainer.prior = budget, config.prior.units
-    trainer.recorder.labels = session.labels_of(config.data)
+    trainer.recorder.labels = plan_context.labels_of(config.data)
     if budget.kind == "compute" and trainer.prior >= budget.amount:
         raise SamplewiseError(
             f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
@@ -173,9 +173,9 @@ def _made(model: Any, tokenizer: Any, data: Prepared, run: RunConfig, folder: Pa
     return trainer
 
 
-def _rule(session: Session, arm: Arm, seed: int, data: Prepared) -> Rule:
+def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared) -> Rule:
     """With its shares of the run as whole steps, since max_steps does not say how long that is."""
-    config, plan = arm.config.under(seed), session.plan
+    config, plan = arm.config.under(seed), plan_context.plan
     rule = parse_rule(config.rule)
     windows = getattr(data.train, "windows", None)
     each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
@@ -193,31 +193,31 @@ def _forwards(config: ArmConfig, rule: Rule) -> float:
     return scored + (config.reference_model is not None)
 
 
-def _before(session: Session, trainer: BudgetMixin, data: Prepared, seed: int) -> None:
-    path = before_of(session.folder, seed, session.start.seeded)
+def _before(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, seed: int) -> None:
+    path = before_of(plan_context.folder, seed, plan_context.initial.seeded)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, {"sets": _measured(session.battery, trainer, data, "before")})
+        _write(path, {"sets": _measured(plan_context.suite, trainer, data, "before")})
 
 
-def _add_callbacks(session: Session, trainer: BudgetMixin, data: Prepared, folder: Path) -> None:
+def _add_callbacks(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, folder: Path) -> None:
     def measure(k: int) -> None:
         values = {"step": trainer.history.steps, "spent": trainer.spent}
-        _write(_during(folder, k), {**values, "sets": _measured(session.battery, trainer, data, "during")})
+        _write(_during(folder, k), {**values, "sets": _measured(plan_context.suite, trainer, data, "during")})
 
     if trainer.budget.kind != "steps":
         trainer.remove_callback(Progress)  # it counts steps
     trainer.add_callback(StopWhenSpent(trainer))
     folder.mkdir(parents=True, exist_ok=True)
-    trainer.add_callback(AtFractions(trainer, session.plan.evaluations, measure))
+    trainer.add_callback(AtFractions(trainer, plan_context.plan.evaluations, measure))
 
 
 def _during(folder: Path, k: int) -> Path:
     return folder / f"during-{k}.json"
 
 
-def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
-    count = session.plan.evaluations
+def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
+    count = plan_context.plan.evaluations
     labelled = {} if trainer.recorder.labels is None else {"labelled": trainer.recorder.labels.documents}
     result = {
         "arm": arm.name,
@@ -229,11 +229,11 @@ def _save(session: Session, trainer: BudgetMixin, data: Prepared, arm: Arm, seed
         "history": _history(trainer, data),
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
-        "after": _measured(session.battery, trainer, data, "after"),
-        "more": _more(session, trainer),
+        "after": _measured(plan_context.suite, trainer, data, "after"),
+        "more": _more(plan_context, trainer),
         **labelled,
     }
-    _write(file_of(session.folder, arm.name, seed), result)
+    _write(file_of(plan_context.folder, arm.name, seed), result)
 
 
 def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
@@ -243,9 +243,9 @@ def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
     return asdict(trainer.history) | {"groups": groups}
 
 
-def _more(session: Session, trainer: BudgetMixin) -> dict[str, Any]:
+def _more(plan_context: PlanContext, trainer: BudgetMixin) -> dict[str, Any]:
     """Benchmarks and written answers of the trained model."""
-    plan, tokenizer, size = session.plan, session.start.tokenizer, trainer.args.per_device_eval_batch_size
+    plan, tokenizer, size = plan_context.plan, plan_context.initial.tokenizer, trainer.args.per_device_eval_batch_size
     autocast = torch.bfloat16 if trainer.args.bf16 else None
     found = run_tasks(trainer.model, tokenizer, plan.tasks, batch_size=size, autocast=autocast) if plan.tasks else {}
     if plan.answers is not None:
@@ -253,8 +253,8 @@ def _more(session: Session, trainer: BudgetMixin) -> dict[str, Any]:
     return found
 
 
-def _measured(battery: Battery, trainer: BudgetMixin, data: Prepared, title: str) -> dict[str, Any]:
-    return {name: found.to_json() for name, found in battery.measure(trainer, data, title).items()}
+def _measured(suite: EvaluationSuite, trainer: BudgetMixin, data: Prepared, title: str) -> dict[str, Any]:
+    return {name: found.to_json() for name, found in suite.measure(trainer, data, title).items()}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -15,12 +15,12 @@ from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.replaced import write_whole
 from samplewise.evidence.answers import AnswersConfig, answer_rows
-from samplewise.evidence.battery import open_sets
 from samplewise.evidence.crossed import crossed
 from samplewise.evidence.evaluate import evaluate
+from samplewise.evidence.evaluation_suite import open_sets
 from samplewise.evidence.groups import group_of
+from samplewise.evidence.initial_model import open_initial_model
 from samplewise.evidence.plan import DomainConfig
-from samplewise.evidence.starts import open_start
 from samplewise.evidence.tasks import TaskConfig, run_tasks
 
 
@@ -43,24 +43,24 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
     {"model", "config", "sets": {name: {"figures", "groups", "documents"}}, "tasks", "answers"}: values by
     document, item and row, so that two such files can be paired.
     """
-    start = open_start(config.model)
-    say(f"model      {start.text}")
-    sets, lines = open_sets(config.data, config.domains, start)
+    initial = open_initial_model(config.model)
+    say(f"model      {initial.text}")
+    sets, lines = open_sets(config.data, config.domains, initial)
     for line in lines:
         say(line)
-    model = start.fresh(0)
+    model = initial.fresh(0)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    autocast = torch.bfloat16 if start.autocast else None
-    pad, size = start.tokenizer.pad_token_id, config.batch_size
-    found: dict[str, Any] = {"model": start.text, "config": asdict(config), "sets": {}, "tasks": {}}
+    autocast = torch.bfloat16 if initial.autocast else None
+    pad, size = initial.tokenizer.pad_token_id, config.batch_size
+    found: dict[str, Any] = {"model": initial.text, "config": asdict(config), "sets": {}, "tasks": {}}
     for name, windows in sets.items():
         result = evaluate(model, windows, pad_token_id=pad, batch_size=size, autocast=autocast)
         found["sets"][name] = {**result.to_json(), "groups": groups(result.to_json()["documents"])}
     if config.tasks:
-        found["tasks"] = run_tasks(model, start.tokenizer, config.tasks, batch_size=size, autocast=autocast)
+        found["tasks"] = run_tasks(model, initial.tokenizer, config.tasks, batch_size=size, autocast=autocast)
     if config.answers is not None:
-        found["answers"] = answer_rows(model, start.tokenizer, config.answers, batch_size=size, autocast=autocast)
+        found["answers"] = answer_rows(model, initial.tokenizer, config.answers, batch_size=size, autocast=autocast)
     path = Path(config.output).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(found, indent=1, allow_nan=False).encode())

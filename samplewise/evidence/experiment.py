@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 from samplewise.config.settings_file import load_settings, to_yaml
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
-from samplewise.evidence.arm_run import RUNS, Session, file_of, run_arm, write_failure
-from samplewise.evidence.battery import open_data
+from samplewise.evidence.arm_run import RUNS, PlanContext, file_of, run_arm, write_failure
 from samplewise.evidence.controls import Arm, all_arms
+from samplewise.evidence.evaluation_suite import open_data
+from samplewise.evidence.initial_model import check_reference, open_initial_model
 from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
 from samplewise.evidence.plan import PlanConfig, ScratchConfig
 from samplewise.evidence.run.arguments import check_training
 from samplewise.evidence.run.folder import exhaustion_explained, locked
-from samplewise.evidence.starts import check_reference, open_start
 
 PLAN = "plan.yaml"
 
@@ -50,31 +50,31 @@ def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
 
 
 def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[int, Arm]], say: Say) -> None:
-    start = open_start(plan.model)
-    say(f"model      {start.text}")
-    data, battery = open_data(plan, start)
-    for line in battery.lines:
+    initial = open_initial_model(plan.model)
+    say(f"model      {initial.text}")
+    data, suite = open_data(plan, initial)
+    for line in suite.lines:
         say(line)
     corpus = None if plan.labels is None else LabelledCorpus(plan.labels, plan.data)
     names = {arm.config.under(seed).reference_model for seed, arm in left} - {None}
     for name in sorted(map(str, names)):
-        check_reference(name, start)
-    session = Session(plan=plan, start=start, battery=battery, data={None: data}, folder=folder, corpus=corpus)
+        check_reference(name, initial)
+    plan_context = PlanContext(plan=plan, initial=initial, suite=suite, data={None: data}, folder=folder, corpus=corpus)
     for path in dict.fromkeys(arm.config.data for _, arm in left):  # before any training
-        if (labels := session.labels_of(path)) is not None:
+        if (labels := plan_context.labels_of(path)) is not None:
             say(f"labels     {path or plan.data.path}: {labels}")
     write_bytes(folder / PLAN, to_yaml(plan).encode())
     total = len(arms) * len(plan.seeds)
     for seed, arm in left:
         done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
         try:
-            run_arm(session, arm, seed, lambda text, done=done: say(f"run {done + 1} of {total}: {text}"))
+            run_arm(plan_context, arm, seed, lambda text, done=done: say(f"run {done + 1} of {total}: {text}"))
         except SamplewiseError as error:
             if error.argument not in ("held-out loss", "loss"):
                 raise
             say(f"{arm.name}, seed {seed}: {error}")
-            write_failure(session, arm, seed, str(error))
-        write_outcome(folder, plan, arms, start.seeded)
+            write_failure(plan_context, arm, seed, str(error))
+        write_outcome(folder, plan, arms, initial.seeded)
 
 
 def _check_folder(folder: Path, plan: PlanConfig) -> None:

@@ -12,9 +12,9 @@ from samplewise.core.columns import TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
 from samplewise.data.arrow import kinds_of, unpadded, unpadded_row
 from samplewise.data.chat import encode_conversations
-from samplewise.data.forms import conversation_of
 from samplewise.data.marks import MARKS
 from samplewise.data.records import Problem
+from samplewise.data.row_shapes import conversation_of
 from samplewise.data.template import ChatTemplate, chat_template
 
 logger = logging.getLogger("samplewise")

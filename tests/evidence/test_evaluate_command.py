@@ -16,7 +16,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document
 from samplewise.evidence.answers import AnswersConfig, answer_rows, exact_match, generate, held_out_rows, rouge_l
 from samplewise.evidence.evaluation_file import paired
-from samplewise.evidence.starts import random_model, train_tokenizer
+from samplewise.evidence.initial_model import random_model, train_tokenizer
 from samplewise.evidence.tasks import TaskConfig, run_tasks
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

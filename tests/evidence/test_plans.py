@@ -19,12 +19,12 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.controls import all_arms, kept_share
 from samplewise.evidence.crossed import crossed
 from samplewise.evidence.differences import differences
+from samplewise.evidence.initial_model import open_initial_model, train_tokenizer
 from samplewise.evidence.metrics import bits_per_byte, metrics_for, worst_decile
 from samplewise.evidence.outcome import SCHEMA
 from samplewise.evidence.plan import PlanConfig, ScratchConfig, load_plan
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
-from samplewise.evidence.starts import open_start, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -157,18 +157,18 @@ def test_random_starts_follow_the_seed_alone(tmp_path):
     assert made("the cat déjà")["input_ids"] == again("the cat déjà")["input_ids"]
     assert made.decode(made("the cat déjà 猫")["input_ids"]) == "the cat déjà 猫"
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    start = open_start(ScratchConfig({"model_type": "llama", **sizes}, str(tmp_path / "bpe")))
+    initial = open_initial_model(ScratchConfig({"model_type": "llama", **sizes}, str(tmp_path / "bpe")))
     state = torch.get_rng_state()
-    a, b, c = (start.fresh(seed).state_dict() for seed in (0, 0, 1))
+    a, b, c = (initial.fresh(seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert any(not torch.equal(a[key], c[key]) for key in a)
-    assert start.seeded
+    assert initial.seeded
     assert a["lm_head.weight"].shape[0] == 300
     with pytest.raises(SamplewiseError, match=r"model\.config"):
-        open_start(ScratchConfig({"model_type": "lama"}, str(tmp_path / "bpe")))
+        open_initial_model(ScratchConfig({"model_type": "lama"}, str(tmp_path / "bpe")))
     with pytest.raises(SamplewiseError, match=r"model\.tokenizer"):
-        open_start(ScratchConfig({"model_type": "llama"}, str(tmp_path / "none")))
+        open_initial_model(ScratchConfig({"model_type": "llama"}, str(tmp_path / "none")))
     with pytest.raises(SamplewiseError, match=r"^size: expected 258"):
         train_tokenizer(texts, 100, tmp_path / "small")
 

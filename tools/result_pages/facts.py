@@ -72,14 +72,14 @@ def _link(folder: Path, name: str) -> str:
 
 def model_facts(model: str | ScratchConfig, root: Path) -> dict[str, str]:
     """The model is opened for it, where the plan's paths lead, unless another result has the same path."""
-    from samplewise.evidence.starts import open_start
+    from samplewise.evidence.initial_model import open_initial_model
 
     path = model if isinstance(model, str) else ""
     for other in root.rglob(FACTS):
         known = json.loads(other.read_text(encoding="utf-8"))
         if path and known["path"] == path:
             return known
-    text = open_start(model).text
+    text = open_initial_model(model).text
     if not path:
         return {"path": "", "model": text, "short": f"{text.split()[0]} from scratch, {_size(text)}"}
     name, _, rest = text.partition(" (")

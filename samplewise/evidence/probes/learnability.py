@@ -12,12 +12,12 @@ import numpy as np
 
 from samplewise.config import DataConfig, RunConfig
 from samplewise.data import Window, WindowDataset
+from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.probes.quantiles import mean_with_interval
 from samplewise.evidence.run.arguments import with_precision
 from samplewise.evidence.run.callbacks import Progress
 from samplewise.evidence.run.execute import evaluate_in, make_trainer
 from samplewise.evidence.run.prepared import Prepared
-from samplewise.evidence.starts import Start
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Short:
 
 
 def learnability(
-    start: Start, windows: Sequence[Window], held_out: Sequence[Window], quantile: np.ndarray, short: Short,
+    initial: InitialModel, windows: Sequence[Window], held_out: Sequence[Window], quantile: np.ndarray, short: Short,
     say: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Half of each quantile's windows is trained on, the other half measured.
@@ -46,15 +46,15 @@ def learnability(
     draw = np.random.default_rng(short.seed)
     halves = [draw.permutation(own) for own in halves]
     trained, measured = [own[::2] for own in halves], [own[1::2] for own in halves]
-    model = start.fresh(short.seed)
+    model = initial.fresh(short.seed)
     everything = [*(windows[i] for own in measured for i in own), *held_out]
-    before = _losses(_trainer(start, model, [windows[0]], short), everything)
+    before = _losses(_trainer(initial, model, [windows[0]], short), everything)
     found = []
     for q in range(count):
         others = draw.permutation(np.concatenate([own for p, own in enumerate(trained) if p != q]))[: len(trained[q])]
         say(f"learnability: quantile {q + 1} of {count}")
         fall = {
-            name: before - _after(start, [windows[i] for i in chosen], everything, short)
+            name: before - _after(initial, [windows[i] for i in chosen], everything, short)
             for name, chosen in (("peers", trained[q]), ("others", others))
         }
         first = sum(len(own) for own in measured[:q])
@@ -67,13 +67,13 @@ def learnability(
     return {"steps": short.steps, "windows_trained": [len(own) for own in trained], "quantiles": found}
 
 
-def _after(start: Start, chosen: Sequence[Window], measured: Sequence[Window], short: Short) -> np.ndarray:
-    trainer = _trainer(start, start.fresh(short.seed), chosen, short)
+def _after(initial: InitialModel, chosen: Sequence[Window], measured: Sequence[Window], short: Short) -> np.ndarray:
+    trainer = _trainer(initial, initial.fresh(short.seed), chosen, short)
     trainer.train()
     return _losses(trainer, measured)
 
 
-def _trainer(start: Start, model: Any, chosen: Sequence[Window], short: Short) -> Any:
+def _trainer(initial: InitialModel, model: Any, chosen: Sequence[Window], short: Short) -> Any:
     training = {
         "per_device_train_batch_size": min(short.batch, len(chosen)), "max_steps": short.steps, "seed": short.seed,
         "learning_rate": short.learning_rate, "lr_scheduler_type": "constant", "save_strategy": "no",
@@ -82,10 +82,10 @@ def _trainer(start: Start, model: Any, chosen: Sequence[Window], short: Short) -
     folder = Path(tempfile.gettempdir()) / "samplewise-probe"  # nothing is written there
     config = RunConfig(
         model="", data=DataConfig(""), rule="uniform()", output=str(folder),
-        training=with_precision(training, start.autocast),
+        training=with_precision(training, initial.autocast),
     )  # fmt: skip
     data = Prepared(WindowDataset(chosen), [], [], {})
-    trainer = make_trainer(model, start.tokenizer, data, config, folder)
+    trainer = make_trainer(model, initial.tokenizer, data, config, folder)
     trainer.remove_callback(Progress)
     return trainer
 

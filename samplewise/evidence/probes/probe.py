@@ -18,6 +18,7 @@ from samplewise.data import Document, Window, cut_windows, document_id, read_doc
 from samplewise.data.deduplicate import fingerprint
 from samplewise.evidence.evaluate import evaluate
 from samplewise.evidence.groups import group_of
+from samplewise.evidence.initial_model import InitialModel, open_initial_model
 from samplewise.evidence.plan import ScratchConfig
 from samplewise.evidence.probes.agreement import agreement
 from samplewise.evidence.probes.bands import bands
@@ -28,7 +29,6 @@ from samplewise.evidence.probes.noise import by_kind, weight_on_noise
 from samplewise.evidence.probes.quantiles import by_quantile, quantile_of
 from samplewise.evidence.probes.ranking import agreements
 from samplewise.evidence.probes.redundancy import compressibility, repeated
-from samplewise.evidence.starts import Start, open_start
 
 RULES = ["uniform()", "ir_dro(r=1)", "band(drop_top=0.125)", "chain(band(drop_top=0.125), ir_dro(r=1))"]
 
@@ -67,36 +67,36 @@ Say = Callable[[str], object]
 
 def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
     """Ask, write output/probe.json, and return what is in it."""
-    start = open_start(config.model)
-    say(f"model      {start.text}")
+    initial = open_initial_model(config.model)
+    say(f"model      {initial.text}")
     documents = _documents(config)
-    samples, held_out = _windows(config, documents, start)
+    samples, held_out = _windows(config, documents, initial)
     say(f"samples    {len(samples)}, held out {len(held_out)}, of {len(documents)} documents")
-    model = start.fresh(config.seed)
-    losses = _losses(model, samples, start)
+    model = initial.fresh(config.seed)
+    losses = _losses(model, samples, initial)
     quantile = quantile_of(losses, config.quantiles)
     texts = {document_id(d.source, d.row): d for d in documents}
     own = [texts[window.doc_id] for window in samples]
     say("gradient agreement")
     agreed = agreement(model, samples, held_out)
     found: dict[str, Any] = {
-        "model": start.text,
+        "model": initial.text,
         "config": asdict(config),
         "quantiles": bands(
-            losses, quantile, [_text(start, window) for window in samples],
+            losses, quantile, [_text(initial, window) for window in samples],
             [group_of(window.source) for window in samples], config.examples,
         ),
         "agreement": {name: by_quantile(getattr(agreed, name), quantile) for name in ("cosine", "projection", "norm")},
-        "noise": _noise(config, start, model, own, losses, say),
+        "noise": _noise(config, initial, model, own, losses, say),
         "redundancy": {
             "compressibility": by_quantile(compressibility([d.text for d in own]), quantile),
             "repeated": by_quantile(repeated_among(documents, samples), quantile),
         },
         "learnability": learnability(
-            start, samples, held_out, quantile,
+            initial, samples, held_out, quantile,
             Short(config.steps, config.batch, config.learning_rate, config.seed), say,
         ),
-        "ranking": _ranking(config, start, samples, losses, say),
+        "ranking": _ranking(config, initial, samples, losses, say),
     }  # fmt: skip
     found["conclusions"] = conclusions(found)
     folder = Path(config.output).expanduser()
@@ -114,10 +114,12 @@ def _documents(config: ProbeConfig) -> list[Document]:
     return sorted(read, key=lambda document: fingerprint(document.text))
 
 
-def _windows(config: ProbeConfig, documents: Sequence[Document], start: Start) -> tuple[list[Window], list[Window]]:
+def _windows(
+    config: ProbeConfig, documents: Sequence[Document], initial: InitialModel
+) -> tuple[list[Window], list[Window]]:
     """The first windows of documents: the held-out ones of texts that no sample has."""
     known = {document_id(d.source, d.row): fingerprint(d.text) for d in documents}
-    firsts = _first_windows(documents, config, start)
+    firsts = _first_windows(documents, config, initial)
     held_out, samples, apart = [], [], set()
     for window in firsts:
         if len(held_out) < config.held_out:
@@ -133,17 +135,17 @@ def _windows(config: ProbeConfig, documents: Sequence[Document], start: Start) -
     return samples, held_out
 
 
-def _first_windows(documents: Sequence[Document], config: ProbeConfig, start: Start) -> list[Window]:
+def _first_windows(documents: Sequence[Document], config: ProbeConfig, initial: InitialModel) -> list[Window]:
     data = config.data
     cut = cut_windows(
-        documents, start.tokenizer, max_length=data.max_length, min_tokens=data.min_tokens, context=start.context
+        documents, initial.tokenizer, max_length=data.max_length, min_tokens=data.min_tokens, context=initial.context
     )
     return [window for window in cut if window.index == 0]
 
 
-def _losses(model: Any, windows: Sequence[Window], start: Start) -> np.ndarray:
-    autocast = torch.bfloat16 if start.autocast else None
-    return evaluate(model, windows, pad_token_id=start.tokenizer.pad_token_id, autocast=autocast).losses
+def _losses(model: Any, windows: Sequence[Window], initial: InitialModel) -> np.ndarray:
+    autocast = torch.bfloat16 if initial.autocast else None
+    return evaluate(model, windows, pad_token_id=initial.tokenizer.pad_token_id, autocast=autocast).losses
 
 
 def repeated_among(documents: Sequence[Document], samples: Sequence[Window]) -> np.ndarray:
@@ -153,7 +155,7 @@ def repeated_among(documents: Sequence[Document], samples: Sequence[Window]) -> 
 
 
 def _noise(
-    config: ProbeConfig, start: Start, model: Any, own: Sequence[Document], losses: np.ndarray, say: Say
+    config: ProbeConfig, initial: InitialModel, model: Any, own: Sequence[Document], losses: np.ndarray, say: Say
 ) -> dict[str, Any]:
     clean, spoilt, labels = losses, [], []
     share = max(1, round(len(clean) / 4 / max(1, len(config.kinds))))  # of each kind: a fifth of all is noise
@@ -161,9 +163,9 @@ def _noise(
     for kind in config.kinds:
         say(f"noise: {kind}")
         texts = [replace(d, text=corrupt(d.text, kind, config.seed)) for d in own[: config.noisy]]
-        windows = _first_windows(texts, config, start)
+        windows = _first_windows(texts, config, initial)
         if len(windows) > 1:
-            found[kind] = _losses(model, windows, start)
+            found[kind] = _losses(model, windows, initial)
             spoilt.append(found[kind][:share])
             labels += [kind] * len(spoilt[-1])
     everything = np.concatenate([clean, *spoilt])
@@ -175,14 +177,14 @@ def _noise(
 
 
 def _ranking(
-    config: ProbeConfig, start: Start, samples: Sequence[Window], losses: np.ndarray, say: Say
+    config: ProbeConfig, initial: InitialModel, samples: Sequence[Window], losses: np.ndarray, say: Say
 ) -> list[dict[str, Any]]:
     """Other models read the same first words; where their tokens differ, their windows are of other lengths."""
     by_model = {"this model": losses}
-    texts = [_text(start, window) for window in samples]
+    texts = [_text(initial, window) for window in samples]
     for name, path in config.models.items():
         say(f"ranking: {name}")
-        other = open_start(path)
+        other = open_initial_model(path)
         documents = [Document(text, "sample", i) for i, text in enumerate(texts)]
         windows = _first_windows(documents, replace(config, data=replace(config.data, min_tokens=1)), other)
         if len(windows) == len(samples):
@@ -190,5 +192,5 @@ def _ranking(
     return agreements(by_model)
 
 
-def _text(start: Start, window: Window) -> str:
-    return start.tokenizer.decode(window.input_ids[1:], skip_special_tokens=True)
+def _text(initial: InitialModel, window: Window) -> str:
+    return initial.tokenizer.decode(window.input_ids[1:], skip_special_tokens=True)

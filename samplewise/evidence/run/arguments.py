@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.core.typed import described, fits, shown
 
-OURS = {
+SET_BY_THE_RUN = {
     "output_dir": "The key output of the run file says where results go.",
     "resume_from_checkpoint": "samplewise train … --resume takes the newest complete checkpoint.",
     "disable_tqdm": "Progress is shown by samplewise.",
@@ -24,7 +24,7 @@ OURS = {
 _ASSISTANT = "Only the assistant's tokens are predicted; weights of messages leave turns out."
 _READ = "The keys under data say what is read."
 
-OURS_SFT = {
+SET_BY_THE_RUN_FOR_SFT = {
     "max_length": "The key data.max_length says how long a conversation, or a packed row, may be.",
     "truncation_mode": "A conversation that is too long loses its end.",
     "chat_template_path": "The key data.chat_template takes a file.",
@@ -52,12 +52,14 @@ def arguments_class(kind: str) -> type[TrainingArguments]:
 
 def check_training(training: dict[str, Any], kind: str = "text") -> None:
     """Errors: SamplewiseError on a key that the arguments of this kind do not have, or a value of another type."""
-    cls, ours = arguments_class(kind), OURS | (OURS_SFT if kind == "instructions" else {})
-    known = {each.name for each in dataclasses.fields(cls) if each.init} - set(ours)
+    cls, reserved = arguments_class(kind), SET_BY_THE_RUN | (SET_BY_THE_RUN_FOR_SFT if kind == "instructions" else {})
+    known = {each.name for each in dataclasses.fields(cls) if each.init} - set(reserved)
     hints = get_type_hints(cls)
     for key, value in training.items():
-        if key in ours:
-            raise SamplewiseError(f"training.{key}", expected="it not to be given", got=shown(value), remedy=ours[key])
+        if key in reserved:
+            raise SamplewiseError(
+                f"training.{key}", expected="it not to be given", got=shown(value), remedy=reserved[key]
+            )
         if key not in known:
             raise SamplewiseError(
                 f"training.{key}", expected=f"a field of {cls.__name__}", got="an unknown one",

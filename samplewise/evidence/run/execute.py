@@ -28,8 +28,8 @@ from samplewise.evidence.run.adapters import trained_bytes, with_adapters
 from samplewise.evidence.run.arguments import check_training, training_arguments, with_precision
 from samplewise.evidence.run.callbacks import Progress, StopOnSignal
 from samplewise.evidence.run.folder import (
-    BEFORE,
     CONFIG,
+    EVALUATION_BEFORE,
     RESULTS,
     check_folder,
     check_space,
@@ -122,7 +122,8 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
     if trainer.options.reference_model is not None:
         facts["the reference model"] = fingerprint_model(trainer.options.reference_model)
     if fingerprints.check(folder, facts, accept_changes, say) & fingerprints.MEASURED:
-        (folder / BEFORE).unlink(missing_ok=True)  # it is measured again: both sides of the comparison are of one text
+        # measured again, so that both sides of the comparison are of one text
+        (folder / EVALUATION_BEFORE).unlink(missing_ok=True)
     save_config(folder, config)
     with _nothing_left_if_nothing_came_of_it(trainer, folder, resume):
         before = _before(trainer, data, folder, seconds)
@@ -231,7 +232,7 @@ def _bytes_needed(model: Any, args: Any) -> int:
 
 
 def _before(trainer: HistoryMixin, data: Prepared, folder: Path, seconds: dict[str, float]) -> Evaluation:
-    path = folder / BEFORE
+    path = folder / EVALUATION_BEFORE
     if path.exists():
         what, remedy = "an evaluation", "Remove it: the model is then evaluated once more."
         with as_written(path, what, remedy):
@@ -264,7 +265,7 @@ def _nothing_left_if_nothing_came_of_it(trainer: HistoryMixin, folder: Path, res
         yield
     except SamplewiseError:
         if not resume and trainer.history.steps == 0:
-            for name in (CONFIG, BEFORE, fingerprints.FINGERPRINTS):
+            for name in (CONFIG, EVALUATION_BEFORE, fingerprints.FINGERPRINTS):
                 (folder / name).unlink(missing_ok=True)
         raise
 
@@ -279,7 +280,7 @@ def _finish(finished: Finished, draw: Draw | None) -> Finished:
     if draw is not None:
         draw(finished)
     write_bytes(folder / RESULTS, json.dumps(finished.results, indent=1, allow_nan=False).encode())  # it marks the end
-    for name in (BEFORE, fingerprints.FINGERPRINTS):
+    for name in (EVALUATION_BEFORE, fingerprints.FINGERPRINTS):
         (folder / name).unlink(missing_ok=True)
     return finished
 

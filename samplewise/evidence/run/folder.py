@@ -16,9 +16,9 @@ from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
 
-LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL = ".lock", "run.yaml", ".before.json", "results.json", "run.png", "model"
-GROUPS = "groups.png"
-OWN = (LOCK, CONFIG, BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
+LOCK, CONFIG, EVALUATION_BEFORE, RESULTS = ".lock", "run.yaml", ".before.json", "results.json"
+FIGURE, GROUPS, MODEL = "run.png", "groups.png", "model"
+OWN = (LOCK, CONFIG, EVALUATION_BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
 
 
 @contextmanager

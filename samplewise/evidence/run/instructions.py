@@ -81,18 +81,18 @@ def _split(
     data: InstructionsConfig, conversations: list[Conversation]
 ) -> tuple[list[Conversation], list[Conversation], dict[str, int]]:
     """To train on, held out, and how many duplicates were left out; of two, the held-out one stays."""
-    apart: list[Conversation] = []
+    elsewhere: list[Conversation] = []
     same_prompt = 0
     if data.held_out_from is not None:
         local = is_local(data.path)
-        apart = list(
+        elsewhere = list(
             read_instructions(
                 data.held_out_from if local else data.path, format=data.format, on_error=data.on_error,
                 config=data.name, split="train" if local else data.held_out_from,
             )
         )  # fmt: skip
-    named = {id(each) for each in apart}
-    unique = deduplicate([*apart, *conversations])
+    named = {id(each) for each in elsewhere}
+    unique = deduplicate([*elsewhere, *conversations])
     if data.held_out_from is None:
         train, held = split_documents(unique.kept, data.held_out, text=lambda each: each.prompt or each.text)
     else:

@@ -22,21 +22,23 @@ from samplewise.data import (
 )
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
-from samplewise.evidence.run.apart import Apart
 from samplewise.evidence.run.groups import Folders, folders_of
+from samplewise.evidence.run.held_out_set import HeldOutSet
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.scored import Scored, scored_columns
-from samplewise.evidence.run.sides import sides
+from samplewise.evidence.run.split_corpus import split_corpus
 
 Cut = Callable[[Iterable[Document], WindowReport], Iterator[Window]]
 
 
-def prepare(data: DataConfig, tokenizer: Any, context: int | None = None, apart: Apart | None = None) -> Prepared:
+def prepare(
+    data: DataConfig, tokenizer: Any, context: int | None = None, held_out_set: HeldOutSet | None = None
+) -> Prepared:
     """Read, deduplicate, split and cut a corpus.
 
     context: positions of the model, which bound data.max_length. Held-out documents are disjoint from the training
     text by document, exact and near-duplicates removed; from a stream only exact duplicates of them are.
-    apart: documents to hold out in place of those that `data` says; not of a stream.
+    held_out_set: documents to hold out in place of those that `data` says; not of a stream.
     Errors: SamplewiseError on bad input, on a corpus too small for the split, and where a side has no window.
     """
 
@@ -48,18 +50,18 @@ def prepare(data: DataConfig, tokenizer: Any, context: int | None = None, apart:
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
     groups = None if data.groups is None else folders_of(data)
     scored = scored_columns(data.scores)
-    return _stream(data, cut, groups, scored) if data.streaming else _in_memory(data, cut, groups, scored, apart)
+    return _stream(data, cut, groups, scored) if data.streaming else _in_memory(data, cut, groups, scored, held_out_set)
 
 
 def _in_memory(
-    data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored], apart: Apart | None
+    data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored], held_out_set: HeldOutSet | None
 ) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
-    if apart is None:
-        found = sides(data, documents, None if data.held_out_from is None else list(_held_out_source(data)))
+    if held_out_set is None:
+        found = split_corpus(data, documents, None if data.held_out_from is None else list(_held_out_source(data)))
     else:
-        found = sides(data, apart.without_parts(documents, data.path), apart.documents)
+        found = split_corpus(data, held_out_set.without_parts(documents, data.path), held_out_set.documents)
     train, held = found.train, found.held
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
@@ -103,12 +105,12 @@ def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str
     held = list(islice(source, data.held_out_documents))
     held = deduplicate(held).kept
     windows, report = _held_out_windows(held, data, cut)
-    apart = {fingerprint(document.text) for document in held}
+    held_texts = {fingerprint(document.text) for document in held}
 
     def training() -> Iterator[Document]:
         for document in _documents(data, ReadReport()):
             own = data.held_out_from is None and _is_held_out(document, data.held_out)
-            if not own and fingerprint(document.text) not in apart:
+            if not own and fingerprint(document.text) not in held_texts:
                 yield document
 
     train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups, scored))

@@ -14,7 +14,7 @@ from samplewise.evidence.evaluate import HeldOut
 class Prepared:
     """What a run trains on and is evaluated on. lines: what was counted, in words; counts: the same, for a file.
 
-    apart: the held-out documents, also those that are not evaluated; of text in memory alone.
+    held_out_documents: the held-out documents, also those that are not evaluated; of text in memory alone.
     train: `WindowDataset` or `StreamedWindows` for text, a `datasets.Dataset` for instructions.
     """
 
@@ -22,4 +22,4 @@ class Prepared:
     held_out: Sequence[HeldOut]
     lines: list[str]
     counts: dict[str, Any]
-    apart: Sequence[Document] = ()
+    held_out_documents: Sequence[Document] = ()

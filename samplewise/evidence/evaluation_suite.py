@@ -10,15 +10,15 @@ from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
 from samplewise.evidence.evaluate import Evaluation, HeldOut
+from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
 from samplewise.evidence.run.execute import evaluate_in, prepare_any
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.trainer import HistoryMixin
-from samplewise.evidence.starts import Start
 
 
 @dataclass(frozen=True)
-class Battery:
+class EvaluationSuite:
     """sets: windows by the name of their set, the held-out ones first. lines: what was read, in words."""
 
     sets: Mapping[str, Sequence[HeldOut]]
@@ -32,28 +32,31 @@ class Battery:
         }
 
 
-def open_data(plan: PlanConfig, start: Start) -> tuple[Prepared, Battery]:
+def open_data(plan: PlanConfig, initial: InitialModel) -> tuple[Prepared, EvaluationSuite]:
     """The plan's own training text, and what all arms are measured on."""
-    data = prepare_any(plan.data, start.tokenizer, start.context)
-    sets, lines = _with_domains(data, plan.data, plan.domains, start)
-    return data, Battery(sets, lines)
+    data = prepare_any(plan.data, initial.tokenizer, initial.context)
+    sets, lines = _with_domains(data, plan.data, plan.domains, initial)
+    return data, EvaluationSuite(sets, lines)
 
 
 def open_sets(
-    data: DataConfig | InstructionsConfig, domains: Mapping[str, DomainConfig], start: Start
+    data: DataConfig | InstructionsConfig, domains: Mapping[str, DomainConfig], initial: InitialModel
 ) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
     """The windows of every set, the held-out ones first, and what was read, in words."""
-    return _with_domains(prepare_any(data, start.tokenizer, start.context), data, domains, start)
+    return _with_domains(prepare_any(data, initial.tokenizer, initial.context), data, domains, initial)
 
 
 def _with_domains(
-    prepared: Prepared, data: DataConfig | InstructionsConfig, domains: Mapping[str, DomainConfig], start: Start
+    prepared: Prepared,
+    data: DataConfig | InstructionsConfig,
+    domains: Mapping[str, DomainConfig],
+    initial: InitialModel,
 ) -> tuple[dict[str, Sequence[HeldOut]], list[str]]:
     sets: dict[str, Sequence[HeldOut]] = {HELD_OUT: prepared.held_out}
     lines = list(prepared.lines)
     known = _texts(data) if domains else []
     for name, domain in domains.items():
-        sets[name], line = _domain(name, domain, data, start, known)
+        sets[name], line = _domain(name, domain, data, initial, known)
         lines.append(line)
     return sets, lines
 
@@ -70,7 +73,7 @@ def _texts(data: DataConfig | InstructionsConfig) -> list[Document]:
 
 
 def _domain(
-    name: str, domain: DomainConfig, data: DataConfig | InstructionsConfig, start: Start, known: list[Document]
+    name: str, domain: DomainConfig, data: DataConfig | InstructionsConfig, initial: InitialModel, known: list[Document]
 ) -> tuple[list[Window], str]:
     read = read_documents(
         domain.path, text_field=domain.text_field, config=domain.name, split=domain.split, on_error=data.on_error
@@ -78,10 +81,10 @@ def _domain(
     kept, copies = _new(read, known, domain.documents)
     cut = cut_windows(
         kept,
-        start.tokenizer,
+        initial.tokenizer,
         max_length=data.max_length,
         min_tokens=getattr(data, "min_tokens", 16),
-        context=start.context,
+        context=initial.context,
     )
     windows = [window for window in cut if domain.windows is None or window.index < domain.windows]
     if not windows:

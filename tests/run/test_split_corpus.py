@@ -31,10 +31,12 @@ def corpus(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_repetition_may_stay_in_the_training_text_alone(corpus, tokenizer, apart):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_repetition_may_stay_in_the_training_text_alone(corpus, tokenizer, elsewhere):
     path = str(corpus / "corpus.jsonl")
-    given = DataConfig(path, max_length=128, held_out=0.3, held_out_from=str(corpus / "held.jsonl") if apart else None)
+    given = DataConfig(
+        path, max_length=128, held_out=0.3, held_out_from=str(corpus / "held.jsonl") if elsewhere else None
+    )
     removed = prepare(given, tokenizer)
     kept = prepare(DataConfig(**{**vars(given), "duplicates": "keep"}), tokenizer)
     assert [window.id for window in kept.held_out] == [window.id for window in removed.held_out]
@@ -50,7 +52,7 @@ def test_repetition_may_stay_in_the_training_text_alone(corpus, tokenizer, apart
     assert len(deduplicate(trained).kept) == len(removed.train)
     left = [d for d in everything.values() if d not in trained and d not in held]
     assert kept.counts["duplicates"]["kept"] == len(trained) - len(removed.train) > 20
-    if apart:
+    if elsewhere:
         assert without_copies(left, held).kept == [], "nothing else is left out"
         assert kept.counts["duplicates"]["left_out"] == len(left) + 2
     assert kept.lines[1].startswith(f"duplicates {kept.counts['duplicates']['kept']} within the training text kept, ")

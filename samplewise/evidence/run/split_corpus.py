@@ -11,7 +11,7 @@ from samplewise.data.deduplicate import without_copies
 
 
 @dataclass(frozen=True)
-class Sides:
+class Split:
     """Documents to train on and held out. line: the duplicates in words; duplicates: the same in numbers."""
 
     train: list[Document]
@@ -20,33 +20,33 @@ class Sides:
     duplicates: dict[str, int]
 
 
-def sides(data: DataConfig, documents: Sequence[Document], apart: Sequence[Document] | None) -> Sides:
+def split_corpus(data: DataConfig, documents: Sequence[Document], elsewhere: Sequence[Document] | None) -> Split:
     """Both sides, with no copy of a held-out document on the other one.
 
-    apart: held-out documents from elsewhere, in place of a share of the documents. Either way data.duplicates makes
-    no difference to what is held out, and without_copies takes as much time as a second search for duplicates.
+    elsewhere: held-out documents of another file, in place of a share of the documents. Either way data.duplicates
+    makes no difference to what is held out; without_copies takes as much time as a second search for duplicates.
     Errors: SamplewiseError where a side of a share would stay empty.
     """
-    everything: list[Document] = [*(apart or []), *documents]  # of two the held-out copy comes first, and stays
+    everything: list[Document] = [*(elsewhere or []), *documents]  # of two the held-out copy comes first, and stays
     unique = deduplicate(everything)
-    train, held = _parted(unique.kept, data, apart)
+    train, held = _parted(unique.kept, data, elsewhere)
     if data.duplicates == "remove":
         line = f"{unique.exact} exact and {unique.near} near left out"
-        return Sides(train, held, line, {"exact": unique.exact, "near": unique.near})
-    own = documents if apart is not None else split_documents(documents, data.held_out)[0]
+        return Split(train, held, line, {"exact": unique.exact, "near": unique.near})
+    own = documents if elsewhere is not None else split_documents(documents, data.held_out)[0]
     every = without_copies(own, held).kept  # all of `train` is among them
     repeated = len(every) - len(train)
     left = unique.exact + unique.near - repeated
     line = f"{repeated:,} within the training text kept, {left:,} of the held-out side left out"
-    return Sides(every, held, line, {"kept": repeated, "left_out": left})
+    return Split(every, held, line, {"kept": repeated, "left_out": left})
 
 
 def _parted(
-    documents: list[Document], data: DataConfig, apart: Sequence[Document] | None
+    documents: list[Document], data: DataConfig, elsewhere: Sequence[Document] | None
 ) -> tuple[list[Document], list[Document]]:
-    if apart is None:
+    if elsewhere is None:
         return split_documents(documents, data.held_out)
-    named = {id(document) for document in apart}
+    named = {id(document) for document in elsewhere}
     return (
         [document for document in documents if id(document) not in named],
         [document for document in documents if id(document) in named],

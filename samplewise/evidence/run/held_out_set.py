@@ -14,7 +14,7 @@ from samplewise.data.sources import is_local
 
 
 @dataclass(frozen=True)
-class Apart:
+class HeldOutSet:
     """documents: those held out. names: of every document of their corpus that is one of them or a copy."""
 
     documents: Sequence[Document]
@@ -29,7 +29,7 @@ class Apart:
         return [document for document in documents if (document.source, document.row) not in parts]
 
 
-def apart_of(data: DataConfig, held: Sequence[Document]) -> Apart:
+def held_out_set_of(data: DataConfig, held: Sequence[Document]) -> HeldOutSet:
     """The held-out documents of `data`, with their names; its corpus is read once more."""
     every = list(
         read_documents(
@@ -38,7 +38,7 @@ def apart_of(data: DataConfig, held: Sequence[Document]) -> Apart:
     )
     others = {id(document) for document in without_copies(every, held).kept}
     names = (document_id(each.source, each.row) for each in every if id(each) not in others)
-    return Apart(held, frozenset(names))
+    return HeldOutSet(held, frozenset(names))
 
 
 def _parts(path: str, names: frozenset[int]) -> Iterator[tuple[str, int]]:

@@ -20,7 +20,7 @@ LARGEST_VOCABULARY = 2**20
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """fresh: seed -> a model of its own. seeded: whether seeds differ in it. autocast: as `ModelDescription`'s."""
 
     tokenizer: Any
@@ -31,26 +31,28 @@ class Start:
     fresh: Callable[[int], Any]
 
 
-def open_start(model: str | ScratchConfig) -> Start:
+def open_initial_model(model: str | ScratchConfig) -> InitialModel:
     """Load a model, or get ready to make one. Errors: SamplewiseError as in `load_model`, and on an unknown config."""
     if isinstance(model, ScratchConfig):
         return _scratch(model)
     loaded, tokenizer, description = load_model(model)
-    return Start(
+    return InitialModel(
         tokenizer=tokenizer, text=str(description), context=description.context, autocast=description.autocast,
         seeded=False, fresh=lambda seed: copy.deepcopy(loaded),
     )  # fmt: skip
 
 
-def check_reference(name: str, start: Start) -> None:
+def check_reference(name: str, initial: InitialModel) -> None:
     """Errors: SamplewiseError where a second model is not there, or has another tokenizer: its losses must be of the
     same tokens.
     """
     other = load_model(name)[1]
-    if other.get_vocab() != start.tokenizer.get_vocab():
+    if other.get_vocab() != initial.tokenizer.get_vocab():
         raise SamplewiseError(
-            "reference_model", expected=f"one with the tokenizer of the trained model, {len(start.tokenizer):,} tokens",
-            got=f"{name}, with another of {len(other):,}", remedy="Train it from the same start, or tokenizer.",
+            "reference_model",
+            expected=f"a model with the tokenizer of the trained model ({len(initial.tokenizer):,} tokens)",
+            got=f"{name}, whose tokenizer is another one ({len(other):,} tokens)",
+            remedy="Name a reference model that has the same tokenizer.",
         )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
         return AutoModelForCausalLM.from_config(settings).float().eval()
 
 
-def _scratch(model: ScratchConfig) -> Start:
+def _scratch(model: ScratchConfig) -> InitialModel:
     from transformers import AutoTokenizer
 
     try:
@@ -98,7 +100,7 @@ def _scratch(model: ScratchConfig) -> Start:
     context = getattr(first.config, "max_position_embeddings", None)
     text = f"{first.config.model_type} with random weights, {size / 1e6:,.2f} M parameters, {len(tokenizer):,} tokens"
     autocast = "bfloat16" if native_bfloat16() else None
-    return Start(
+    return InitialModel(
         tokenizer=tokenizer,
         text=text,
         context=context,
