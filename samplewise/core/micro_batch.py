@@ -99,7 +99,7 @@ COLUMN_OF = {
 """The per-sample fields that come with the data, by the column that they come from."""
 
 
-def read_micro_batch(batch: Mapping[str, Any]) -> MicroBatch:
+def read_micro_batch(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
     """The micro-batch that a collator has made: model inputs, `labels`, and this library's columns.
 
     batch: sample_id [n], and where the data has them sample_weight, reference_loss, group, stored_loss [n],
@@ -127,8 +127,9 @@ OURS = frozenset({*COLUMNS, SEGMENTS, TOKEN_WEIGHTS})
 
 def _are_tokens(batch: Mapping[str, Any]) -> bool:
     labels, ids = batch.get("labels"), batch.get("input_ids")
-    whole = isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point()
-    return whole and (not isinstance(ids, Tensor) or ids.shape == labels.shape)
+    if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
+        return False
+    return not isinstance(ids, Tensor) or ids.shape == labels.shape
 
 
 def check_labels(batches: Iterable[MicroBatch]) -> None:

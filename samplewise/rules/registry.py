@@ -110,4 +110,4 @@ def _loaded(name: str, maker: object) -> Callable[..., Rule]:
             name, expected=f"a function that returns a Rule at the entry point {GROUP}:{name}", got=repr(maker)[:50],
             remedy="Correct the entry point of the package that names it, or uninstall that package.",
         )  # fmt: skip
-    return maker
+    return maker  # pyright: ignore[reportReturnType] - what it returns is known once it is called

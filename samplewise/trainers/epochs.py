@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
-from samplewise.core.rule import Epoch, Rule, State
+from samplewise.core.rule import Epoch, State
 from samplewise.core.samples import Samples
+from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
 from samplewise.trainers.order import (
     EpochOrder,
@@ -37,7 +38,7 @@ class EpochsMixin(_Host):
     of `num_train_epochs` takes fewer, and its learning rate follows the rows gone through, with those left out.
     """
 
-    rule: Rule
+    options: WeightingOptions
     engine: Step
     _position: tuple[int, int] | None
     _rows: Callable[[], int]
@@ -49,23 +50,23 @@ class EpochsMixin(_Host):
     def check_rule(self) -> None:
         """As without epochs, and that there is more than one of them. Errors: SamplewiseError, with what to do."""
         super().check_rule()  # pyright: ignore[reportAttributeAccessIssue]
-        if self.rule.epochs is not None:
+        if self.options.rule.epochs is not None:
             check_data(self)
-            check_length(self, self.rule.epochs)
+            check_length(self, self.options.rule.epochs)
             check_last_step_of_epoch(self)
 
     def get_train_dataloader(self) -> Any:
         """The host's."""
         self._order = None
         self._loader = super().get_train_dataloader()
-        if self.rule.epochs is not None and self._order is None:
+        if self.options.rule.epochs is not None and self._order is None:
             raise refused("_get_train_sampler", "the host's, or one that calls it", "one that does not")
         return self._loader
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         """The host's, or that of a subclass of it, without what the rule leaves out."""
         sampler = super()._get_train_sampler(*args, **kwargs)
-        if self.rule.epochs is None or sampler is None:
+        if self.options.rule.epochs is None or sampler is None:
             return sampler
         dataset = args[0] if args else kwargs.get("train_dataset")
         self._ids, self._given = columns_of_rows(self.train_dataset if dataset is None else dataset)
@@ -78,7 +79,7 @@ class EpochsMixin(_Host):
     def set_initial_training_values(self, args: Any, *more: Any, **kwargs: Any) -> Any:
         """The host's, but for the number of epochs that `max_steps` need, which nobody knows beforehand."""
         epochs, *values = super().set_initial_training_values(args, *more, **kwargs)
-        return (sys.maxsize if self.rule.epochs is not None and args.max_steps > 0 else epochs, *values)
+        return (sys.maxsize if self.options.rule.epochs is not None and args.max_steps > 0 else epochs, *values)
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any

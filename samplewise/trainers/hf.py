@@ -137,7 +137,8 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         with self.accelerator.autocast():
             rescalable = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
             mean = self._token_mean(num_items)
-            trained = self.engine.prepare(self.model_wrapped, given, mean=mean, can_rescale=rescalable)
+            model: Any = self.model_wrapped
+            trained = self.engine.prepare(model, given, mean=mean, can_rescale=rescalable)
         return [BLANK] * (missing + len(batches) - len(trained)) + [_inputs(micro) for micro in trained], num_items
 
     def _look(self, batches: list[dict[str, Any]]) -> None:
@@ -185,7 +186,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
             ) from None  # fmt: skip
         model.zero_grad()
         with self.accelerator.autocast():
-            return self.engine.retry(self.model_wrapped, reason)
+            return self.engine.retry(self.model_wrapped, reason)  # pyright: ignore[reportArgumentType]
 
     def _finished(self, result: StepResult) -> None:
         """After the step's gradient is whole: the learning rate of an epoch that leaves samples out."""

@@ -136,7 +136,7 @@ def samples_in_rows(dataset: Any, n: int, *, turns: bool = False) -> tuple[float
     import pyarrow.compute
 
     lengths = dataset.with_format("arrow").select_columns([LENGTHS])[:][LENGTHS]
-    counts = pyarrow.compute.list_value_length(lengths).to_numpy()
+    counts = pyarrow.compute.list_value_length(lengths).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     return float(counts[:1000].mean()), float(np.sort(counts)[::-1][:n].sum()) / n
 
 
