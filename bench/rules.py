@@ -103,7 +103,7 @@ def reading(text: str) -> Maker:
 
 def columns_of(row: int, rule: Rule) -> dict[str, float]:
     values = {"weight": 0.5 + row % 3, "group": row % 4, "reference": 8.0 + 0.1 * (row % 7)}
-    return {column: values[field] for column, field in FIELDS.items() if field in rule.needs}
+    return {column: values[field] for column, field in FIELDS.items() if field in rule.required_fields}
 
 
 def over_tokens(token_rule: str) -> Maker:
@@ -156,9 +156,9 @@ def planning() -> dict[str, Any]:
     found: dict[str, list[float]] = {text: [] for texts in RULE.values() for text in texts}
     for size in SIZES:
         given = [samples_of(size) for _ in range(5 if size > 10_000 else 51)]
-        mass = torch.ones(size, dtype=torch.float64)
+        base_weight = torch.ones(size, dtype=torch.float64)
         for text, taken in found.items():
-            taken.append(milliseconds(sw.parse_rule(text), given, mass)[1])
+            taken.append(milliseconds(sw.parse_rule(text), given, base_weight)[1])
     return {"sizes": list(SIZES), "milliseconds": found}
 
 

@@ -82,7 +82,7 @@ def test_a_trainer_resumes(here, same_machine, caplog, name):
     assert found.keys() == expected.keys() == {"5", "8"}
     for step in expected:
         assert_equal(found[step], expected[step], same_machine)
-    assert "from its first state" not in caplog.text
+    assert "from its initial state" not in caplog.text
     state = folder / f"checkpoint-{kept.STEPS}" / "samplewise"  # what the next resumption would begin with
     one, other = (load_file(place / "state.safetensors") for place in (state, folder / "later"))
     assert one.keys() == other.keys()

@@ -116,11 +116,16 @@ def test_a_rule_is_its_expression(text):
     assert len({rule, again}) == 1
     found = sent(rule)
     assert found == rule
-    assert (repr(found), hash(found), found.needs, found.norm) == (repr(rule), hash(rule), rule.needs, rule.norm)
+    assert (repr(found), hash(found), found.required_fields, found.norm) == (
+        repr(rule),
+        hash(rule),
+        rule.required_fields,
+        rule.norm,
+    )
     assert copy.deepcopy(rule) == rule
     assert rule.name == text.partition("(")[0]
     assert rule != sw.ir_dro(r=123.0)
-    if rule.over is not None:
+    if rule.for_run_length is not None:
         assert resolve(rule, 100) == resolve(found, 100) == sent(resolve(rule, 100))
         rule, found = resolve(rule, 100), resolve(found, 100)
     loss = torch.rand(16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

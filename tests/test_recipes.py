@@ -49,7 +49,7 @@ def test_a_recipe_runs(path, here, tmp_path):
     assert finished.after.figures() != finished.before.figures()
 
 
-def test_published_and_exact_differ_in_how_a_step_is_normalised_only():
+def test_published_and_exact_differ_in_how_a_step_is_normalized_only():
     for path in RECIPES:
         if path.stem.endswith("-published"):
             a, b = (

@@ -33,9 +33,9 @@ def model(kind: str = "llama", *, dtype: torch.dtype = torch.float32, seed: int 
 class Rows(Dataset):
     """Random rows of different lengths; loss differs between them since the first tokens repeat in some."""
 
-    def __init__(self, n: int = 24, *, least: int = 3, most: int = 12, seed: int = 1) -> None:
+    def __init__(self, n: int = 24, *, min_length: int = 3, max_length: int = 12, seed: int = 1) -> None:
         generator = torch.Generator().manual_seed(seed)
-        lengths = torch.randint(least, most + 1, (n,), generator=generator).tolist()
+        lengths = torch.randint(min_length, max_length + 1, (n,), generator=generator).tolist()
         self.rows = [torch.randint(3, VOCABULARY, (length,), generator=generator) for length in lengths]
 
     def __len__(self) -> int:

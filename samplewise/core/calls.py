@@ -19,7 +19,7 @@ class Call:
 
     @property
     def functions(self) -> tuple[Any, ...]:
-        """The arguments that are functions: no expression tells them apart."""
+        """The arguments that are functions: their expressions do not distinguish them."""
         return tuple(value for value in (*self.args, *dict(self.options).values()) if inspect.isfunction(value))
 
 
@@ -35,12 +35,12 @@ class Called:
 
     @property
     def name(self) -> str:
-        """Of the function that the expression calls."""
+        """The name of the function that the expression calls."""
         return self.expression.partition("(")[0]
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What it was called with, by name, defaults included; empty where no call is known."""
+        """The arguments of the call, by name, defaults included; empty where no call is known."""
         if self.call is None:
             return {}
         bound = inspect.signature(self.call.maker).bind(*self.call.args, **dict(self.call.options))
@@ -83,7 +83,7 @@ Made = TypeVar("Made", bound=Called)
 
 
 def called(maker: Callable[P, Made]) -> Callable[P, Made]:
-    """Let what `maker` makes know its call.
+    """Make the values that `maker` returns know the call that made them.
 
     One that is an argument already, as the only rule of a chain, stays as it is.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-PLAIN = (str, int, float, bool, type(None))
+PLAIN_TYPES = (str, int, float, bool, type(None))
 """What `got` may be in another process; anything else goes there as text, for not all can be pickled."""
 
 
@@ -32,7 +32,7 @@ class SamplewiseError(ValueError):
         self.argument, self.expected, self.got, self.remedy = argument, expected, got, remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        got = self.got if type(self.got) in PLAIN else str(self.got)
+        got = self.got if type(self.got) in PLAIN_TYPES else str(self.got)
         own = type(self) if type(self).__init__ is SamplewiseError.__init__ else SamplewiseError
         notes = {"__notes__": list(self.__notes__)} if hasattr(self, "__notes__") else None
         if not self.expected:

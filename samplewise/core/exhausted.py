@@ -1,4 +1,4 @@
-"""What a machine ran out of, told from the many errors that libraries raise for it: room on a disk, or file handles."""
+"""What a machine ran out of, recognised among the many errors of libraries: disk space, or file handles."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wanting(error: BaseException) -> Want | None:
 
 
 def told(want: Want, argument: str, doing: str, then: str) -> SamplewiseError:
-    """One sentence. doing: what it was needed for, such as "writing runs/a"; then: how to go on once it is there."""
+    """One sentence. doing: what it was needed for, such as "writing runs/a"; then: how to continue once it is there."""
     expected, remedy = _WORDS[want]
     got = f"all {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} in use" if want == "handles" else "none left"
     got = "one that does not" if want == "size" else got

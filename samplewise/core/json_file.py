@@ -1,4 +1,4 @@
-"""JSON files that this library has written, read again: damage is told from everything else that may go wrong."""
+"""JSON files that this library has written, read again: a damaged file is named as such."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
         except OSError as error:
             raise SamplewiseError(str(path), expected=what, got=error.strerror, remedy=remedy) from None
         if not isinstance(found, dict):
-            raise TypeError(f"{shown(found)} is no JSON object")
+            raise TypeError(f"{shown(found)} is not a JSON object")
         return found
 
 

@@ -54,7 +54,7 @@ class MicroBatch:
     last: bool = False
 
     def __len__(self) -> int:
-        """n, the number of samples."""
+        """n, the number of samples in this micro-batch."""
         return len(self.id)
 
     @property
@@ -116,12 +116,16 @@ def read_micro_batch(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
     own: dict[str, Any] = {name: batch[column].cpu() for name, column in COLUMN_OF.items() if column in batch}
     labels = batch.get("labels") if _are_tokens(batch) else None
     return MicroBatch(
-        inputs={key: value for key, value in batch.items() if key not in OURS and (labels is None or key != "labels")},
+        inputs={
+            key: value
+            for key, value in batch.items()
+            if key not in WEIGHTING_KEYS and (labels is None or key != "labels")
+        },
         labels=labels, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS), **own,
     )  # fmt: skip
 
 
-OURS = frozenset({*COLUMNS, SEGMENTS, TOKEN_WEIGHTS})
+WEIGHTING_KEYS = frozenset({*COLUMNS, SEGMENTS, TOKEN_WEIGHTS})
 """Keys of a collated batch that the model does not get."""
 
 

@@ -63,12 +63,13 @@ class Ranks:
     """What a rule that only ranks keeps of n samples: ranks [first, last), without seeing any loss but in its place.
 
     order: by falling loss, by rising loss, or by the random number of the id.
-    interval: n -> (first, last). least: the fewest samples on which the rule does anything. seed: of the random order.
+    interval: n -> (first, last). min_samples: the fewest samples on which the rule has an effect. seed: of the random
+        order.
     """
 
     order: Order
     interval: Callable[[int], tuple[int, int]]
-    least: int
+    min_samples: int
     seed: int = 0
 
 
@@ -87,14 +88,15 @@ class Rule(Called):
     apply: (weights [N], samples, state) -> weights [N], exact for the whole step, up to a common factor.
     update: (samples, weights, state) -> state, once a step, on all N samples sorted by id.
     init: () -> state.
-    factor: (samples of any subset, state) -> [n] unnormalised weights that depend on each sample's own fields
+    factor: (samples of any subset, state) -> [n] unnormalized weights that depend on each sample's own fields
         and on past state only; None where no such form exists. Up to one common factor it equals `apply`.
-    ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
+    factor_ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
     needs_loss: False where weights follow from ids, token counts and the data's fields, so that none need be scored.
-    needs: the optional fields of `Samples` that the rule reads, such as "weight".
+    required_fields: the optional fields of `Samples` that the rule reads, such as "weight".
     norm: what the step divides weights by: their sum, or (for unbiased random dropping) the number of samples, so
         that `apply` and `factor` are then on an absolute scale, of mean 1 in expectation.
-    over: the number of steps of a run -> this rule for it, where its numbers are shares of the run; else None.
+    for_run_length: total steps of the run -> this rule with its shares of a run turned into steps; None where it has
+        no such shares.
     epochs: what it decides once an epoch, beside what it does in a step; None for most. A trainer must do it.
     shortfall: (weights, samples, state) -> what a step of so few samples keeps the rule from doing, naming the least
         number; None where it does what it says. Such a step is run and counted; it is an error only where no step of
@@ -111,11 +113,11 @@ class Rule(Called):
     apply: Callable[[Tensor, Samples, State], Tensor]
     update: Callable[[Samples, Tensor, State], State]
     factor: Callable[[Samples, State], Tensor] | None = None
-    ready: Callable[[State], bool] = _always
+    factor_ready: Callable[[State], bool] = _always
     needs_loss: bool = True
-    needs: frozenset[str] = frozenset()
+    required_fields: frozenset[str] = frozenset()
     norm: Norm = "sum"
-    over: Callable[[int], Rule] | None = None
+    for_run_length: Callable[[int], Rule] | None = None
     epochs: ByEpoch | None = None
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = _enough
     remembers: bool = False
@@ -139,7 +141,7 @@ class Rule(Called):
 
         Errors: SamplewiseError on values that cannot be used, and on a rule that keeps nothing.
         """
-        check_values(self, self.needs, samples)
+        check_values(self, self.required_fields, samples)
         raw = self.apply(torch.ones_like(samples.loss), samples, state)
         check_weights(self, raw, samples)
         return raw if self.norm == "count" else with_mean_one(self, raw)  # by chance, all may be 0 there
@@ -156,7 +158,7 @@ class Rule(Called):
         [0.0, 2.0, 2.0, 0.0]
         """
         given = samples if isinstance(samples, Samples) else as_samples(samples)
-        check_fields(self, self.needs, given)
+        check_fields(self, self.required_fields, given)
         index = present_by_id(given)
         if not len(index):
             raise no_token_in_step()

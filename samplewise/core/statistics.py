@@ -39,7 +39,7 @@ def correlation(x: Tensor, y: Tensor) -> float:
 
 
 def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's: Pearson's correlation of the ranks, ties having their middle one; 0 where one does not vary.
+    """Spearman's correlation: Pearson's of the ranks, ties at their middle rank; 0 where one does not vary.
 
     >>> round(rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.2, 0.3])), 6)
     1.0

@@ -14,7 +14,7 @@ from samplewise.core.errors import SamplewiseError, nearest
 
 Built = TypeVar("Built")
 
-LARGEST = 2**63 - 1
+MAX_INT64 = 2**63 - 1
 """Whole numbers beyond it fit into no tensor, no Arrow column and no seed."""
 
 _SHORT = reprlib.Repr()
@@ -31,7 +31,7 @@ def build(cls: type[Built], values: Any, place: str = "") -> Built:
     """
     if not isinstance(values, Mapping):
         raise SamplewiseError(
-            place.rstrip(".") or "file", expected="a mapping", got=shown(values), remedy="Indent its keys."
+            place.rstrip(".") or "file", expected="a mapping", got=shown(values), remedy="Indent the keys below it."
         )
     hints = get_type_hints(cls)
     for key in values:
@@ -72,12 +72,12 @@ def fits(value: Any, hint: Any) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and _finite(value)
     if kind is int:
-        return isinstance(value, int) and abs(value) <= LARGEST
+        return isinstance(value, int) and abs(value) <= MAX_INT64
     return isinstance(value, kind) if kind in (bool, str, dict, list, NoneType) else True
 
 
 def described(hint: Any) -> str:
-    """A type in words."""
+    """An annotated type in words, as messages name it: "a whole number below 2^63"."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(each) for each in get_args(hint))
     if len(options := _options(hint)) > 1:
@@ -112,7 +112,9 @@ def check_text(value: str, place: str, *, blank: bool = False) -> str:
     elif "\0" in value or any("\ud800" <= each <= "\udfff" and not "\udc80" <= each <= "\udcff" for each in value):
         fault = f"{shown(value)}, with a character that no file can hold"
     if fault:
-        raise SamplewiseError(place, expected="text that says something", got=fault, remedy="Name it, or leave it out.")
+        raise SamplewiseError(
+            place, expected="text that is not empty", got=fault, remedy="Give a value, or leave the key out."
+        )
     return value
 
 
@@ -161,5 +163,5 @@ def _shape(shapes: list[Any], value: Any, place: str) -> Any:
     kind = value.get("kind", next(iter(kinds)))
     if not isinstance(kind, str) or kind not in kinds:
         expected = " or ".join(map(repr, kinds))
-        raise SamplewiseError(f"{place}.kind", expected=expected, got=shown(kind), remedy="Name one of them.")
+        raise SamplewiseError(f"{place}.kind", expected=expected, got=shown(kind), remedy="Set it to one of these.")
     return kinds[kind]

@@ -22,18 +22,18 @@ def present_by_id(samples: Samples) -> Tensor:
     return order[((samples.tokens > 0) & torch.isfinite(samples.loss))[order]]
 
 
-def check_fields(rule: object, needs: frozenset[str], samples: Samples) -> None:
+def check_fields(rule: object, required: frozenset[str], samples: Samples) -> None:
     """Errors: SamplewiseError naming a field that the rule reads and the samples do not have, and how to get it."""
-    for name in sorted(needs - samples.given().keys()):
+    for name in sorted(required - samples.given().keys()):
         raise SamplewiseError(
             name, expected=f"samples with this field, which {rule} reads", got="samples without it",
             remedy=FIELDS[name],
         )  # fmt: skip
 
 
-def check_values(rule: object, needs: frozenset[str], samples: Samples) -> None:
+def check_values(rule: object, required: frozenset[str], samples: Samples) -> None:
     """Errors: SamplewiseError naming the samples whose value of a field that the rule reads cannot be used."""
-    for name in sorted(needs):
+    for name in sorted(required):
         value = getattr(samples, name)
         bad = ~torch.isfinite(value) | (value < 0 if name == "weight" else torch.zeros_like(value, dtype=torch.bool))
         if bool(bad.any()):
@@ -50,7 +50,7 @@ def check_weights(rule: object, weights: Tensor, samples: Samples) -> None:
         raise SamplewiseError(
             "rule", expected=f"{len(samples)} finite weights of at least 0",
             got=f"{weights.flatten()[:8].tolist()} … from {rule}",
-            remedy="Mend the rule: weights in, weights out.",
+            remedy="Fix the rule: it must return one finite weight of at least 0 per sample.",
         )  # fmt: skip
 
 

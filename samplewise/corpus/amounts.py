@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.typed import LARGEST, shown
+from samplewise.core.typed import MAX_INT64, shown
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 BYTES = {"": 1, **{f"{unit}{more}": base**power for power, unit in enumerate("kmgt", 1)
@@ -35,6 +35,6 @@ def _read(text: str, units: dict[str, int], least: int, name: str, expected: str
     found = re.fullmatch(r"\s*([0-9][0-9_,]{0,30}(?:\.[0-9]{1,30})?)\s*([a-z]{0,3})\s*", str(text), re.IGNORECASE)
     unit = units.get(found[2].lower()) if found else None
     number = float(re.sub("[_,]", "", found[1])) * unit if found and unit else 0
-    if not least <= number <= LARGEST:
+    if not least <= number <= MAX_INT64:
         raise SamplewiseError(name, expected=expected, got=shown(text), remedy="Check it.")
     return round(number)

@@ -114,7 +114,7 @@ def select(scores: Scores, choice: Choice, *, memory: str = "2GB", threads: int 
         needs all losses at once may take.
     Errors: SamplewiseError for columns that are not there, for rules that need more samples, for an empty selection.
     """
-    fields = choice.rule.needs if choice.rule else frozenset()
+    fields = choice.rule.required_fields if choice.rule else frozenset()
     with (
         readable(scores.place),
         TemporaryDirectory(prefix="samplewise-") as temporary,
@@ -158,10 +158,10 @@ def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
 
 def _keep_ranks(chosen: Selection, stage: Ranks, rule: Rule) -> None:
     counts = {part: own.kept for part, own in chosen.totals().items()}
-    small = {part: n for part, n in counts.items() if n < stage.least}
+    small = {part: n for part, n in counts.items() if n < stage.min_samples}
     if small and chosen.choice.within is None:
         raise SamplewiseError(
-            "rule", expected=f"at least {stage.least} samples for {rule}", got=f"{sum(counts.values())}",
+            "rule", expected=f"at least {stage.min_samples} samples for {rule}", got=f"{sum(counts.values())}",
             remedy="Raise the shares.",
         )  # fmt: skip
     chosen.too_small |= small

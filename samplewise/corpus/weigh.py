@@ -31,7 +31,7 @@ def weigh(connection: Any, view: str, rule: Rule, memory: int) -> str:
             got=f"{count:,} for {rule}",
             remedy="Use band, top_k, mid_ranking or random_keep, which need no memory, or raise --memory.",
         )  # fmt: skip
-    extra = "".join(f", {quoted(FIELDS[name])}" for name in sorted(rule.needs))
+    extra = "".join(f", {quoted(FIELDS[name])}" for name in sorted(rule.required_fields))
     found = connection.sql(
         f"SELECT id, key, n_tokens, part{extra} FROM {view} WHERE kept ORDER BY part, id"
     ).fetchnumpy()
@@ -54,7 +54,7 @@ def _parts(parts: np.ndarray) -> list[tuple[int, int]]:
 def _weights(rule: Rule, found: dict[str, np.ndarray], start: int, end: int) -> np.ndarray:
     here = {name: torch.from_numpy(np.ascontiguousarray(found[column][start:end]))
             for name, column in (("loss", "key"), ("tokens", "n_tokens"), ("id", "id"))}  # fmt: skip
-    fields = {name: _field(name, found[FIELDS[name]][start:end]) for name in rule.needs}
+    fields = {name: _field(name, found[FIELDS[name]][start:end]) for name in rule.required_fields}
     samples = Samples(here["loss"], here["tokens"].long(), here["id"], **fields)
     try:
         plan = plan_step(rule, samples, rule.init())

@@ -10,9 +10,9 @@ from torch import Tensor
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 
-EXACT, COARSE = 1e-6, 1e-4
+FP64_TOLERANCE, FP32_TOLERANCE = 1e-6, 1e-4
 """Relative differences allowed: of rules that compute in fp64, and in fp32."""
-NOTHING = 1e-12
+NEGLIGIBLE_SHARE = 1e-12
 """Of the largest coefficient: below it a sample adds nothing to the gradient, and exponentials underflow."""
 
 
@@ -40,17 +40,17 @@ def check_agreement(
     raise, before the optimizer moves.
     """
     size = torch.maximum(by_factor.abs(), by_apply.abs())
-    off = (by_factor - by_apply).abs() / size.clamp(min=NOTHING * float(size.max()))
+    off = (by_factor - by_apply).abs() / size.clamp(min=NEGLIGIBLE_SHARE * float(size.max()))
     most = float(off.max())
-    if most <= EXACT:
+    if most <= FP64_TOLERANCE:
         return
-    allowed = COARSE if coarse or (most <= COARSE and is_fp32(raw())) else EXACT
+    allowed = FP32_TOLERANCE if coarse or (most <= FP32_TOLERANCE and is_fp32(raw())) else FP64_TOLERANCE
     if most <= allowed:
         return
     worst = off.argsort(descending=True)[:3]
     raise SamplewiseError(
-        "rule", expected=f"one rule in both of its forms, factor and apply, up to {allowed:g}",
+        "rule", expected=f"factor and apply to agree within {allowed:g}",
         got=f"coefficients {by_factor[worst].tolist()} by factor and {by_apply[worst].tolist()} by apply for ids "
         f"{ids[worst].tolist()} from {rule}",
-        remedy="Mend one of them, or leave factor out: the rule then runs in two passes, by apply.",
+        remedy="Fix one of them, or leave factor out: the rule then runs in two passes.",
     )  # fmt: skip

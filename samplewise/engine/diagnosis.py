@@ -1,4 +1,4 @@
-"""What can be seen to go wrong in a run: figures of steps in, warnings with threshold and remedy out."""
+"""Findings about a run: figures of steps in, warnings with threshold and remedy out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from samplewise.core.rule import Rule
 
-STEPS = 50
+PATIENCE = 50
 """Over how many steps a figure has to be out of bounds."""
-ESS, CORRELATION, SCORING = 0.1, 0.5, 0.4
-IDS, WEIGHT, LEAST_IDS = 0.01, 0.2, 200
-RISE, EVALUATIONS = 0.01, 3
+MIN_ESS, MAX_CORRELATION, MAX_SCORING_SHARE = 0.1, 0.5, 0.4
+HEAVIEST_IDS, MAX_WEIGHT_SHARE, MIN_IDS = 0.01, 0.2, 200
+MIN_RISE, MIN_EVALUATIONS = 0.01, 3
 MIN_MAX = ("lin_upper", "quadratic", "extremes")
 
 
@@ -58,8 +58,8 @@ class Watch:
         self.rule = rule
         self.said: set[str] = set()
         self.low_ess = self.lone = self.flat = 0  # steps in a row
-        self.correlations: deque[float] = deque(maxlen=STEPS)
-        self.seconds: deque[tuple[float, float]] = deque(maxlen=STEPS)
+        self.correlations: deque[float] = deque(maxlen=PATIENCE)
+        self.seconds: deque[tuple[float, float]] = deque(maxlen=PATIENCE)
         self.train: list[float] = []  # losses since the last evaluation
         self.evaluations: list[tuple[float, float]] = []  # (train loss since the one before, held-out loss)
         self.weights = _WeightById()
@@ -74,7 +74,7 @@ class Watch:
         weights: Tensor | None = None,
         steps: int = 1,
     ) -> list[Finding]:
-        """Take in a step, or the means over several.
+        """Add one step, or the means over several; returns the findings that are new.
 
         figures: as in `Plan.figures`, those that are known. seconds: by phase, "score" among them. steps: how many the
         figures stand for. ids, weights: [N] of the step's samples, mean 1; for what single ids gather.
@@ -86,23 +86,23 @@ class Watch:
             self.train.append(figures["loss"])
         if ids is not None and weights is not None:
             self.weights.add(ids, weights)
-            if step % STEPS == 0:
+            if step % PATIENCE == 0:
                 found.append(self._few_ids())
         return self._new(step, found)
 
     def evaluated(self, step: int, held_out: float) -> list[Finding]:
-        """Take in the loss on held-out data."""
+        """Add the loss on held-out data at an evaluation; returns the findings that are new."""
         if self.train:
             self.evaluations.append((sum(self.train) / len(self.train), held_out))
             self.train = []
-        last = self.evaluations[-EVALUATIONS:]
+        last = self.evaluations[-MIN_EVALUATIONS:]
         apart = all(before[0] > after[0] and before[1] < after[1] for before, after in pairwise(last))
-        if len(last) < EVALUATIONS or not apart or last[-1][1] - last[0][1] <= RISE:
+        if len(last) < MIN_EVALUATIONS or not apart or last[-1][1] - last[0][1] <= MIN_RISE:
             return []
         says = (
             f"the training loss fell from {last[0][0]:.4f} to {last[-1][0]:.4f} nats/token while the held-out loss "
-            f"rose from {last[0][1]:.4f} to {last[-1][1]:.4f}, at each of {EVALUATIONS} evaluations "
-            f"(threshold: {RISE} in all)"
+            f"rose from {last[0][1]:.4f} to {last[-1][1]:.4f}, at each of {MIN_EVALUATIONS} evaluations "
+            f"(threshold: {MIN_RISE} in all)"
         )
         remedy = "Stop here, lower the learning rate, add data, or take a milder rule."
         return self._new(step, [("overfitting", says, remedy)])
@@ -113,26 +113,26 @@ class Watch:
         return new
 
     def _ess(self, figures: Mapping[str, float], steps: int) -> Seen | None:
-        self.low_ess = self.low_ess + steps if figures.get("ess", 1.0) < ESS else 0
-        if self.low_ess < STEPS:
+        self.low_ess = self.low_ess + steps if figures.get("ess", 1.0) < MIN_ESS else 0
+        if self.low_ess < PATIENCE:
             return None
         return (
             "few samples count",
-            f"the effective sample size is below {ESS:.0%} of the samples for {self.low_ess} steps, "
-            f"{figures['ess']:.1%} now (threshold: {STEPS} steps)",
+            f"the effective sample size is below {MIN_ESS:.0%} of the samples for {self.low_ess} steps, "
+            f"{figures['ess']:.1%} now (threshold: {PATIENCE} steps)",
             "Raise r, or fix the size with ir_dro(ess=0.5); add clip_weights; or enlarge the step.",
         )
 
     def _length(self, figures: Mapping[str, float], steps: int) -> Seen | None:
         if "length_corr" in figures:
-            self.correlations.extend([figures["length_corr"]] * min(steps, STEPS))
-        mean = sum(self.correlations) / STEPS
-        if len(self.correlations) < STEPS or abs(mean) <= CORRELATION:
+            self.correlations.extend([figures["length_corr"]] * min(steps, PATIENCE))
+        mean = sum(self.correlations) / PATIENCE
+        if len(self.correlations) < PATIENCE or abs(mean) <= MAX_CORRELATION:
             return None
         return (
             "length",
-            f"weights follow length: their correlation is {mean:+.2f} over {STEPS} steps "
-            f"(threshold: {CORRELATION} either way)",
+            f"weights follow length: their correlation is {mean:+.2f} over {PATIENCE} steps "
+            f"(threshold: {MAX_CORRELATION} either way)",
             f"The rule prefers {'long' if mean > 0 else 'short'} samples: by_length(4, …) ranks among like lengths; or "
             "cut windows of one size.",
         )
@@ -145,33 +145,35 @@ class Watch:
         flat = figures.get("ess", 0.0) > 1 - 1e-9 and figures.get("kept", 0.0) == 1 and "warmup" not in names
         self.lone = self.lone + steps if n <= 1 or (n <= 2 and shaped) else 0
         self.flat = self.flat + steps if flat else 0
-        if self.lone >= STEPS:
+        if self.lone >= PATIENCE:
             what = "one sample leave" if n <= 1 else "two samples, which are the ends of their own range, leave"
-            says = f"steps of {what} {self.rule} nothing to weigh, for {self.lone} steps (threshold: {STEPS})"
+            says = f"steps of {what} {self.rule} nothing to weigh, for {self.lone} steps (threshold: {PATIENCE})"
             return "no effect", says, "Raise the batch size or the accumulation."
-        if self.flat >= STEPS:
-            says = f"{self.rule} has weighed all samples alike for {self.flat} steps (threshold: {STEPS})"
+        if self.flat >= PATIENCE:
+            says = f"{self.rule} has weighed all samples alike for {self.flat} steps (threshold: {PATIENCE})"
             return "no effect", says, "Lower r, widen the selection, or train with uniform()."
         return None
 
     def _scoring(self, seconds: Mapping[str, float], steps: int) -> Seen | None:
-        self.seconds.extend([(seconds.get("score", 0.0), sum(seconds.values()))] * min(steps, STEPS))
+        self.seconds.extend([(seconds.get("score", 0.0), sum(seconds.values()))] * min(steps, PATIENCE))
         scored, total = (sum(part) for part in zip(*self.seconds, strict=True))
-        if len(self.seconds) < STEPS or scored <= SCORING * total:
+        if len(self.seconds) < PATIENCE or scored <= MAX_SCORING_SHARE * total:
             return None
         return (
             "scoring",
-            f"scoring takes {scored / total:.0%} of a step's time over {STEPS} steps (threshold: {SCORING:.0%})",
+            f"scoring takes {scored / total:.0%} of a step's time over {PATIENCE} steps "
+            f"(threshold: {MAX_SCORING_SHARE:.0%})",
             "Use a rule of one pass (a tilt, lagged=True, window=64), or losses stored before training.",
         )
 
     def _few_ids(self) -> Seen | None:
-        count, share = self.weights.share(IDS)
-        if count < LEAST_IDS or share <= WEIGHT:
+        count, share = self.weights.share(HEAVIEST_IDS)
+        if count < MIN_IDS or share <= MAX_WEIGHT_SHARE:
             return None
         return (
             "few ids",
-            f"{IDS:.0%} of the {count:,} ids seen so far hold {share:.0%} of all weight (threshold: {WEIGHT:.0%})",
+            f"{HEAVIEST_IDS:.0%} of the {count:,} ids seen so far hold {share:.0%} of all weight "
+            f"(threshold: {MAX_WEIGHT_SHARE:.0%})",
             "Look at them: often noise. Add band(drop_top=…) or clip_weights to the rule, or leave them out.",
         )
 

@@ -50,7 +50,7 @@ def dealt(
 
 
 def of_all_ranks(sizes: list[int], device: torch.device) -> list[list[int]]:
-    """Every rank's list of sizes."""
+    """For each rank, its list of row sizes; the same on every rank."""
     whole, spans = gather_fields({"size": torch.tensor(sizes, dtype=torch.int64)}, device)
     return [whole["size"][span].tolist() for span in spans]
 
@@ -78,9 +78,9 @@ def fair_shares(sizes: list[list[int]]) -> Shares:
     heap = [(load, number) for number, load in enumerate(loads)]
     heapq.heapify(heap)
     for owner, number in sorted(moving, key=lambda row: -sizes[row[0]][row[1]]):
-        load, least = heap[0]
-        shares[least].append((owner, number))
-        heapq.heapreplace(heap, (load + sizes[owner][number], least))
+        load, lightest = heap[0]
+        shares[lightest].append((owner, number))
+        heapq.heapreplace(heap, (load + sizes[owner][number], lightest))
     return shares
 
 
@@ -103,7 +103,7 @@ def worth_moving(sizes: list[list[int]], capacity: int) -> bool:
 
 
 def most_needed(sizes: list[list[int]], capacity: int) -> int:
-    """How many micro-batches the rank needs that needs most."""
+    """How many micro-batches the rank that needs most of them needs."""
     return max(micro_batches_needed(own, capacity) for own in sizes)
 
 
@@ -144,7 +144,7 @@ def _bytes(row: Row) -> Tensor:
 
 
 def _words(packed: Tensor) -> Tensor:
-    """As int64, padded with zero bytes."""
+    """The tensor's bytes as int64, padded with zero bytes."""
     return torch.nn.functional.pad(packed, (0, -len(packed) % 8)).view(torch.int64)
 
 

@@ -16,7 +16,7 @@ COUNTED = ("empty", "nonfinite", "no_effect")
 
 
 class Figures(StatelessObserver):
-    """Sums until the loop logs."""
+    """Sums of the steps' figures until the loop logs their means."""
 
     def __init__(self) -> None:
         self._forget()
@@ -29,12 +29,12 @@ class Figures(StatelessObserver):
         self.noted: dict[str, float] = {}
 
     def on_begin(self, step: int) -> None:
-        """A run's figures are of its own steps."""
+        """Start empty: a run's figures are of its own steps."""
         self._forget()
         self.last = None
 
     def on_step(self, result: StepResult) -> None:
-        """Take in one step."""
+        """Add the figures of one finished step."""
         self.steps += 1
         self.last = result
         self.retried += result.retried
@@ -47,7 +47,7 @@ class Figures(StatelessObserver):
             self.seconds[phase] += spent
 
     def note(self, figures: Mapping[str, float]) -> None:
-        """Figures of which the last known value is logged."""
+        """Set figures whose last known value is logged."""
         self.noted |= {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def take(self) -> dict[str, float]:
@@ -68,6 +68,6 @@ class Figures(StatelessObserver):
 
 def _group_figures(last: StepResult) -> dict[str, float]:
     """The weight of every group, where the rule learns some."""
-    if "group" not in last.rule.needs:
+    if "group" not in last.rule.required_fields:
         return {}
     return {f"{PREFIX}group_{name}": weight for name, weight in group_weights(last.state).items()}

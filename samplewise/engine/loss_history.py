@@ -19,7 +19,7 @@ from samplewise.rules.base import under, within
 
 logger = logging.getLogger("samplewise")
 
-MEMORY, PAIRS = "samplewise_memory", "samplewise_staleness"
+MEMORY_KEY, STALENESS_KEY = "samplewise_memory", "samplewise_staleness"
 """Where their state stands in a checkpoint; steps of the memory are counted from 0 there, from 1 everywhere else."""
 
 
@@ -66,13 +66,13 @@ class LossHistory(StatelessObserver):
         self.memory.store(probed["id"], probed["fresh"], step)
 
     def on_begin(self, step: int) -> None:
-        """Nothing: every run has a history of its own, and a checkpoint's is loaded before."""
+        """Does nothing: every run has its own history, and a checkpoint's is loaded before."""
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: the history writes no files."""
 
     def on_step(self, result: StepResult) -> None:
-        """Take in what a step has scored and trained on."""
+        """Remember the losses of a finished step's samples."""
         if self.pending is not None:
             stored, of_step = self.pending
             self.staleness.add(stored, result.samples.loss, result.step - of_step)
@@ -80,15 +80,15 @@ class LossHistory(StatelessObserver):
         self.memory.store(result.samples.id, result.samples.loss, result.step)
 
     def state_dict(self) -> State:
-        """For a checkpoint."""
+        """The losses of the last visits and the pairs compared so far, for a checkpoint."""
         memory = self.memory.state()
         memory["steps"] -= 1
-        return {**under(MEMORY, memory), **under(PAIRS, self.staleness.state())}
+        return {**under(MEMORY_KEY, memory), **under(STALENESS_KEY, self.staleness.state())}
 
     def load_state_dict(self, state: State) -> None:
-        """What `state_dict` gave; nothing happens where it is not there."""
-        memory = within(state, MEMORY)
+        """Restore what `state_dict` returned; a checkpoint without it changes nothing."""
+        memory = within(state, MEMORY_KEY)
         if isinstance(memory.get("ids"), Tensor):
             self.memory = LossMemory.from_state(memory)
             self.memory.steps += 1
-            self.staleness = Staleness.from_state(within(state, PAIRS))
+            self.staleness = Staleness.from_state(within(state, STALENESS_KEY))

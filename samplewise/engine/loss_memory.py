@@ -35,7 +35,7 @@ class LossMemory:
         return torch.from_numpy(losses), torch.from_numpy(steps)
 
     def store(self, ids: Tensor, losses: Tensor, step: int) -> None:
-        """Take in the losses that samples had in a step; of an id given twice the last counts, NaN leaves what was."""
+        """Remember the losses that samples had in a step; of a repeated id the last counts, NaN changes nothing."""
         given = losses.detach().double().cpu().numpy()
         there = np.isfinite(given)
         names, last = np.unique(ids.cpu().numpy()[there][::-1], return_index=True)

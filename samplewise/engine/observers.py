@@ -37,17 +37,17 @@ class StatelessObserver:
     """An observer that does nothing and remembers nothing: override what it is for."""
 
     def on_begin(self, step: int) -> None:
-        """Nothing."""
+        """Does nothing when a run begins."""
 
     def on_step(self, result: StepResult) -> None:
-        """Nothing."""
+        """Does nothing after a step."""
 
     def flush(self) -> None:
-        """Nothing."""
+        """Does nothing: no output is held back."""
 
     def state_dict(self) -> State:
-        """Nothing."""
+        """An empty state: nothing has to be remembered."""
         return {}
 
     def load_state_dict(self, state: State) -> None:
-        """Nothing."""
+        """Does nothing: there is no state to restore."""

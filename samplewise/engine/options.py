@@ -40,7 +40,7 @@ class WeightingOptions(Weighting):
     min_stored_corr: float = 0.7
 
     def __post_init__(self) -> None:
-        """Read rules, and refuse what cannot be."""
+        """Read rules from text, and check every option. Errors: SamplewiseError naming the option."""
         object.__setattr__(self, "rule", as_rule(self.rule))
         object.__setattr__(self, "token_rule", as_token_rule(self.token_rule))
         for name, choices in CHOICES.items():
@@ -58,7 +58,7 @@ class WeightingOptions(Weighting):
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or (pool > 1 and self.normalize == "micro"):
             raise SamplewiseError(
                 "pool", expected="a whole number of 1 or more, with normalize='step'", got=repr(pool),
-                remedy="pool=1 draws only what is trained on.",
+                remedy="Use pool=1 to draw only the rows that are trained on.",
             )  # fmt: skip
 
     def _check_together(self) -> None:
@@ -66,18 +66,21 @@ class WeightingOptions(Weighting):
         without_effect = not rule.needs_loss or self.normalize == "micro" or self.token_rule is not None
         if self.loss_from == "stored" and without_effect:
             raise SamplewiseError(
-                "loss_from", expected="fresh with a rule that needs no loss, a token rule, or normalize='micro'",
-                got="stored", remedy="Stored losses are samples' losses for a rule to see before the step.",
+                "loss_from", expected="'fresh' with a rule that needs no loss, a token rule, or normalize='micro'",
+                got="stored", remedy="Leave loss_from out: a rule must read sample losses over the whole step.",
             )  # fmt: skip
         if self.token_rule is not None and self.normalize == "micro":
             raise SamplewiseError(
-                "normalize", expected="'step' with a token rule", got="'micro'", remedy="Leave one of them out."
+                "normalize",
+                expected="'step' with a token rule",
+                got="'micro'",
+                remedy="Remove the token rule, or use normalize='step'.",
             )
         needs_tokens = {"token_rule": self.token_rule, "reference_model": self.reference_model, "turns": self.turns}
         for name, value in needs_tokens.items():
             if self.losses is not None and value:
                 raise SamplewiseError(
-                    name, expected="no loss of your own beside it", got="losses=…",
+                    name, expected="no loss function of your own", got="losses=…",
                     remedy=f"{name} works on the tokens of a language model: leave one of them out.",
                 )  # fmt: skip
 
@@ -89,7 +92,7 @@ class WeightingOptions(Weighting):
         if not isinstance(model, nn.Module):
             raise SamplewiseError(
                 "reference_model", expected="a causal language model, or its name", got=type(model).__name__,
-                remedy="A hub id, a folder or a .gguf file is a name.",
+                remedy="Pass a loaded model, a hub id, a folder or a .gguf file.",
             )  # fmt: skip
         return model.eval().requires_grad_(False)
 
@@ -122,7 +125,7 @@ def as_rule(rule: object) -> Rule:
     if not isinstance(rule, Rule):
         raise SamplewiseError(
             "rule", expected="a Rule or its text", got=repr(rule),
-            remedy="uniform() weighs nothing; ir_dro(r=1.0) tilts.",
+            remedy="For example ir_dro(r=1.0), or uniform() for equal weights.",
         )  # fmt: skip
     return rule
 
@@ -142,7 +145,7 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Errors: SamplewiseError unless `value` is one of `choices`."""
     if value not in choices:
         raise SamplewiseError(
-            name, expected=" or ".join(map(repr, choices)), got=repr(value), remedy="Take one of them."
+            name, expected=" or ".join(map(repr, choices)), got=repr(value), remedy="Choose one of these."
         )
 
 

@@ -1,4 +1,4 @@
-"""One optimizer step as a plan: what each of its N samples counts. The only place that divides by a normaliser."""
+"""One optimizer step as a plan: what each of its N samples counts. The only place that divides by a normalizer."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Plan:
 
 
 class ShortSteps:
-    """Says once of a run that a step was too short for its rule. count: how many were."""
+    """Counts the steps that were too short for their rule, and warns once a run. count: how many so far."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def take(self, shortfall: SamplewiseError | None, rule: Rule, step: int) -> None:
-        """`Plan.shortfall` of a step."""
+        """Count the `Plan.shortfall` of a step, and warn about the first of the run."""
         if shortfall is not None and self.count == 0:
             logger.warning(
-                "step %d: too short for %s, as any other of so few samples would be (counted as no_effect): %s",
+                "step %d has too few samples for %s, as any step of this size (counted as no_effect): %s",
                 step, rule, shortfall,
             )  # fmt: skip
         self.count += shortfall is not None
@@ -65,13 +65,13 @@ def plan_step(
     samples: Samples,
     state: State,
     *,
-    mass: Tensor | None = None,
+    base_weight: Tensor | None = None,
     max_nonfinite: float = 0.01,
 ) -> Plan:
-    """Weigh all N samples of a step and normalise once.
+    """Weigh all N samples of a step and normalize once.
 
     samples: every sample of the step, over micro-batches and ranks, in any order; the plan is in the same order.
-    mass: [N] what a sample counts before the rule weighs it: None (1 each) gives Σ w_i L_i / Σ w_i, token counts
+    base_weight: [N] what a sample counts before the rule weighs it: None (1 each) gives Σ w_i L_i / Σ w_i, token counts
         give Σ w_i n_i L_i / Σ w_i n_i.
     max_nonfinite: the largest share of samples that may have a NaN or infinite loss: those are left out, as if
         they were not in the batch (a factor of 0 would not do: 0·inf is NaN in every gradient).
@@ -79,15 +79,15 @@ def plan_step(
     Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing. A step
     that is too short for the rule to do anything is none (`Plan.shortfall`).
     """
-    check_fields(rule, rule.needs, samples)
+    check_fields(rule, rule.required_fields, samples)
     present, index = samples.tokens > 0, present_by_id(samples)
     nonfinite = _nonfinite(samples) if len(index) < len(samples) else []
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
     weights, ones = rule.weigh(taken, state), torch.ones_like(taken.loss)
     shortfall = rule.shortfall(ones, taken, state)
-    q = ones if mass is None else mass[index].to(weights)
-    coefficients = weights * q / normaliser(rule, weights * q, q)
+    q = ones if base_weight is None else base_weight[index].to(weights)
+    coefficients = weights * q / normalizer(rule, weights * q, q)
     figures = {
         "loss": float((taken.loss * q).sum() / q.sum()),
         "weighted_loss": float((taken.loss * coefficients).sum()),
@@ -113,7 +113,7 @@ def _nonfinite(samples: Samples) -> list[int]:
 
 
 def learned(rule: Rule, samples: Samples, state: State) -> State:
-    """The rule's state after a step whose losses came with the training: for rules that need none for their weights.
+    """The rule's state after a step whose losses came with the training: for rules that need no losses to weigh.
 
     samples: all N of the step, as they were given to `plan_step`; NaN where a sample was left out and never run.
     """
@@ -122,12 +122,13 @@ def learned(rule: Rule, samples: Samples, state: State) -> State:
     return rule.update(taken, torch.ones_like(taken.loss), state)
 
 
-def normaliser(rule: Rule, weighed: Tensor, mass: Tensor) -> float:
+def normalizer(rule: Rule, weighed: Tensor, base_weight: Tensor) -> float:
     """What a step's gradient is divided by, whichever way the step is run.
 
-    weighed: [N] weight (or factor) × mass of every sample present in the step; mass: [N], 1 each or token counts.
+    weighed: [N] weight (or unnormalized weight) × base weight of every sample present in the step.
+    base_weight: [N] 1 each, or token counts.
     """
-    return float(weighed.sum() if rule.norm == "sum" else mass.sum())
+    return float(weighed.sum() if rule.norm == "sum" else base_weight.sum())
 
 
 def weights(
@@ -161,7 +162,7 @@ def weights(
 
 
 def check_rule(rule: object) -> None:
-    """Errors: SamplewiseError where it is no Rule."""
+    """Errors: SamplewiseError where `rule` is not a Rule."""
     if not isinstance(rule, Rule):
         raise SamplewiseError(
             "rule",
@@ -178,7 +179,7 @@ def plan_wide(rule: Rule, samples: Samples, state: State) -> Plan:
 
 @lru_cache(maxsize=1024)
 def _say_once(message: str, *values: str) -> None:
-    """Once a process and rule: `weights` is called in loops."""
+    """Log a warning once per process and rule: `weights` is called in loops."""
     logger.warning(message, *values)
 
 

@@ -77,10 +77,10 @@ def check_used(model: nn.Module | None, options: WeightingOptions) -> None:
     token = options.token_rule
     if _needs_tokens(token) and model is None:
         raise SamplewiseError(
-            "reference_model", expected=f"a second model, which {token} compares with", got=None,
-            remedy="Give a model of the same tokenizer; a column holds sample losses, not those of tokens.",
+            "reference_model", expected=f"a reference model, which {token} compares with", got=None,
+            remedy="Give a model with the same tokenizer: a column holds sample losses, not token losses.",
         )  # fmt: skip
-    if model is not None and "reference" not in rule.needs and not _needs_tokens(token):
+    if model is not None and "reference" not in rule.required_fields and not _needs_tokens(token):
         got = f"{rule}{'' if token is None else f' and {token}'}, which does not"
         raise SamplewiseError(
             "reference_model", expected="a rule that reads it", got=got,
@@ -92,7 +92,7 @@ def _check_apart(reference: nn.Module, model: nn.Module) -> None:
     if {id(p) for p in reference.parameters()} & {id(p) for p in model.parameters()}:
         raise SamplewiseError(
             "reference_model", expected="a model of its own", got="one that shares parameters with the trained one",
-            remedy="It would be frozen, or adapted, with it: load it again, or copy it before adapters are added.",
+            remedy="Load it again, or copy it before adapters are added: shared parameters would be frozen.",
         )  # fmt: skip
 
 
@@ -100,8 +100,8 @@ def _check_vocabulary(reference: nn.Module, model: nn.Module) -> None:
     sizes = [_vocabulary(each) for each in (model, reference)]
     if sizes[0] != sizes[1]:
         raise SamplewiseError(
-            "reference_model", expected=f"one of the same vocabulary, {sizes[0]} tokens", got=sizes[1],
-            remedy="Its losses must be of the same tokens: take a model with the same tokenizer.",
+            "reference_model", expected=f"a model with the same vocabulary of {sizes[0]} tokens", got=sizes[1],
+            remedy="Choose a model with the same tokenizer.",
         )  # fmt: skip
 
 
@@ -114,5 +114,5 @@ def _check_token_weights(micro: MicroBatch, per: str) -> None:
     if micro.token_weights is not None and per == "token":
         raise SamplewiseError(
             "token_rule", expected="per='sample' for data with token_weights", got="per='token'",
-            remedy="A sample would count by the tokens left of it and by their weights at once: leave one out.",
+            remedy="Use per='sample', or leave out the token rule or the column token_weights.",
         )  # fmt: skip

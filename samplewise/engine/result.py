@@ -1,4 +1,4 @@
-"""What a finished step says of itself, to whoever watches."""
+"""The result of a finished step, as observers see it."""
 
 from __future__ import annotations
 

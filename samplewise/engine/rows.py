@@ -21,7 +21,7 @@ from samplewise.engine.padding import unpredicted_first
 from samplewise.losses.segments import DERIVED, POSITION, boundaries
 from samplewise.losses.token_losses import IGNORED
 
-FILL = {"labels": IGNORED, "shift_labels": IGNORED, "segments": -1}
+PADDING_VALUES = {"labels": IGNORED, "shift_labels": IGNORED, "segments": -1}
 """What a padded position holds; 0 for every other key: the attention mask decides, not the id of the token."""
 
 
@@ -190,7 +190,7 @@ def _check_same_keys(rows: Sequence[Row]) -> None:
     if odd := {key for row in rows for key in set(row.inputs) ^ set(rows[0].inputs)}:
         raise SamplewiseError(
             min(odd), expected="a value for each position in every micro-batch, or in none", got="some of each",
-            remedy="Its second dimension happens to be a batch's width: give it another shape, or drop it.",
+            remedy="Give it another shape, or drop it: its second dimension equals the width of a batch by chance.",
         )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def blank(row: Row) -> Row:
 
 
 def _filled(key: str, value: Tensor) -> Tensor:
-    return torch.full((2, *value.shape[1:]), FILL.get(key, 0), dtype=value.dtype, device=value.device)
+    return torch.full((2, *value.shape[1:]), PADDING_VALUES.get(key, 0), dtype=value.dtype, device=value.device)
 
 
 def _stacked(key: str, values: list[Tensor]) -> Tensor:
@@ -232,14 +232,14 @@ def _stacked(key: str, values: list[Tensor]) -> Tensor:
         raise SamplewiseError(
             key, expected="rows of one shape in all micro-batches of a step, or one value for each position",
             got=" and ".join(sorted({str(tuple(value.shape)) for value in values})),
-            remedy="Rows of different micro-batches are put together: give a mask as [B, T].",
+            remedy="Give it as [B, T]: rows of different micro-batches are put into one batch.",
         )  # fmt: skip
     return torch.stack(values)
 
 
 def _padded(key: str, values: list[Tensor], width: int, left: bool) -> Tensor:
     """[rows, width, …] the values padded to one width."""
-    fill = FILL.get(key, 0)
+    fill = PADDING_VALUES.get(key, 0)
     return torch.stack([_pad(value, width - len(value), fill, left) for value in values])
 
 

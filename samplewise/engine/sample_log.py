@@ -1,4 +1,4 @@
-"""A loss for every sample of every step, in Parquet files that a crash cannot spoil."""
+"""A loss for every sample of every step, in Parquet files that a crash leaves whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from samplewise.core.samples import Samples
 from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult
 
-ROWS = 65_536
+MAX_ROWS_IN_MEMORY = 65_536
 """Rows held back at most before a part is written: about 2 MB."""
 
 _PART = re.compile(r"steps-(\d+)-(\d+)\.parquet")
@@ -29,7 +29,8 @@ class SampleLog(StatelessObserver):
     tokens: int32, predicted ones. weight: float32, mean 1 over the step, 0 for what was left out.
     A part appears whole, under its name, or not at all. Any reader of Parquet takes the folder as one table:
     `pyarrow.parquet.read_table(folder)`.
-    Cost: the arrays of a step are kept until `ROWS` rows are there or a checkpoint is saved, then written at once.
+    Cost: the arrays of a step are kept until there are `MAX_ROWS_IN_MEMORY` rows or a checkpoint is saved, then
+        written at once.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -39,12 +40,12 @@ class SampleLog(StatelessObserver):
         _pyarrow()
 
     def on_begin(self, step: int) -> None:
-        """Forget what was written of later steps than `step`: they are taken again."""
+        """Forget what was written of later steps than `step`: they are run again."""
         if rank() == 0:
             self._resume(step)
 
     def on_step(self, result: StepResult) -> None:
-        """Take in a step, on the first rank."""
+        """Record the samples of a finished step, on the first rank."""
         if rank() == 0:
             self.add(result.step, result.samples, result.weights)
 
@@ -53,8 +54,8 @@ class SampleLog(StatelessObserver):
         self._steps, self._rows = [], 0
         if found := self._parts():
             raise SamplewiseError(
-                "log_samples", expected="a folder without parts of another run",
-                got=f"{self.folder} with {len(found)} of them", remedy="Name another folder, or resume that run.",
+                "log_samples", expected="a folder without the samples of another run",
+                got=f"{self.folder} with {len(found)} files", remedy="Name another folder, or resume that run.",
             )  # fmt: skip
 
     def _resume(self, step: int) -> None:
@@ -79,7 +80,7 @@ class SampleLog(StatelessObserver):
         }
         self._steps.append((step, columns))
         self._rows += len(ids)
-        if self._rows >= ROWS:
+        if self._rows >= MAX_ROWS_IN_MEMORY:
             self.flush()
 
     def flush(self) -> None:

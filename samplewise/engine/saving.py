@@ -34,5 +34,7 @@ def read(engine: Step, folder: Path) -> None:
     """Resume from what `write` wrote. Errors: SamplewiseError if it is not complete, or has changed."""
     found = load_state(folder)
     if found is None:
-        raise SamplewiseError("folder", expected="a checkpoint", got=str(folder), remedy="Name one that save wrote.")
+        raise SamplewiseError(
+            "folder", expected="a checkpoint", got=str(folder), remedy="Give a folder that save() has written."
+        )
     restore(engine, {"state": found[0], **found[1]})

@@ -1,4 +1,4 @@
-"""How much a loss that was stored earlier still says."""
+"""How well a loss that was stored earlier still describes its sample."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from samplewise.core.rule import State
 from samplewise.core.statistics import rank_correlation
 from samplewise.rules.base import uniforms
 
-PROBE = 0.05
+PROBE_SHARE = 0.05
 """The share of rows whose fresh loss is compared with the stored one."""
-PAIRS, MIN_PAIRS = 256, 32
+MAX_PAIRS, MIN_PAIRS = 256, 32
 """Of (stored, fresh) that a correlation is over: at most, the latest, and at least."""
-SEED = 0x5EED
+PROBE_SEED = 0x5EED
 
 
 class Staleness:
-    """How well stored losses rank samples as fresh ones do, and how old they are; over the latest `PAIRS` pairs."""
+    """How well stored losses rank samples as fresh ones do, and how old they are; over the latest `MAX_PAIRS` pairs."""
 
     def __init__(self) -> None:
         self.stored = self.fresh = self.age = torch.zeros(0, dtype=torch.float64)
 
     @staticmethod
     def probe(ids: Tensor, step: int) -> Tensor:
-        """[N] bool, the random `PROBE` share of rows to score afresh: a function of (step, id), whatever the split.
+        """[N] bool, the random `PROBE_SHARE` of rows to score afresh: a function of (step, id), whatever the split.
 
         step: from 1. Draws are counted from 0, as the rules' own are.
         """
-        return uniforms(ids, step - 1, SEED) < PROBE
+        return uniforms(ids, step - 1, PROBE_SEED) < PROBE_SHARE
 
     def add(self, stored: Tensor, fresh: Tensor, age: Tensor) -> None:
-        """Take in pairs: [n] stored and fresh losses of the same samples, and how many steps the stored are old."""
+        """Add pairs: [n] stored and fresh losses of the same samples, and the age of the stored ones in steps."""
         there = torch.isfinite(stored.double().cpu()) & torch.isfinite(fresh.double().cpu())
         for name, values in (("stored", stored), ("fresh", fresh), ("age", age)):
-            setattr(self, name, torch.cat([getattr(self, name), values.double().cpu()[there]])[-PAIRS:])
+            setattr(self, name, torch.cat([getattr(self, name), values.double().cpu()[there]])[-MAX_PAIRS:])
 
     @property
     def figures(self) -> dict[str, float]:
@@ -50,12 +50,12 @@ class Staleness:
         return self.figures["stored_corr"] < minimum
 
     def state(self) -> State:
-        """For a checkpoint."""
+        """The pairs and their ages, for a checkpoint."""
         return {"stored": self.stored, "fresh": self.fresh, "age": self.age}
 
     @classmethod
     def from_state(cls, state: State) -> Staleness:
-        """What `state` gave."""
+        """The `Staleness` whose `state` returned these pairs."""
         staleness = cls()
         staleness.add(*(torch.as_tensor(state[name]) for name in ("stored", "fresh", "age")))
         return staleness

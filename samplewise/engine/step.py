@@ -101,7 +101,7 @@ class Step:
         if self.log is not None and trial is not None:
             raise SamplewiseError(
                 "log_samples", expected="none in a hyperparameter search", got=self.log.folder,
-                remedy="Each trial would need a folder of its own: log the best one when you train it again.",
+                remedy="Leave it out, and log samples when you train the best trial again.",
             )  # fmt: skip
         if self.log is not None and rank() == 0:
             self.log.claim()
@@ -116,12 +116,12 @@ class Step:
             observer.on_begin(self.steps)
 
     def flush(self) -> None:
-        """Before a checkpoint counts, and at the end of a run."""
+        """Write what observers hold back: before a checkpoint counts, and at the end of a run."""
         for observer in self.observers:
             observer.flush()
 
     def set_total_steps(self, total: int) -> Rule:
-        """The rule with shares of the run as steps; only the first call of a run counts."""
+        """Turn the rule's shares of the run into steps; only the first call of a run counts."""
         if not self._resolved:
             self._resolved = True
             resolved = resolve(self.rule, total)
@@ -131,12 +131,12 @@ class Step:
         return self.rule
 
     def begin_epoch(self, epoch: Epoch) -> None:
-        """Let a rule that decides once an epoch do so."""
+        """Start an epoch for a rule that decides once an epoch."""
         if self.rule.epochs is not None:
             self.state = self.rule.epochs.begin(epoch, self.state)
 
     def attach(self, model: nn.Module, *, head: str = "whole", check: bool = True) -> None:
-        """Let `model` answer for its losses; `detach` takes that back. It is the model itself, before DDP.
+        """Make `model` return sample losses until `detach`. It is the model itself, before DDP.
 
         head: "whole"; "sharded" (FSDP2: whole inside the forward only, where it is looked at); "partitioned" (ZeRO 3:
         whole nowhere: from logits). check: compare both paths to the losses on the first micro-batch.
@@ -196,8 +196,8 @@ class Step:
     def _context(self, scale: float) -> StepContext:
         assert self.attached is not None
         options = self.options
-        mass = torch.stack([m.base_weight.sum() for m in self.given if m.base_weight is not None]).sum()
-        total = float(gather_fields({"mass": mass.view(1)}, self.device)[0]["mass"].sum())
+        base_weight = torch.stack([m.base_weight.sum() for m in self.given if m.base_weight is not None]).sum()
+        total = float(gather_fields({"base_weight": base_weight.view(1)}, self.device)[0]["base_weight"].sum())
         return StepContext(
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,
@@ -222,7 +222,7 @@ class Step:
         return micro_batches
 
     def loss(self, model: nn.Module, micro: MicroBatch) -> Tensor:
-        """[] what to call backward on, for one micro-batch of `prepare`, in order.
+        """[] the loss to call backward on, for each micro-batch of `prepare`, in order.
 
         Errors: RetryInTwoPasses in the step's last, where the unnormalized weights cannot be used: discard the step's
         gradients, and run what `retry` gives.
@@ -248,8 +248,8 @@ class Step:
         with self._at("finishing"):
             if self._mode is None or self.left:
                 raise SamplewiseError(
-                    "finish", expected="every micro-batch of the plan given to backward", got="some that were not",
-                    remedy="for micro in step.plan(batches): step.backward(micro)",
+                    "finish", expected="every planned micro-batch passed to backward", got="some that were not passed",
+                    remedy="Call step.backward(micro) for every micro in step.plan(batches).",
                 )  # fmt: skip
             with self.clock.timed("train"):
                 self._mode.end(parameters)
@@ -277,7 +277,7 @@ class Step:
 
     def _say(self, result: StepResult) -> None:
         if result.nonfinite:
-            logger.warning("step %d: non-finite loss, left out: ids %s", result.step, result.nonfinite)
+            logger.warning("step %d: left out samples with a non-finite loss: ids %s", result.step, result.nonfinite)
         self.short.take(result.shortfall, self.rule, result.step)
         last = self.figures.last
         if last is None or last.mode != result.mode:
@@ -292,7 +292,7 @@ class Step:
         if not is_packed(micro):
             rows_of(micro)  # refuses what cannot be cut by rows
         if has_dropout(self.attached.model):
-            logger.info("the model has dropout: one pass weighs losses with it, two passes score without")
+            logger.info("the model has dropout: one pass weighs losses with dropout, two passes score without")
         self.attached.check(micro, allow_logits=self.options.logits == "allow")
 
     def _look_at_packing(self, model: nn.Module) -> None:
@@ -343,7 +343,7 @@ class Step:
         self.steps = steps
         self.same_rule = rule == self.options.rule.expression
         if not self.same_rule:
-            logger.warning("the checkpoint's rule is %s: %s starts from its first state", rule, self.options.rule)
+            logger.warning("the checkpoint's rule is %s: %s starts from its initial state", rule, self.options.rule)
             return
         self.state = {key: value for key, value in state.items() if not key.startswith(RESERVED)}
         for observer in self.observers:

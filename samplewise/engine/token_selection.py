@@ -39,13 +39,13 @@ def _selected(select: Select, micro: MicroBatch, loss: Tensor) -> Tensor:
 
 def _weighted(micro: MicroBatch, weights: Tensor, per: Per) -> MicroBatch:
     labels = micro.targets.masked_fill(weights == 0, IGNORED)
-    chosen = replace(micro, labels=labels, token_weights=weights.to(torch.float32), token_reference=None)
+    selected = replace(micro, labels=labels, token_weights=weights.to(torch.float32), token_reference=None)
     if per == "sample":
-        return chosen
+        return selected
     assert micro.base_weight is not None, "prepared before any pass"
     assert micro.tokens_before is not None, "prepared before any pass"
     left = token_counts(labels, segments=micro.segments).double().cpu()
-    return replace(chosen, base_weight=micro.base_weight * left / micro.tokens_before.clamp(min=1))
+    return replace(selected, base_weight=micro.base_weight * left / micro.tokens_before.clamp(min=1))
 
 
 def _over_step(rule: TokenRule, batches: list[MicroBatch], losses: list[Tensor], device: torch.device) -> list[Select]:

@@ -1,4 +1,4 @@
-"""Live diagnosis: what a run says of itself while it goes on."""
+"""Live diagnosis: warnings about a run while it trains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Watcher(StatelessObserver):
         self.watch = Watch(self.rule)
 
     def on_step(self, result: StepResult) -> None:
-        """Look at a step."""
+        """Check the figures of a finished step, and log what is new."""
         ids, weights = result.samples.id, result.weights
         for finding in self.watch.step(result.step, result.figures, seconds=result.seconds, ids=ids, weights=weights):
             logger.warning("%s", finding)

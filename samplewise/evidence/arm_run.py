@@ -18,7 +18,7 @@ from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
-from samplewise.engine.staleness import PROBE
+from samplewise.engine.staleness import PROBE_SHARE
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
@@ -189,7 +189,7 @@ def _forwards(config: ArmConfig, rule: Rule) -> float:
     token = None if config.token_rule is None else parse_token_rule(config.token_rule)
     free = token is None and not rule.needs_loss
     one_pass = rule.pointwise and (token is None or token.scope == "sample")
-    scored = PROBE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
+    scored = PROBE_SHARE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
     return scored + (config.reference_model is not None)
 
 

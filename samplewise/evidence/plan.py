@@ -230,13 +230,15 @@ def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
     compares = token is not None and token.needs_reference
     scores = data.scores if isinstance(data, DataConfig) and arm.data is None else None
     column = scores is not None and scores.reference_loss is not None
-    reads = "reference" in rule.needs and not column and isinstance(data, DataConfig)  # instructions may have it
+    reads = (
+        "reference" in rule.required_fields and not column and isinstance(data, DataConfig)
+    )  # instructions may have it
     if arm.reference_model is None and (compares or reads):
         raise SamplewiseError(
             f"{place}.reference_model", expected=f"a second model, which {token if compares else rule} compares with",
             got="none", remedy="For example runs/reference/model; for samples data.scores.reference_loss does too.",
         )  # fmt: skip
-    if arm.reference_model is not None and not compares and ("reference" not in rule.needs or column):
+    if arm.reference_model is not None and not compares and ("reference" not in rule.required_fields or column):
         got = f"{rule}, which reads data.scores.reference_loss" if column else f"{rule}, which does not"
         raise SamplewiseError(
             f"{place}.reference_model", expected="a rule that reads it", got=got,

@@ -1,4 +1,4 @@
-"""How a model answers for its losses: chosen once, attached, checked on the first micro-batch, taken back."""
+"""How a model returns sample losses: chosen once, attached, checked on the first micro-batch, detached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("samplewise")
 
 @dataclass
 class Attached:
-    """A model that answers for its losses, how, and the function that takes that back."""
+    """A model that returns sample losses, the way it does so, and the function that detaches it."""
 
     model: nn.Module
     forward: Forward
@@ -56,7 +56,7 @@ class Attached:
 def attach_forward(
     model: nn.Module, *, logits: str = "refuse", losses: Callable[..., Any] | None = None, head: str = "whole"
 ) -> Attached:
-    """Choose how `model` answers for its losses, and let it.
+    """Choose how `model` returns sample losses, and attach that to it.
 
     losses: a loss of one's own. head: "whole", "sharded" or "partitioned", as in `Step.attach`.
     Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".

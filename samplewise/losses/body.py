@@ -68,7 +68,7 @@ def body_of(model: nn.Module) -> Callable[..., Hidden]:
             return hidden
         raise SamplewiseError(
             "model", expected="a PEFT model that calls its model's forward", got=type(model).__name__,
-            remedy='Train from logits with logits="allow", at their price.',
+            remedy='Use logits="allow" to train from logits, which takes more memory.',
         )  # fmt: skip
 
     return run
@@ -102,7 +102,7 @@ def with_own_terms(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) 
 
 def _hidden(inner: Any, *args: Any, **inputs: Any) -> Hidden:
     if inputs.get("output_hidden_states"):  # X-LoRA looks at all layers first, and needs no logits of its look
-        return type(inner).forward(inner, *args, **inputs, **_least_logits(inner))
+        return type(inner).forward(inner, *args, **inputs, **_fewest_logits(inner))
     if has_router_term(inner):
         return _with_router(inner, args, inputs)
     hidden = decoder_of(inner)(*args, **inputs).last_hidden_state
@@ -117,7 +117,7 @@ def _with_router(inner: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> H
     seen: list[Tensor] = []
     hook = decoder_of(inner).register_forward_hook(lambda _, __, outputs: seen.append(outputs.last_hidden_state))
     try:
-        outputs = type(inner).forward(inner, *args, **inputs, **_least_logits(inner))
+        outputs = type(inner).forward(inner, *args, **inputs, **_fewest_logits(inner))
     finally:
         hook.remove()
     router = outputs.aux_loss
@@ -125,7 +125,7 @@ def _with_router(inner: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> H
     return Hidden(seen[0], term, router)
 
 
-def _least_logits(inner: nn.Module) -> dict[str, int]:
+def _fewest_logits(inner: nn.Module) -> dict[str, int]:
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(type(inner).forward).parameters else {}
 
 

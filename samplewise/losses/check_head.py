@@ -54,7 +54,7 @@ def _check_terms(model: nn.Module, ours: float, theirs: float, limit: float) -> 
     """A term that the model adds to its loss and that is not known here would be left out of training."""
     if abs(ours - theirs) > limit:  # False for NaN: a bad row is the step's business
         raise SamplewiseError(
-            "model", expected=f"a loss of {ours:.4g} beside that of the tokens, as far as is known here",
+            "model", expected=f"an additional loss term of {ours:.4g}",
             got=f"{theirs:.4g} for {type(unwrapped(model)).__name__}",
-            remedy="It adds a term of its own that weights would leave out: switch it off in the model's config.",
+            remedy="Disable this term in the model's config: weighting would leave it out.",
         )  # fmt: skip

@@ -21,7 +21,7 @@ from samplewise.losses.token_losses import sample_losses, select_tokens, token_l
 
 
 class FromLosses:
-    """Any differentiable function (model, micro-batch) -> ([n] losses, [n] counts): what it costs is its own affair."""
+    """A function (model, micro-batch) -> ([n] losses, [n] counts), differentiable by autograd."""
 
     tally: Tally | None = None
 
@@ -29,21 +29,24 @@ class FromLosses:
         self.function = function
 
     def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """Differentiable wherever autograd is on."""
+        """[n] losses and [n] counts from the function; differentiable wherever autograd is on."""
         loss, tokens = self.function(model, micro)
         for name, value in (("losses", loss), ("counts", tokens)):
             if not isinstance(value, Tensor) or value.shape != (len(micro),):
                 raise SamplewiseError(
                     "losses", expected=f"{name} [n] of the micro-batch's {len(micro)} samples",
                     got=f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__,
-                    remedy="Return one loss and one count for every id of the micro-batch, in their order.",
+                    remedy="Return one loss and one count for every id of the micro-batch, in the same order.",
                 )  # fmt: skip
         return loss, tokens
 
     def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
-        """Errors: SamplewiseError, as its tokens are not known."""
+        """Errors: SamplewiseError, since a loss of one's own has no token losses."""
         raise SamplewiseError(
-            "token_rule", expected="a causal language model's own loss", got="losses=…", remedy="Leave one of them out."
+            "token_rule",
+            expected="a causal language model's own loss",
+            got="losses=…",
+            remedy="Leave out the token rule or losses=….",
         )
 
     def objective(
@@ -61,18 +64,18 @@ class FromLogits:
     tally: Tally | None = None
 
     def losses(self, model: nn.Module, micro: MicroBatch, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """Differentiable wherever autograd is on; the argument is here for the other way's sake."""
+        """[n] losses and [n] counts from the logits; differentiable wherever autograd is on."""
         return self._from(_outputs(model, micro), micro, self.tally)
 
     def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
-        """From the logits."""
+        """[B, T] nats from the logits, aligned with labels, 0 where nothing is predicted."""
         return nn.functional.pad(token_losses(logits_of(_outputs(model, micro)), micro.targets), (1, 0))
 
     def objective(
         self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
         select: Select | None = None,
     ) -> ForwardResult:  # fmt: skip
-        """By autograd through the logits."""
+        """Σ u_i L_i by autograd through the logits; [] scalar."""
         outputs = _outputs(model, micro)
         if select is not None:
             micro = _with_selection(logits_of(outputs), micro, select)
@@ -113,14 +116,17 @@ def logits_of(outputs: Any) -> Tensor:
     logits = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
     if logits is None:
         raise SamplewiseError(
-            "model", expected="outputs with logits", got=type(outputs).__name__, remedy="Return {'logits': …}."
+            "model",
+            expected="outputs with logits",
+            got=type(outputs).__name__,
+            remedy="Return an output with logits, such as {'logits': …}.",
         )
     return logits
 
 
 def _with_selection(logits: Tensor, micro: MicroBatch, select: Select) -> MicroBatch:
     losses = nn.functional.pad(token_losses(logits.detach(), micro.targets), (1, 0))
-    chosen = select_tokens(
+    selected = select_tokens(
         select, losses, micro.targets, micro.token_reference, segments=micro.segments, token_weights=micro.token_weights
     )
-    return replace(micro, token_weights=chosen)
+    return replace(micro, token_weights=selected)

@@ -15,7 +15,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.losses.body import Hidden, body_of, decoder_of, unwrapped
 from samplewise.losses.own_terms import refuse_unweighable
 
-REMEDY = 'Train from logits with logits="allow", at their price.'
+REMEDY = 'Use logits="allow" to train from logits, which takes more memory.'
 
 
 @dataclass(frozen=True)

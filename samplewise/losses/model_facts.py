@@ -8,7 +8,7 @@ from samplewise.losses.own_terms import text_config
 
 
 def has_dropout(model: nn.Module) -> bool:
-    """Whether the config asks for dropout anywhere."""
+    """Whether the model's config sets any dropout rate above 0."""
     config = text_config(model)
     values = {} if config is None else vars(config)
     return any(("dropout" in k or "pdrop" in k) and isinstance(v, float) and v > 0 for k, v in values.items())

@@ -1,4 +1,4 @@
-"""Loss terms that a model or its adapters add to the loss of the tokens, and what no weights can be given to."""
+"""Loss terms that a model or its adapters add to the token losses, and models that cannot be weighted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from samplewise.core.errors import SamplewiseError
 
 COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
 """What a router's term is multiplied by: an attribute of the model, or of its text config (wrappers with images)."""
-ALTERNATIVES = "Train LoRA, or prefix tuning (peft.PrefixTuningConfig): both work with weights."
+ALTERNATIVES = "Train LoRA, or prefix tuning (peft.PrefixTuningConfig): both can be combined with sample weighting."
 
 
 def text_config(model: nn.Module) -> Any:
@@ -35,7 +35,7 @@ def has_own_term(model: nn.Module) -> bool:
 
 
 def coefficient(inner: nn.Module) -> float:
-    """What the model multiplies its router's term by. Errors: SamplewiseError where it says so nowhere."""
+    """The factor of the model's router term in its loss. Errors: SamplewiseError where no config names it."""
     for owner in (inner, text_config(inner)):
         for name in COEFFICIENTS:
             if isinstance(getattr(owner, name, None), (int, float)):
@@ -52,12 +52,12 @@ def reads_whole_rows(model: nn.Module) -> bool:
 
 
 def refuse_unweighable(model: nn.Module) -> None:
-    """Errors: SamplewiseError, by name, for models that no way of having losses is right for."""
+    """Errors: SamplewiseError naming a model whose sample losses cannot be computed correctly in any way."""
     for config in _adapters(model):
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         if config.is_prompt_learning and kind not in ("PREFIX_TUNING", "CARTRIDGE"):
             raise SamplewiseError(
-                "model", expected="adapters that leave a row its own tokens", got=f"prompt learning ({kind}), whose "
+                "model", expected="adapters that add no tokens to a row", got=f"prompt learning ({kind}), whose "
                 "virtual tokens stand before the row and predict its first token",
                 remedy=ALTERNATIVES,
             )  # fmt: skip
@@ -65,12 +65,12 @@ def refuse_unweighable(model: nn.Module) -> None:
             raise SamplewiseError(
                 "model", expected="adapters without a token loss of their own",
                 got=f"{kind}, which adds the loss of a second, unweighted model",
-                remedy="auxiliary_loss_weight=0 in its config trains without it.",
+                remedy="Set auxiliary_loss_weight=0 in its config to train without it.",
             )  # fmt: skip
     if (getattr(getattr(model, "module", model), "z_loss_coefficient", 0) or 0) > 0:  # Bamba
         raise SamplewiseError(
             "model", expected="a loss of the tokens alone, or a router's term", got="z_loss_coefficient > 0",
-            remedy="model.z_loss_coefficient = 0 trains without that term, which needs all logits.",
+            remedy="Set model.z_loss_coefficient = 0 to train without that term, which needs all logits.",
         )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def refuse_term_from_logits(model: nn.Module) -> None:
 
 
 def _adapters(model: nn.Module) -> list[Any]:
-    """The configs of the active adapters."""
+    """The configs of the model's active adapters."""
     inner: Any = getattr(model, "module", model)
     configs = getattr(inner, "peft_config", None)
     if not configs or not hasattr(inner, "base_model"):

@@ -14,10 +14,10 @@ from samplewise.losses.evaluation import evaluating
 from samplewise.losses.own_terms import reads_whole_rows
 from samplewise.losses.segments import DERIVED, POSITION, boundaries
 
-LONGEST = 32
+CHECKED_TOKENS = 32
 """Tokens of each segment that is looked at: enough to see the one before, next to nothing to compute."""
-LIMITS = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
-FULL = 1e-4
+TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
+FP32_TOLERANCE = 1e-4
 REMEDY = "Train on padded rows (packing=False, padding_free=False), or with an attention that reads position_ids"
 
 
@@ -33,7 +33,7 @@ def check_packing(model: nn.Module, micro: MicroBatch, token_losses: Callable[[n
     if reads_whole_rows(inner):
         raise _refusal(inner, "an adapter (aLoRA) that is invoked once a row")
     ids = micro.inputs["input_ids"].flatten()
-    ids = ids.repeat(4 // len(ids) + 1)[: 2 * LONGEST]
+    ids = ids.repeat(4 // len(ids) + 1)[: 2 * CHECKED_TOKENS]
     pieces = ids.tensor_split([len(ids) // 2])
     with evaluating(model):
         together = token_losses(model, _packed(micro, list(pieces)))
@@ -42,7 +42,7 @@ def check_packing(model: nn.Module, micro: MicroBatch, token_losses: Callable[[n
     device, dtypes = ids.device.type, {p.dtype for p in inner.parameters() if p.is_floating_point()}
     if torch.is_autocast_enabled(device):
         dtypes.add(torch.get_autocast_dtype(device))
-    limit = max(LIMITS.get(dtype, FULL) for dtype in dtypes)
+    limit = max(TOLERANCE.get(dtype, FP32_TOLERANCE) for dtype in dtypes)
     if worst > limit:  # False for NaN: a bad row is the step's business
         raise _refusal(inner, f"a token loss that differs by {worst:.2g} (at most {limit}) beside another segment")
 
@@ -63,6 +63,6 @@ def _refusal(model: Any, got: str) -> SamplewiseError:
     attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
     name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
     return SamplewiseError(
-        "model", expected="one that keeps the segments of a packed row apart",
-        got=f"{got}, for {name} with attn_implementation={attention!r}", remedy=f"{REMEDY}: not every model has one.",
+        "model", expected="a model that keeps the segments of a packed row apart",
+        got=f"{got}, for {name} with attn_implementation={attention!r}", remedy=f"{REMEDY}, if the model has one.",
     )  # fmt: skip

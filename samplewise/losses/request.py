@@ -19,7 +19,7 @@ from samplewise.losses.head import find_head
 from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, score
 from samplewise.losses.own_terms import has_own_term
 
-OF_THE_HEAD = (
+HEAD_ERRORS = (
     "labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict", "output_hidden_states",
 )  # fmt: skip
 """Inputs of a model's head and loss, or that change what it returns: the body does not get them."""
@@ -47,15 +47,15 @@ class Request:
     tally: Tally | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would be ignored."""
+        """Errors: SamplewiseError for a field that would be ignored."""
         scoring = self.factors is None
         for name in ("select", "reference") if scoring else ("token_losses", "differentiable"):
             value = getattr(self, name)
             if value is not None and value is not False:
                 raise SamplewiseError(
-                    name, expected=f"{'factors' if scoring else 'no factors'} beside it",
+                    name, expected=f"factors to be {'given' if scoring else 'left out'} with it",
                     got="none" if scoring else "some",
-                    remedy="Score for token losses, choose with losses.select_tokens, or choose while training.",
+                    remedy="To score, use token_losses and losses.select_tokens; to train, give factors with select.",
                 )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ class Result(NamedTuple):
 
 
 def attach_objective(model: nn.Module) -> Callable[[], None]:
-    """Let `model(**inputs, samplewise=Request(...))` return a `Result`; returns the function that takes it back.
+    """Make `model(**inputs, samplewise=Request(...))` return a `Result`; returns the function that detaches it.
 
     Only this instance's `forward` is wrapped: its signature, the state dict and calls without `samplewise` stay as they
     are. It works inside the forward, so that DDP and FSDP see the pass; attach before wrapping in them. With PEFT,
@@ -137,7 +137,7 @@ def with_objective(model: nn.Module) -> Generator[nn.Module]:
 def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
     """Body, then kernel. The head is looked up on every call, since FSDP replaces its parameters between calls."""
     head = find_head(model)
-    for name in OF_THE_HEAD:
+    for name in HEAD_ERRORS:
         inputs.pop(name, None)
     outputs = head.body(*args, **inputs)
     hidden, router = outputs.last_hidden_state, outputs.router
@@ -148,8 +148,8 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
     }  # fmt: skip
     aux = outputs.loss if has_own_term(model) else None
     if request.factors is not None:
-        chosen: dict[str, Any] = {"select": request.select, "reference": request.reference}
-        out = objective(hidden, head.weight, request.labels, request.factors, **chosen, **options)
+        selection: dict[str, Any] = {"select": request.select, "reference": request.reference}
+        out = objective(hidden, head.weight, request.labels, request.factors, **selection, **options)
         return Result(
             value=out.value,
             loss=out.loss,

@@ -131,10 +131,10 @@ def select_tokens(
     rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
     sample = (rows if segments is None else segments)[:, 1:][predicted]
     theirs = None if reference is None else reference[:, 1:][predicted]
-    chosen = torch.as_tensor(select(token_loss.detach()[:, 1:][predicted], theirs, sample))
-    check_token_weights(chosen, tuple(sample.shape))
+    selected = torch.as_tensor(select(token_loss.detach()[:, 1:][predicted], theirs, sample))
+    check_token_weights(selected, tuple(sample.shape))
     out = torch.zeros_like(labels, dtype=exact_dtype(labels.device))
-    out[:, 1:][predicted] = chosen.to(out)
+    out[:, 1:][predicted] = selected.to(out)
     return out if token_weights is None else out * token_weights.to(out)
 
 
@@ -195,5 +195,5 @@ def _check_labels(targets: Tensor, vocabulary: int) -> None:
     if high >= vocabulary or (low < 0 and bool(((targets < 0) & (targets != IGNORED)).any())):
         raise SamplewiseError(
             "labels", expected=f"token ids below the vocabulary's {vocabulary}, or −100", got=f"{low} to {high}",
-            remedy="Tokenizer and model must belong together; resize the embeddings if tokens were added.",
+            remedy="Use the model's own tokenizer; resize the embeddings if tokens were added.",
         )  # fmt: skip

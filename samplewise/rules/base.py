@@ -15,7 +15,7 @@ from samplewise.core.samples import Samples
 
 
 def stateless() -> State:
-    """No memory."""
+    """The state of a rule without memory: an empty dict."""
     return {}
 
 
@@ -25,12 +25,12 @@ def unchanged(samples: Samples, weights: Tensor, state: State) -> State:
 
 
 def always(state: State) -> bool:
-    """Whatever the state."""
+    """True for every state: a factor that can be used from the first step on."""
     return True
 
 
 def enough(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
-    """Any number of samples is."""
+    """None: no number of samples is too small for the rule."""
     return None
 
 
@@ -41,9 +41,9 @@ def make_rule(
     init: Callable[[], State] = stateless,
     update: Callable[[Samples, Tensor, State], State] = unchanged,
     factor: Callable[[Samples, State], Tensor] | None = None,
-    ready: Callable[[State], bool] = always,
+    factor_ready: Callable[[State], bool] = always,
     needs_loss: bool = True,
-    needs: frozenset[str] = frozenset(),
+    required_fields: frozenset[str] = frozenset(),
     norm: Norm = "sum",
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = enough,
     remembers: bool | None = None,
@@ -82,12 +82,13 @@ def make_rule(
         return shortfall(weights[present], samples.select(present), state) if len(present) else None
 
     made = Rule(
-        expression=expression, init=init, apply=apply, update=update_present, factor=factor, ready=ready,
-        needs_loss=needs_loss, needs=needs, norm=norm, shortfall=enough if shortfall is enough else short,
+        expression=expression, init=init, apply=apply, update=update_present, factor=factor, factor_ready=factor_ready,
+        needs_loss=needs_loss, required_fields=required_fields, norm=norm,
+        shortfall=enough if shortfall is enough else short,
         remembers=init is not stateless if remembers is None else remembers,
     )  # fmt: skip
-    options = {"init": init, "update": update, "factor": factor, "ready": ready, "shortfall": shortfall}
-    more = {"needs_loss": needs_loss, "needs": needs, "norm": norm, "remembers": remembers}
+    options = {"init": init, "update": update, "factor": factor, "factor_ready": factor_ready, "shortfall": shortfall}
+    more = {"needs_loss": needs_loss, "required_fields": required_fields, "norm": norm, "remembers": remembers}
     return knowing(made, Call(make_rule, (expression, body), tuple((options | more).items())))
 
 
@@ -117,8 +118,8 @@ def share_of(share: float, n: int) -> int:
     return math.floor(share * n + 1e-9)
 
 
-def least_n(share: float) -> int:
-    """The least number of samples of which `share` is at least one."""
+def min_samples(share: float) -> int:
+    """The smallest number of samples of which `share` is at least one."""
     return math.ceil(1 / share - 1e-9)
 
 
@@ -144,7 +145,7 @@ def check_number(name: str, value: object, low: float, expected: str, remedy: st
 
 
 def check_rule(name: str, rule: object) -> None:
-    """Errors: SamplewiseError where `rule` is something else."""
+    """Errors: SamplewiseError where `rule` is not a Rule."""
     if not isinstance(rule, Rule):
         raise SamplewiseError(
             name, expected="a Rule", got=repr(rule), remedy='For example ir_dro(r=1.0), or parse_rule("ir_dro(r=1.0)").'
@@ -152,7 +153,7 @@ def check_rule(name: str, rule: object) -> None:
 
 
 def check_seed(seed: object) -> int:
-    """`seed` as a whole number."""
+    """The seed as an int. Errors: SamplewiseError unless it is a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise SamplewiseError("seed", expected="a whole number", got=repr(seed), remedy="For example seed=0.")
     return seed
@@ -163,7 +164,9 @@ def check_share(name: str, share: object, *, zero: bool = False, one: bool = Fal
     number = share if isinstance(share, (int, float)) and not isinstance(share, bool) else math.nan
     if not (0 < number < 1 or (zero and number == 0) or (one and number == 1)):
         interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-        raise SamplewiseError(name, expected=f"a share in {interval}", got=repr(share)[:50], remedy="Half is 0.5.")
+        raise SamplewiseError(
+            name, expected=f"a share in {interval}", got=repr(share)[:50], remedy="Give a fraction: for one half, 0.5."
+        )
     return float(number)
 
 

@@ -25,14 +25,14 @@ def resolve(rule: Rule, total_steps: int) -> Rule:
     >>> resolve(sw.ir_dro(r=sw.linear(1.0, 0.3, 0.5)), 1000)
     ir_dro(r=linear(1.0, 0.3, 500))
     """
-    if rule.over is None:
+    if rule.for_run_length is None:
         return rule
     if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
         raise SamplewiseError(
             "total_steps", expected="the number of steps of the run, above 0", got=repr(total_steps),
             remedy=f"Write the shares of the run in {rule} in steps.",
         )  # fmt: skip
-    return rule.over(total_steps)
+    return rule.for_run_length(total_steps)
 
 
 def in_steps(steps: Steps, total: int) -> int:
@@ -40,13 +40,13 @@ def in_steps(steps: Steps, total: int) -> int:
     return max(1, round(steps * total)) if isinstance(steps, float) else steps
 
 
-def over_any(make: Callable[[int], Rule], *rules: Rule) -> Callable[[int], Rule] | None:
+def any_for_run_length(make: Callable[[int], Rule], *rules: Rule) -> Callable[[int], Rule] | None:
     """`make`, if one of the rules has shares of the run in it."""
-    return make if any(rule.over for rule in rules) else None
+    return make if any(rule.for_run_length for rule in rules) else None
 
 
 def unresolved(expression: str) -> SamplewiseError:
-    """What a rule says that is to take its second step without knowing how long the run is."""
+    """The error of a rule with shares of the run that reaches its second step without knowing the run's length."""
     return SamplewiseError(
         "steps", expected="steps, or the length of the run to take shares of", got=expression,
         remedy="samplewise.rules.resolve(rule, total_steps) gives the rule for a run of that length.",

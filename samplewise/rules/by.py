@@ -13,10 +13,10 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_rule, make_rule
-from samplewise.rules.budget import over_any, resolve
+from samplewise.rules.budget import any_for_run_length, resolve
 from samplewise.rules.epochs import refuse_epochs
 
-LEAST_REFERENCE = 0.01
+MIN_REFERENCE = 0.01
 """Nats per token: a reference below it is text known by heart, and a ratio to it would say nothing."""
 
 
@@ -46,7 +46,7 @@ def by(kind: str, rule: Rule) -> Rule:
     against, factor = KINDS[kind], rule.factor
 
     def seen(samples: Samples) -> Samples:
-        assert samples.reference is not None, "asked for by `needs`"
+        assert samples.reference is not None, "asked for by `required_fields`"
         return replace(samples, loss=against(samples.loss, samples.reference.to(samples.loss)))
 
     return replace(
@@ -55,15 +55,15 @@ def by(kind: str, rule: Rule) -> Rule:
         apply=lambda weights, samples, state: rule.apply(weights, seen(samples), state),
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
         factor=None if factor is None else lambda samples, state: factor(seen(samples), state),
-        needs=rule.needs | {"reference"},
+        required_fields=rule.required_fields | {"reference"},
         shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
-        over=over_any(lambda total: by(kind, resolve(rule, total)), rule),
+        for_run_length=any_for_run_length(lambda total: by(kind, resolve(rule, total)), rule),
     )
 
 
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "excess": lambda loss, reference: loss - reference,
-    "ratio": lambda loss, reference: loss / reference.clamp(min=LEAST_REFERENCE),
+    "ratio": lambda loss, reference: loss / reference.clamp(min=MIN_REFERENCE),
 }
 
 
@@ -85,7 +85,10 @@ def by_length(buckets: int, rule: Rule) -> Rule:
     """
     if isinstance(buckets, bool) or not isinstance(buckets, int) or buckets < 1:
         raise SamplewiseError(
-            "buckets", expected="a whole number above 0", got=repr(buckets)[:50], remedy="1 ranks all together."
+            "buckets",
+            expected="a whole number above 0",
+            got=repr(buckets)[:50],
+            remedy="Use 1 to rank all samples together.",
         )
     check_rule("rule", rule)
     refuse_epochs(rule, "in by_length")
@@ -101,12 +104,14 @@ def by_length(buckets: int, rule: Rule) -> Rule:
         body,
         init=rule.init,
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
-        needs=rule.needs,
+        required_fields=rule.required_fields,
         norm=rule.norm,
         shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
         remembers=rule.remembers,
     )
-    return replace(made, over=over_any(lambda total: by_length(buckets, resolve(rule, total)), rule))
+    return replace(
+        made, for_run_length=any_for_run_length(lambda total: by_length(buckets, resolve(rule, total)), rule)
+    )
 
 
 def _place(samples: Samples, buckets: int) -> Tensor:

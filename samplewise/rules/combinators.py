@@ -12,7 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_rule, check_share, enough, make_rule, under, within
-from samplewise.rules.budget import Steps, in_steps, over_any, resolve, unresolved
+from samplewise.rules.budget import Steps, any_for_run_length, in_steps, resolve, unresolved
 from samplewise.rules.epochs import chained, refuse_epochs
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
@@ -33,7 +33,7 @@ def chain(*rules: Rule) -> Rule:
         check_rule(f"rules[{number}]", rule)
     if not rules:
         raise SamplewiseError(
-            "rules", expected="at least one rule", got="none", remedy="chain(uniform()) is the identity."
+            "rules", expected="at least one rule", got="none", remedy="To leave samples unweighted, use uniform()."
         )
     if len(rules) == 1:
         return rules[0]
@@ -62,11 +62,11 @@ def chain(*rules: Rule) -> Rule:
         apply=apply,
         update=update,
         factor=_product(rules) if all(rule.pointwise for rule in rules) else None,
-        ready=lambda state: all(rule.ready(within(state, number)) for number, rule in enumerate(rules)),
+        factor_ready=lambda state: all(rule.factor_ready(within(state, number)) for number, rule in enumerate(rules)),
         needs_loss=any(rule.needs_loss for rule in rules),
-        needs=frozenset().union(*(rule.needs for rule in rules)),
+        required_fields=frozenset().union(*(rule.required_fields for rule in rules)),
         norm="count" if all(rule.norm == "count" for rule in rules) else "sum",
-        over=over_any(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
+        for_run_length=any_for_run_length(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
         epochs=chained(rules),
         shortfall=_first_shortfall(rules, last),
         remembers=any(rule.remembers for rule in rules),
@@ -89,7 +89,7 @@ def _product(rules: tuple[Rule, ...]) -> Callable[[Samples, State], Tensor]:
 
 
 def _first_shortfall(rules: tuple[Rule, ...], last: int) -> Callable[[Tensor, Samples, State], SamplewiseError | None]:
-    """What the first of a chain's rules that falls short says; rules after the `last` that can need not be asked."""
+    """The shortfall of the first rule of a chain that has one; rules after the `last` that can are not asked."""
 
     def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
         for number, rule in enumerate(rules[: last + 1]):
@@ -117,7 +117,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
     if isinstance(steps, bool) or (not share and (not isinstance(steps, int) or steps < 0)):
         raise SamplewiseError(
             "steps", expected="a whole number of steps, or a share of the run in (0, 1)", got=repr(steps),
-            remedy="0 is no warm-up.",
+            remedy="Use 0 for no warm-up.",
         )  # fmt: skip
     check_rule("rule", rule)
     refuse_epochs(rule, "in warmup")
@@ -138,15 +138,15 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
 
     def factor(samples: Samples, state: State) -> Tensor:
         pointwise = now(state).factor
-        assert pointwise is not None, "ready() is asked first"
+        assert pointwise is not None, "factor_ready() is asked first"
         return pointwise(samples, within(state, "rule"))
 
     def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
         """Also while it waits: it is told early."""
         return rule.shortfall(weights, samples, within(state, "rule"))
 
-    def ready(state: State) -> bool:
-        return now(state).pointwise and now(state).ready(within(state, "rule"))
+    def factor_ready(state: State) -> bool:
+        return now(state).pointwise and now(state).factor_ready(within(state, "rule"))
 
     return Rule(
         expression=f"warmup({steps}, {rule.expression})",
@@ -154,11 +154,13 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         apply=apply,
         update=update,
         factor=factor,
-        ready=ready,
+        factor_ready=factor_ready,
         needs_loss=rule.needs_loss,
-        needs=rule.needs,
+        required_fields=rule.required_fields,
         norm=rule.norm,
-        over=(lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if share or rule.over else None,
+        for_run_length=(lambda total: warmup(in_steps(steps, total), resolve(rule, total)))
+        if share or rule.for_run_length
+        else None,
         shortfall=enough if rule.shortfall is enough else shortfall,
         remembers=True,
     )
@@ -166,7 +168,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
 
 @schedulable
 def clip_weights(max: Number) -> Rule:
-    """No weight above `max` times the mean, also after normalisation.
+    """No weight above `max` times the mean, also after normalization.
 
     max: in units of mean-1 weight over the samples present, at least 1. The rest is scaled up to keep the mean,
     which may push others to the limit: the fixed point min(c·w, max) of mean 1 is solved exactly.

@@ -10,7 +10,7 @@ from samplewise.rules.base import under, within
 
 
 def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:
-    """What a chain decides once an epoch: all that its rules do; None if none does anything."""
+    """The once-an-epoch part of a chain: all that its rules do; None if no rule does anything."""
     own = {number: rule.epochs for number, rule in enumerate(rules) if rule.epochs is not None}
     if not own:
         return None
@@ -31,9 +31,9 @@ def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:
 
 
 def refuse_epochs(rule: Rule, where: str) -> None:
-    """Errors: SamplewiseError if `rule` decides anything once an epoch, which nobody would do `where` it is."""
+    """Errors: SamplewiseError if `rule` decides once an epoch: `where` it is, nothing would run that part."""
     if rule.epochs is not None:
         raise SamplewiseError(
-            "rule", expected=f"one that works step by step, {where}", got=repr(rule),
-            remedy='Epochs are WeightedTrainer\'s, by itself or in a chain; scope="step" needs none.',
+            "rule", expected=f"a rule that works step by step, {where}", got=repr(rule),
+            remedy='Use scope="step" here, or WeightedTrainer with this rule alone or in a chain.',
         )  # fmt: skip

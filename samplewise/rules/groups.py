@@ -13,7 +13,7 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
 
-LEAST = 1e-12
+MIN_GROUP_WEIGHT = 1e-12
 """The least weight of a group: from an exact 0 it could not come back."""
 
 Weights = dict[int, float]
@@ -84,7 +84,7 @@ def doremi(step_size: Number = 1.0, smoothing: Number = 1e-3) -> Rule:
 
 
 def group_weights(state: State) -> Weights:
-    """The weights of all groups that the one rule of groups in `state` has seen; they sum to 1.
+    """The weights of all groups that the rule of groups in `state` has seen; they sum to 1.
 
     state: as `Plan.state`, of the rule itself or of one that holds it. Empty where there is none.
     """
@@ -121,7 +121,7 @@ def _grouped(
         total = _summed(weights * counted * loss, place, len(names)) / _summed(weights * counted, place, len(names))
         return moved(_known(state, names), dict(zip(names, total.tolist(), strict=True)), state)
 
-    return make_rule(expression, body, init=init, update=update, needs_loss=False, needs=frozenset({"group"}))
+    return make_rule(expression, body, init=init, update=update, needs_loss=False, required_fields=frozenset({"group"}))
 
 
 def _ascended(q: Weights, losses: Weights, step_size: float) -> Weights:
@@ -130,7 +130,7 @@ def _ascended(q: Weights, losses: Weights, step_size: float) -> Weights:
     top = max(powers.values())
     grown = {g: math.exp(power - top) for g, power in powers.items()}
     scale = math.fsum(q[g] for g in losses) / math.fsum(grown.values())
-    return q | {g: max(value * scale, LEAST) for g, value in grown.items()}
+    return q | {g: max(value * scale, MIN_GROUP_WEIGHT) for g, value in grown.items()}
 
 
 def _known(state: State, names: list[int]) -> Weights:
@@ -153,13 +153,13 @@ def _keyed(what: str, values: Weights) -> State:
 
 def _groups(samples: Samples) -> tuple[list[int], Tensor]:
     """(the groups in the step, [N] which of them each sample is in)."""
-    assert samples.group is not None, "asked for by `needs`"
+    assert samples.group is not None, "asked for by `required_fields`"
     names, place = samples.group.unique(return_inverse=True)
     return names.tolist(), place
 
 
 def _summed(values: Tensor, place: Tensor, count: int) -> Tensor:
-    """[count] fp64 sums by group."""
+    """[count] fp64 sums of `values` [N] over the samples of each group."""
     return torch.zeros(count, dtype=torch.float64, device=values.device).index_add_(0, place, values.double())
 
 

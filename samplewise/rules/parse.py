@@ -14,7 +14,7 @@ from samplewise.rules.schedules import SCHEDULES
 
 Called = TypeVar("Called")
 
-LONGEST = 10_000  # characters; a rule is a line, and deep nesting would exhaust the parser's stack
+MAX_CHARACTERS = 10_000  # characters; a rule is a line, and deep nesting would exhaust the parser's stack
 
 
 def parse_rule(text: str) -> Rule:
@@ -31,9 +31,9 @@ def parse_rule(text: str) -> Rule:
 
 def read_call(text: str, names: Mapping[str, Callable[..., Called]]) -> Called:
     """What the call that `text` spells returns, of one of `names`; errors as those of `parse_rule`."""
-    if not isinstance(text, str) or len(text) > LONGEST:
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
         got = repr(type(text).__name__) if not isinstance(text, str) else f"{len(text)} characters"
-        raise SamplewiseError("rule", expected=f"text of at most {LONGEST} characters", got=got, remedy=EXAMPLE)
+        raise SamplewiseError("rule", expected=f"text of at most {MAX_CHARACTERS} characters", got=got, remedy=EXAMPLE)
     text = text.strip()
     try:
         return _call(ast.parse(text, mode="eval").body, text, names)

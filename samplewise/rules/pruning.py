@@ -19,9 +19,9 @@ from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable
 
 Scope = Literal["step", "epoch"]
 
-PAST = 0.9
+MEAN_DECAY = 0.9
 """The share of the running mean that a step leaves as it was: a memory of about ten steps."""
-ANNEAL = 0.125
+ANNEAL_SHARE = 0.125
 
 
 @called
@@ -54,29 +54,29 @@ def infobatch(share: Number = 0.5, anneal: Share | None = None, seed: int = 0, s
     """
     if scope not in get_args(Scope):
         raise SamplewiseError(
-            "scope", expected='"step" or "epoch"', got=repr(scope)[:50], remedy='"step" needs no second epoch.'
+            "scope", expected='"step" or "epoch"', got=repr(scope)[:50], remedy='Use "step" for a run of one epoch.'
         )
     if scope == "epoch":
         return _once_an_epoch(share, anneal, seed)
     schedule = _annealed(share, anneal)
-    over = schedule.over
+    for_run_length = schedule.for_run_length
     return replace(
         _infobatch(schedule, seed),
         expression=f"infobatch(share={schedule}, seed={check_seed(seed)})",
-        over=None if over is None else lambda total: infobatch(over(total), seed=seed),
+        for_run_length=None if for_run_length is None else lambda total: infobatch(for_run_length(total), seed=seed),
     )
 
 
 def _annealed(share: Number, anneal: Share | None) -> Schedule:
-    """The chance to be dropped, as a function of the step."""
+    """The chance that a sample is dropped, as a function of the step."""
     if not isinstance(share, Schedule):
         level = check_share("share", share, zero=True)
-        rest = check_share("anneal", ANNEAL if anneal is None else anneal, zero=True)
+        rest = check_share("anneal", ANNEAL_SHARE if anneal is None else anneal, zero=True)
         return piecewise(level, 1 - rest, 0.0) if rest > 0 else piecewise(level)
     if anneal is not None:
         raise SamplewiseError(
             "anneal", expected="None where share is a schedule", got=repr(anneal),
-            remedy="Let the schedule of share end at 0.",
+            remedy="Leave anneal out, and end the schedule of share at 0.",
         )  # fmt: skip
     return share
 
@@ -92,7 +92,10 @@ def _infobatch(share: Number, seed: int) -> Rule:
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
         mean, old = float(samples.loss.mean()), float(state["mean"])
-        return {"step": int(state["step"]) + 1, "mean": mean if math.isnan(old) else PAST * old + (1 - PAST) * mean}
+        return {
+            "step": int(state["step"]) + 1,
+            "mean": mean if math.isnan(old) else MEAN_DECAY * old + (1 - MEAN_DECAY) * mean,
+        }
 
     return make_rule(
         f"infobatch(share={share}, seed={seed})",
@@ -107,10 +110,13 @@ def _infobatch(share: Number, seed: int) -> Rule:
 def _once_an_epoch(share: Number, anneal: Share | None, seed: int) -> Rule:
     if isinstance(share, Schedule):
         raise SamplewiseError(
-            "share", expected='a number where scope is "epoch"', got=repr(share), remedy="anneal says where it ends."
+            "share",
+            expected='a number where scope is "epoch"',
+            got=repr(share),
+            remedy="Give a number; anneal sets where dropping ends.",
         )
     level, seed = check_share("share", share, zero=True), check_seed(seed)
-    rest = check_share("anneal", ANNEAL if anneal is None else anneal, zero=True)
+    rest = check_share("anneal", ANNEAL_SHARE if anneal is None else anneal, zero=True)
 
     def pruned(ids: Tensor, state: State) -> Tensor:
         below = torch.as_tensor(state["below"]).to(ids.device)

@@ -50,7 +50,7 @@ __all__ = [
     "warmup",
 ]
 
-GROUP = "samplewise.rules"
+ENTRY_POINT_GROUP = "samplewise.rules"
 """The group of entry points in which a package names its rules: `name = "package.module:function"`."""
 
 Maker = TypeVar("Maker", bound=Callable[..., Rule])
@@ -79,7 +79,7 @@ def register(maker: Maker) -> Maker:
     if not callable(maker) or not name.isidentifier():
         raise SamplewiseError(
             "maker", expected="a function with a name, which returns a Rule", got=repr(maker)[:50],
-            remedy="def my_rule(…) -> Rule: …",
+            remedy="Define it with def my_rule(…) -> Rule.",
         )  # fmt: skip
     if name in RULES or _REGISTERED.get(name, maker) is not maker:
         raise SamplewiseError(
@@ -90,7 +90,7 @@ def register(maker: Maker) -> Maker:
 
 
 def unregister(name: str) -> None:
-    """Forget a registered rule; nothing happens where there is none."""
+    """Forget a registered rule; a name that is not registered is ignored."""
     _REGISTERED.pop(name, None)
 
 
@@ -101,13 +101,18 @@ def known_rules() -> Mapping[str, Callable[..., Rule]]:
 
 def _of_packages() -> dict[str, Callable[..., Rule]]:
     """Loaded when a rule is read from text; ours come first where two have one name."""
-    return {each.name: _loaded(each.name, each.load()) for each in entry_points(group=GROUP) if each.name not in RULES}
+    return {
+        each.name: _loaded(each.name, each.load())
+        for each in entry_points(group=ENTRY_POINT_GROUP)
+        if each.name not in RULES
+    }
 
 
 def _loaded(name: str, maker: object) -> Callable[..., Rule]:
     if not callable(maker) or inspect.isclass(maker):
         raise SamplewiseError(
-            name, expected=f"a function that returns a Rule at the entry point {GROUP}:{name}", got=repr(maker)[:50],
+            name, expected=f"a function that returns a Rule at the entry point {ENTRY_POINT_GROUP}:{name}",
+            got=repr(maker)[:50],
             remedy="Correct the entry point of the package that names it, or uninstall that package.",
         )  # fmt: skip
     return maker  # pyright: ignore[reportReturnType] - what it returns is known once it is called

@@ -10,7 +10,7 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, descending, make_rule
 from samplewise.rules.schedules import Number, schedulable
 
-PART = 1e-6
+NEGLIGIBLE_PART = 1e-6
 """Of a sample, less than this is none and more than the rest is all: 0.3 of 10 is 3 in floating point too."""
 
 
@@ -79,11 +79,11 @@ def cvar(alpha: Number) -> Rule:
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         order, q = _ordered(weights, samples)
         loss = samples.loss[order]
-        reached = q.cumsum(0) >= alpha - PART * q
+        reached = q.cumsum(0) >= alpha - NEGLIGIBLE_PART * q
         boundary = loss[int(reached.to(torch.int8).argmax())]
         above, tied = float(q[loss > boundary].sum()), float(q[loss == boundary].sum())
         part = (alpha - above) / tied if above > 0 else 1.0
-        part = min(max(part, 0.0), 1.0) if part < 1 - PART else 1.0  # below 0 by the rounding of 10⁶ sums
+        part = min(max(part, 0.0), 1.0) if part < 1 - NEGLIGIBLE_PART else 1.0  # below 0 by the rounding of 10⁶ sums
         return weights * ((samples.loss > boundary).to(weights) + part * (samples.loss == boundary))
 
     return make_rule(f"cvar(alpha={alpha})", body)

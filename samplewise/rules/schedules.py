@@ -25,7 +25,8 @@ class Schedule(Called):
 
     at: step (0 is the first) -> value. corners: steps between which it is monotone; constant after the last.
     expression: the text that `parse_rule` reads back.
-    over: the number of steps of a run -> this schedule for it, where its steps are shares of the run; else None.
+    for_run_length: total steps of the run -> this schedule with its shares of a run turned into steps; None where it
+        has no such shares.
         Until then only step 0 has a value.
     call: the call that makes the schedule: what it is compared, hashed and pickled as.
     """
@@ -33,7 +34,7 @@ class Schedule(Called):
     expression: str
     at: Callable[[int], float]
     corners: tuple[int, ...]
-    over: Callable[[int], Schedule] | None = None
+    for_run_length: Callable[[int], Schedule] | None = None
     call: Call | None = field(default=None, init=False)
 
 
@@ -128,9 +129,9 @@ def _scheduled(make: Callable[..., Rule], again: Callable[..., Rule], arguments:
     changing = {name: value for name, value in arguments.items() if isinstance(value, Schedule)}
     corners = sorted({step for schedule in changing.values() for step in schedule.corners})
     expression = f"{make.__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
-    shares = {name: schedule.over for name, schedule in changing.items() if schedule.over}
+    shares = {name: schedule.for_run_length for name, schedule in changing.items() if schedule.for_run_length}
 
-    def over(total: int) -> Rule:
+    def for_run_length(total: int) -> Rule:
         return again(**{**arguments, **{name: known(total) for name, known in shares.items()}})
 
     @functools.lru_cache(maxsize=2)  # a rule is asked for its factor once a micro-batch
@@ -138,7 +139,7 @@ def _scheduled(make: Callable[..., Rule], again: Callable[..., Rule], arguments:
         return make(**{**arguments, **{name: schedule.at(step) for name, schedule in changing.items()}})
 
     if shares:
-        over(1000)  # any length shows whether a number goes out of range
+        for_run_length(1000)  # any length shows whether a number goes out of range
     first, *_ = [during(step) for step in corners if step == 0 or not shares]  # every schedule has a corner at step 0
 
     def now(state: State) -> Rule:
@@ -166,8 +167,8 @@ def _scheduled(make: Callable[..., Rule], again: Callable[..., Rule], arguments:
         apply=apply,
         update=update,
         factor=factor if first.pointwise else None,
-        ready=lambda state: now(state).ready(within(state, "rule")),
-        over=over if shares else None,
+        factor_ready=lambda state: now(state).factor_ready(within(state, "rule")),
+        for_run_length=for_run_length if shares else None,
         shortfall=lambda weights, samples, state: now(state).shortfall(weights, samples, within(state, "rule")),
         remembers=True,
     )
@@ -200,7 +201,7 @@ def _finite(name: str, value: object) -> float:
     return check_number(name, value, -math.inf, "a finite number", "For example linear(1.0, 0.3, 100).", above=True)
 
 
-def _share(expression: str, first: float, over: Callable[[int], Schedule]) -> Schedule:
+def _share(expression: str, first: float, for_run_length: Callable[[int], Schedule]) -> Schedule:
     """A schedule over a share of the run."""
 
     def at(step: int) -> float:
@@ -208,7 +209,7 @@ def _share(expression: str, first: float, over: Callable[[int], Schedule]) -> Sc
             raise unresolved(expression)
         return first
 
-    return Schedule(expression, at, (0,), over)
+    return Schedule(expression, at, (0,), for_run_length)
 
 
 _EXAMPLE = "For example linear(1.0, 0.3, 100); linear(1.0, 0.3, 0.5) is over half of the run."
@@ -230,5 +231,8 @@ def _check_one_side(values: list[float]) -> None:
     """On its way from one sign to the other a number would pass 0, which no temperature may be."""
     if min(values) < 0 < max(values):
         raise SamplewiseError(
-            "values", expected="numbers on one side of 0", got=f"{values}", remedy="Stop at a number of the same sign."
+            "values",
+            expected="numbers on one side of 0",
+            got=f"{values}",
+            remedy="End the schedule at a number of the same sign.",
         )

@@ -16,8 +16,8 @@ from samplewise.rules.base import (
     check_share,
     counting,
     keep,
-    least_n,
     make_rule,
+    min_samples,
     share_of,
     uniforms,
 )
@@ -42,8 +42,8 @@ def mid_ranking(frac: Number, portion: int, window: int | None = None) -> Rule:
     frac = check_share("frac", frac, one=True)
     if isinstance(portion, bool) or not isinstance(portion, int) or not 0 <= portion < (1 - 1e-9) / frac:
         raise SamplewiseError(
-            "portion", expected=f"a whole number from 0 to {least_n(frac) - 1} at frac={frac}", got=repr(portion),
-            remedy="Every later slice is empty.",
+            "portion", expected=f"a whole number from 0 to {min_samples(frac) - 1} at frac={frac}", got=repr(portion),
+            remedy="Slices are numbered from 0; later ones are empty.",
         )  # fmt: skip
 
     def ranks(n: int) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def mid_ranking(frac: Number, portion: int, window: int | None = None) -> Rule:
 
     return sliced(
         f"mid_ranking(frac={frac}, portion={portion})", ranks, lambda n: _too_few("frac", frac, n), window,
-        least=least_n(frac),
+        min_samples=min_samples(frac),
     )  # fmt: skip
 
 
@@ -76,8 +76,8 @@ def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None =
     bottom = check_share("drop_bottom", drop_bottom, zero=True)
     if top + bottom >= 1:
         raise SamplewiseError(
-            "drop_top, drop_bottom", expected="shares of together less than 1", got=f"{top} and {bottom}",
-            remedy="Something has to be left to train on.",
+            "drop_top, drop_bottom", expected="shares that sum to less than 1", got=f"{top} and {bottom}",
+            remedy="Lower one of them, so that samples are left to train on.",
         )  # fmt: skip
 
     shares = {name: share for name, share in (("drop_top", top), ("drop_bottom", bottom)) if share > 0}
@@ -89,8 +89,8 @@ def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None =
     def ranks(n: int) -> tuple[int, int]:
         return share_of(top, n), n - share_of(bottom, n)
 
-    least = max(map(least_n, shares.values()), default=0)
-    return sliced(f"band(drop_top={top}, drop_bottom={bottom})", ranks, check, window, least=least, drops=True)
+    fewest = max(map(min_samples, shares.values()), default=0)
+    return sliced(f"band(drop_top={top}, drop_bottom={bottom})", ranks, check, window, min_samples=fewest, drops=True)
 
 
 @schedulable
@@ -107,7 +107,7 @@ def top_k(share: Number, window: int | None = None) -> Rule:
     share = check_share("share", share, one=True)
     return sliced(
         f"top_k(share={share})", lambda n: (0, share_of(share, n)), lambda n: _too_few("share", share, n), window,
-        least=least_n(share),
+        min_samples=min_samples(share),
     )  # fmt: skip
 
 
@@ -125,7 +125,9 @@ def threshold(low: Number | None = None, high: Number | None = None) -> Rule:
     """
     given = {name: value for name, value in (("low", low), ("high", high)) if value is not None}
     if not given:
-        raise SamplewiseError("low, high", expected="one of them at least", got="none", remedy="threshold(high=4.0).")
+        raise SamplewiseError(
+            "low, high", expected="at least one of them", got="none", remedy="For example threshold(high=4.0)."
+        )
     ends = {
         name: check_number(name, value, -math.inf, "a finite loss, in nats per token", "For example 4.0.", above=True)
         for name, value in given.items()
@@ -133,7 +135,7 @@ def threshold(low: Number | None = None, high: Number | None = None) -> Rule:
     lowest, highest = ends.get("low", -math.inf), ends.get("high", math.inf)
     if lowest > highest:
         raise SamplewiseError(
-            "low, high", expected="low up to high", got=f"{lowest} and {highest}", remedy="Exchange them."
+            "low, high", expected="low not above high", got=f"{lowest} and {highest}", remedy="Swap them."
         )
 
     def inside(samples: Samples) -> Tensor:
@@ -205,15 +207,15 @@ def random_keep(share: Number, seed: int = 0) -> Rule:
         update=lambda samples, weights, state: counting(state),
         needs_loss=False,
     )
-    return rule.ranking((Ranks("random", lambda n: (0, share_of(share, n)), least_n(share), seed),))
+    return rule.ranking((Ranks("random", lambda n: (0, share_of(share, n)), min_samples(share), seed),))
 
 
 def _too_few(name: str, share: float, n: int) -> SamplewiseError | None:
-    """The error of a share of which n samples have none."""
+    """The error of a share that keeps or drops none of n samples; None where it does."""
     if share_of(share, n) > 0:
         return None
     return SamplewiseError(
-        name, expected=f"a step of at least {least_n(share)} samples for a share of {share}", got=f"{n} samples",
+        name, expected=f"a step of at least {min_samples(share)} samples for a share of {share}", got=f"{n} samples",
         remedy="Raise the share, the batch size or the accumulation.",
     )  # fmt: skip
 

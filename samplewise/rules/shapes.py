@@ -94,7 +94,7 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
         assert isinstance(highs, Tensor)
         return lows, highs
 
-    def ready(state: State) -> bool:
+    def factor_ready(state: State) -> bool:
         return len(learned(state)[0]) == window
 
     def shaped(samples: Samples, state: State) -> Tensor:
@@ -103,7 +103,7 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return weights * _largest_one(
-            shaped(samples, state) if ready(state) else power(samples.loss, *_extrema(samples))
+            shaped(samples, state) if factor_ready(state) else power(samples.loss, *_extrema(samples))
         )
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
@@ -115,7 +115,7 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
         return {"lows": torch.zeros(0, dtype=torch.float64), "highs": torch.zeros(0, dtype=torch.float64)}
 
     return make_rule(
-        expression, body, init=init, update=update, ready=ready,
+        expression, body, init=init, update=update, factor_ready=factor_ready,
         factor=lambda samples, state: torch.exp(shaped(samples, state)),
     )  # fmt: skip
 

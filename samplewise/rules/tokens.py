@@ -49,7 +49,7 @@ class TokenRule(Called):
         if reference is None and self.needs_reference:
             raise SamplewiseError(
                 "reference", expected=f"token losses of a reference model for {self}", got=None,
-                remedy="Give a second model; a column holds sample losses, not those of tokens.",
+                remedy="Give reference_model: a column holds sample losses, not token losses.",
             )  # fmt: skip
         with torch.no_grad():
             return self.apply(loss, reference, sample)
@@ -112,7 +112,10 @@ def random_tokens(keep: float = 0.6, scope: Scope = "sample", seed: int = 0) -> 
 def _checked(keep: float, scope: Scope) -> float:
     if scope not in get_args(Scope):
         raise SamplewiseError(
-            "scope", expected='"sample" or "step"', got=repr(scope), remedy='"sample" runs in one pass.'
+            "scope",
+            expected='"sample" or "step"',
+            got=repr(scope),
+            remedy='Use "sample" for one pass, "step" to rank over the whole step.',
         )
     return check_share("keep", keep, one=True)
 

@@ -16,7 +16,7 @@ from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.temperature import Distance, solve_temperature
 
-SAFE = 40.0
+MAX_EXPONENT = 40.0
 """Nats over r: a tilt whose largest exponent lies beyond starts anew."""
 
 
@@ -51,7 +51,7 @@ def column_weights() -> Rule:
     """
 
     def given(samples: Samples) -> Tensor:
-        assert samples.weight is not None, "asked for by `needs`"
+        assert samples.weight is not None, "asked for by `required_fields`"
         return samples.weight.to(samples.loss)
 
     return make_rule(
@@ -59,7 +59,7 @@ def column_weights() -> Rule:
         lambda weights, samples, state: weights * given(samples),
         factor=lambda samples, state: given(samples),
         needs_loss=False,
-        needs=frozenset({"weight"}),
+        required_fields=frozenset({"weight"}),
     )
 
 
@@ -89,7 +89,7 @@ def ir_dro(
     stays what it was there.
     Source: "Take the Bull by the Horns" (arXiv 2402.14270): argmax_p Σ p_i L_i − r·KL(p ‖ uniform). The gradient
     of Σ p_i L_i at fixed p is that of r·log mean exp(L / r), the tilted loss of TERM (arXiv 2007.01162), t = 1/r; ema
-    is the normaliser of its stochastic algorithm, taken from past steps alone.
+    is the normalizer of its stochastic algorithm, taken from past steps alone.
     Pointwise with r or lagged, once a step has been seen: the shift of the exponent is then that step's
     r·log mean exp(L / r), one number for all samples, which keeps factors near 1 (also where r follows a schedule).
     A step with too few samples for kl or ess, whatever their losses, is counted as one without effect.
@@ -110,12 +110,19 @@ def ir_dro(
     if not isinstance(lagged, bool) or (lagged and kl is None and ess is None):
         raise SamplewiseError(
             "lagged", expected="True or False, and True only with kl or ess", got=repr(lagged),
-            remedy="With r there is nothing to solve.",
+            remedy="Leave lagged out: a given r is known before the step.",
         )  # fmt: skip
     if ema is not None and (kl is not None or ess is not None):
-        raise SamplewiseError("ema", expected="None with kl or ess", got=repr(ema), remedy="It goes with a given r.")
+        raise SamplewiseError(
+            "ema",
+            expected="None with kl or ess",
+            got=repr(ema),
+            remedy="Leave it out, or give r in place of kl and ess.",
+        )
     if kl is not None:
-        target = check_number("kl", kl, 0, "a divergence above 0, in nats", "uniform() is kl → 0.", above=True)
+        target = check_number(
+            "kl", kl, 0, "a divergence above 0, in nats", "For weights that are all equal, use uniform().", above=True
+        )
         return _solved("kl", target, lagged)
     if ess is not None:
         return _solved("ess", check_share("ess", ess), lagged)
@@ -124,10 +131,10 @@ def ir_dro(
 
 
 def _temperature(r: object) -> float:
-    wanted, hint = "a finite temperature other than 0, in nats", "uniform() is r → ∞."
+    wanted, hint = "a finite temperature other than 0, in nats", "For weights that are all equal, use uniform()."
     number = check_number("r", r, -math.inf, wanted, hint, above=True)
     if number == 0:
-        raise SamplewiseError("r", expected=wanted, got=repr(r), remedy="top_k keeps the hardest samples alone.")
+        raise SamplewiseError("r", expected=wanted, got=repr(r), remedy="To keep only the hardest samples, use top_k.")
     return number
 
 
@@ -139,7 +146,7 @@ def _tilted(r: float) -> Rule:
         init=lambda: {"shift": math.nan},
         update=lambda samples, weights, state: {"shift": _shift(samples.loss, r)},
         factor=lambda samples, state: torch.exp((samples.loss - float(state["shift"])) / r),
-        ready=lambda state: not math.isnan(float(state["shift"])),
+        factor_ready=lambda state: not math.isnan(float(state["shift"])),
         remembers=False,  # the shift is common to all: no weight depends on it
     )
 
@@ -152,7 +159,9 @@ def _averaged(r: float, past: float) -> Rule:
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         power = exponent(samples.loss, state)
-        if not -SAFE <= float(power.max()) <= SAFE:  # no mean yet, or one of other losses altogether: its own
+        if (
+            not -MAX_EXPONENT <= float(power.max()) <= MAX_EXPONENT
+        ):  # no mean yet, or one of other losses altogether: its own
             power = exponent(samples.loss, {"shift": _shift(samples.loss, r)})
         return weights * torch.exp(power)
 
@@ -168,7 +177,7 @@ def _averaged(r: float, past: float) -> Rule:
         init=lambda: {"shift": math.nan},
         update=update,
         factor=lambda samples, state: torch.exp(exponent(samples.loss, state)),
-        ready=lambda state: not math.isnan(float(state["shift"])),
+        factor_ready=lambda state: not math.isnan(float(state["shift"])),
         norm="count",
     )
 
@@ -199,7 +208,7 @@ def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
         init=lambda: {"r": 0.0, "unattained": 0} | ({"shift": 0.0} if lagged else {}),
         update=update,
         factor=factor if lagged else None,
-        ready=lambda state: float(state["r"]) > 0,
+        factor_ready=lambda state: float(state["r"]) > 0,
         shortfall=lambda weights, samples, state: _beyond_reach(kind, target, weights),
         remembers=lagged,
     )
@@ -211,9 +220,9 @@ def _beyond_reach(kind: Distance, target: float, weights: Tensor) -> SamplewiseE
     farthest = math.log(float(weights.double().sum() / weights.double().min()))
     if goal <= farthest + 1e-9:
         return None
-    least = math.ceil(math.exp(min(goal, 700)) - 1e-9)
+    fewest = math.ceil(math.exp(min(goal, 700)) - 1e-9)
     return SamplewiseError(
-        kind, expected=f"a step of at least {least} samples for {kind}={target}", got=f"{len(weights)} samples",
+        kind, expected=f"a step of at least {fewest} samples for {kind}={target}", got=f"{len(weights)} samples",
         remedy=f"{'Lower kl' if kind == 'kl' else 'Raise ess'}, or raise the batch size or the accumulation.",
     )  # fmt: skip
 

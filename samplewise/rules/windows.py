@@ -19,14 +19,16 @@ Check = Callable[[int], SamplewiseError | None]
 """The number of samples -> the error that they are too few for, naming the least number."""
 
 
-def sliced(expression: str, ranks: Slice, check: Check, window: int | None, *, least: int, drops: bool = False) -> Rule:
+def sliced(
+    expression: str, ranks: Slice, check: Check, window: int | None, *, min_samples: int, drops: bool = False
+) -> Rule:
     """A rule that keeps a slice of ranks.
 
     check: what so many samples are too few for. drops: whether all are kept then, which is no error of the step; a rule
         that keeps its slice would be left with nothing.
     window: None for the ranks of each step. A number of steps for thresholds that cut the losses of the last `window`
         steps, taken together, to that slice: until so many were seen by the step's own ranks, pointwise from then on.
-    least: the fewest samples that `check` lets pass.
+    min_samples: the fewest samples that `check` lets pass.
     """
     if window is not None:
         return _windowed(f"{expression[:-1]}, window={window})", ranks, check, whole_window(window))
@@ -48,7 +50,7 @@ def sliced(expression: str, ranks: Slice, check: Check, window: int | None, *, l
     rule = make_rule(
         expression, body, update=update, shortfall=lambda weights, samples, state: check(len(samples)),
     )  # fmt: skip
-    return rule.ranking((Ranks("highest", ranks, least),))
+    return rule.ranking((Ranks("highest", ranks, min_samples),))
 
 
 def _of_a_window(error: SamplewiseError, window: int) -> SamplewiseError:
@@ -68,7 +70,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
         empty = torch.zeros(0, dtype=torch.float64)
         return {"losses": empty, "sizes": empty.long(), "low": math.nan, "high": math.nan}
 
-    def ready(state: State) -> bool:
+    def factor_ready(state: State) -> bool:
         return not math.isnan(float(state["low"]))
 
     def inside(loss: Tensor, state: State) -> Tensor:
@@ -76,7 +78,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         loss = samples.loss
-        if not ready(state):
+        if not factor_ready(state):
             start, stop = ranks(len(loss))
             return keep(weights, descending(samples)[start : max(stop, start + 1)])
         within = inside(loss, state)
@@ -96,11 +98,11 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
 
     def shortfall(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
         """Of the window's samples; while it fills, of as many as it would hold if all steps were like this one."""
-        error = check(len(_tensor(state, "losses")) if ready(state) else window * len(samples))
+        error = check(len(_tensor(state, "losses")) if factor_ready(state) else window * len(samples))
         return None if error is None else _of_a_window(error, window)
 
     rule = make_rule(
-        expression, body, init=init, update=update, ready=ready, shortfall=shortfall,
+        expression, body, init=init, update=update, factor_ready=factor_ready, shortfall=shortfall,
         factor=lambda samples, state: inside(samples.loss, state).to(samples.loss),
     )  # fmt: skip
 
@@ -131,6 +133,6 @@ def whole_window(window: object) -> int:
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise SamplewiseError(
             "window", expected="a whole number of steps, at least 1", got=repr(window)[:50],
-            remedy="Leave it out for the ranks of each step.",
+            remedy="Leave it out to rank within each step.",
         )  # fmt: skip
     return window

@@ -1,4 +1,4 @@
-"""What an accelerator of accelerate may not be asked for together with sample weighting."""
+"""What accelerate must not be set to do together with sample weighting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_accelerator(accelerator: Any) -> None:
     if kind in ("DEEPSPEED", "MEGATRON_LM"):
         raise SamplewiseError(
             "accelerator", expected="DDP, FSDP2 or one process", got=kind,
-            remedy="It steps inside backward. With DeepSpeed take WeightedTrainer, in two passes.",
+            remedy="DeepSpeed steps inside backward: use WeightedTrainer, which runs it in two passes.",
         )  # fmt: skip
     if accelerator.gradient_accumulation_steps != 1:
         raise SamplewiseError(

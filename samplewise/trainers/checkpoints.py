@@ -62,7 +62,9 @@ class CheckpointsMixin(_Host):
     def _restore(self, checkpoint: Path) -> None:
         saved = load_state(checkpoint, check=False)  # `_verify` has
         if saved is None:
-            logger.warning("%s has no state of a rule: %s starts from its first state", checkpoint, self.options.rule)
+            logger.warning(
+                "%s holds no state of a rule: %s starts from its initial state", checkpoint, self.options.rule
+            )
             self.engine.skip_to(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step)
             return
         state, facts = saved
@@ -82,30 +84,30 @@ class CheckpointsMixin(_Host):
         if largest(refusal is not None, self.args.device):
             raise refusal or SamplewiseError(
                 "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
-                remedy="Its error says why.",
+                remedy="See the error of rank 0.",
             )  # fmt: skip
 
     def _compare_steps(self, facts: dict[str, Any]) -> None:
-        """Say what another number of ranks, or of rows in a step, means for the order of the data."""
+        """Warn where another number of ranks, or of rows in a step, changes the order of the data."""
         rows, ranks = self._rows(), world_size()
         if facts["rows"] != rows:
             logger.warning(
-                "a step of the checkpoint had %d rows, and has %d now: %d steps of these count as seen, so that rows "
-                "of this epoch are left out or come again", facts["rows"], rows, facts["step"]
+                "a step had %d rows when the checkpoint was written and has %d now: %d steps of the new size count as "
+                "seen, so some rows of this epoch are skipped or repeated", facts["rows"], rows, facts["step"]
             )  # fmt: skip
         elif facts["ranks"] != ranks:
             logger.warning(
-                "%d ranks wrote the checkpoint, %d go on: steps have the same rows in the same order, but dropout and "
-                "other draws differ, and sums are rounded otherwise", facts["ranks"], ranks
+                "%d ranks wrote the checkpoint and %d resume it: steps have the same rows in the same order, but "
+                "dropout and other random draws differ, and sums are rounded differently", facts["ranks"], ranks
             )  # fmt: skip
 
     def _compare_settings(self, facts: dict[str, Any]) -> None:
-        """Say which of the settings that a step depends on are not those of the checkpoint."""
+        """Warn about settings that have changed since the checkpoint was written."""
         before, now = facts.get("settings", {}), self._settings()
         changed = [name for name in now if name in before and before[name] != now[name]]
         if changed:
             what = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
-            logger.warning("not as when the checkpoint was written: %s", what)
+            logger.warning("changed since the checkpoint was written: %s", what)
 
     def _settings(self) -> dict[str, Any]:
         """What the loss of a step depends on beside the rule, in JSON values."""
@@ -120,13 +122,13 @@ class CheckpointsMixin(_Host):
         }  # fmt: skip
 
     def _rows(self) -> int:
-        """Rows that the host's loader draws for a step."""
+        """Rows that the Trainer's loader draws for a step."""
         return self._train_batch_size * self.args.gradient_accumulation_steps * self.options.pool * world_size()
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
     ) -> tuple[int, int]:
-        """Where the host goes on: its (epochs, micro-batches of this one), but for two cases that it gets wrong.
+        """Where the Trainer resumes: (epochs, micro-batches of this one), corrected in two cases that it gets wrong.
 
         A stream has no length, so that the host takes every step for one of its first pass; and after the last step
         it would take one more.
@@ -140,14 +142,14 @@ class CheckpointsMixin(_Host):
         return place
 
     def _data_position(self) -> tuple[int, int] | None:
-        """Of a stream: passes before this one, and steps taken in it."""
+        """Of a stream: the passes before the current one, and the steps taken in it."""
         if not self._streams or self.state.epoch is None:
             return None
         passes = int(self.state.epoch)  # the host adds to it the share of max_steps taken in this pass
         return passes, round((self.state.epoch - passes) * self.state.max_steps)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """The host's; within a checkpoint, which is not complete yet, nothing older is deleted after it."""
+        """The Trainer's; inside a checkpoint that is not complete yet, no older one is deleted after it."""
         super().save_model(*args, **kwargs)
         if self._limit is not None:  # only now: the host has written its arguments down
             self.args.save_total_limit = None
@@ -178,7 +180,7 @@ class CheckpointsMixin(_Host):
             mark_complete(folder)
 
     def _save_ours(self, folder: Path) -> None:
-        """Write what belongs to a checkpoint beside the host's files, before them; the marker covers it."""
+        """Write the engine's part of a checkpoint before the Trainer's files; the marker covers all of them."""
         facts = {
             "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
             "rows": self._rows(), "position": self._data_position(), "settings": self._settings(),

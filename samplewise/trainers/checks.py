@@ -1,4 +1,4 @@
-"""What a Trainer may not be asked for together with weights: refused by name, before the first step."""
+"""Settings of a Trainer that cannot be combined with sample weighting: refused by name, before the first step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("samplewise")
 
 
 def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) -> None:
-    """Errors: SamplewiseError naming a `compute_loss` or `training_step` that is neither the mixin's nor the host's.
+    """Errors: SamplewiseError naming a `compute_loss` or `training_step` that is neither the mixin's nor the Trainer's.
 
     A loss of one's own would not be called, or would switch the weights off; a step of one's own would see neither the
     freed micro-batches nor the one division at the end. One that only calls super does neither.
@@ -29,49 +29,56 @@ def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) 
             own = not cls.__module__.startswith(("samplewise.", *allowed_hosts))
             if own and method in vars(cls) and not only_calls_super(vars(cls)[method], method):
                 raise SamplewiseError(
-                    f"{cls.__name__}.{method}", expected="it not to be used with weights", got="one of your own",
-                    remedy=f"{mixin.__name__} takes its place: move it to a callback.",
+                    f"{cls.__name__}.{method}", expected="the Trainer's own method",
+                    got="an override, which cannot be combined with sample weighting",
+                    remedy=f"Remove it: {mixin.__name__} replaces it. Move what else it does to a callback.",
                 )  # fmt: skip
 
 
 def refuse_options(trainer: Any) -> None:
-    """Errors: SamplewiseError naming the first option that weights cannot go together with."""
+    """Errors: SamplewiseError naming the first option that cannot be combined with sample weighting."""
     args = trainer.args
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     optimizer = str(getattr(args.optim, "value", args.optim))
-    no_loss = "The weighted loss takes its place: leave it out."
+    no_loss = "Leave it out: the weighted loss replaces it."
     refused = [
-        ("label_smoothing_factor", args.label_smoothing_factor, "Sample losses are plain: set it to 0."),
+        ("label_smoothing_factor", args.label_smoothing_factor, "Set it to 0: sample losses are plain cross-entropy."),
         ("compute_loss_func", trainer.compute_loss_func, no_loss),
         (
             "use_liger_kernel",
             _liger_loss(args),
-            "Its loss takes the weighted one's place; its other kernels are welcome: "
+            "Keep its kernels for layers, without its losses: "
             'liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False}.',
         ),
-        ("optim", optimizer if _steps_in_backward(optimizer) else None, "It steps inside backward: take another."),
+        (
+            "optim",
+            optimizer if _steps_in_backward(optimizer) else None,
+            "Choose another optimizer: this one steps inside backward.",
+        ),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
-        ("torch_compile", args.torch_compile, "Not supported yet: set it to False."),
+        ("torch_compile", args.torch_compile, "Set it to False: it is not supported yet."),
         (
             "parallelism_config",
             _splits_sequence(parallel),
-            "A sample's tokens must be on one rank: no context parallelism.",
+            "Disable it: all tokens of a sample must be on one rank.",
         ),
-        ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Only FSDP 2 has been thought of: fsdp_version: 2."),
+        ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Set fsdp_version: 2."),
         (
             "deepspeed",
             trainer.options.logits == "refuse" and has_partitioned_head(trainer.accelerator) and "ZeRO stage 3",
-            'The head is in parts there: stage 1 or 2, or logits="allow".',
+            'Use stage 1 or 2, or logits="allow": stage 3 splits the head.',
         ),
         (
             "model",
             _is_encoder_decoder(trainer.model) and "an encoder–decoder",
-            "Only causal language models are supported.",
+            "Use a causal language model: no other kind is supported.",
         ),
     ]
     for name, value, remedy in refused:
         if value:
-            raise SamplewiseError(name, expected="it not to be used with weights", got=repr(value), remedy=remedy)
+            raise SamplewiseError(
+                name, expected="a setting that can be combined with sample weighting", got=repr(value), remedy=remedy
+            )
 
 
 def _liger_loss(args: Any) -> str | None:
@@ -108,28 +115,28 @@ def _is_encoder_decoder(model: Any) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
-def check_rows(rows: int | None, least: int) -> None:
+def check_rows(rows: int | None, min_rows: int) -> None:
     """Errors: SamplewiseError where no micro-batch can be made of the data; `rows` is None for a stream."""
-    if rows is None or rows >= least:
+    if rows is None or rows >= min_rows:
         return
     raise SamplewiseError(
-        "train_dataset", expected=f"at least {least} row{'' if least == 1 else 's, a micro-batch'}",
+        "train_dataset", expected=f"at least {min_rows} row{'' if min_rows == 1 else 's, a micro-batch'}",
         got=f"{rows or 'no'} row{'' if rows == 1 else 's'}",
         remedy="Look at what reads or filters the data." if rows == 0 else "dataloader_drop_last leaves them all out.",
     )  # fmt: skip
 
 
 def outside_of_train() -> SamplewiseError:
-    """Of a micro-batch that belongs to no step: what its samples weigh is not known."""
+    """The error of a micro-batch that belongs to no planned step: its weights are not known."""
     return SamplewiseError(
-        "training_step", expected="a micro-batch of a step that train() has planned", got="one from elsewhere",
+        "training_step", expected="a micro-batch of a step that train() has planned", got="another one",
         remedy="Weights need the whole step: call train(); for a loop of your own take "
         "samplewise.trainers.loop, or samplewise.weights.",
     )  # fmt: skip
 
 
 def ended_before_a_step(micro_batches: int, accumulated: int) -> SamplewiseError:
-    """Of data that ends before the first step: nothing can be trained."""
+    """The error of data that ends before the first step."""
     return SamplewiseError(
         "train_dataset", expected=f"at least one step of {accumulated} micro-batches" if micro_batches else "rows",
         got=f"{micro_batches}, then its end" if micro_batches else "none from the loader",
@@ -153,14 +160,14 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1, large
         raise SamplewiseError(
             "gradient_accumulation_steps, per_device_train_batch_size",
             expected="a step of at least 2 samples", got="1 (the weight of a lone sample is the constant 1)",
-            remedy="Raise one of them; the rule works over the whole step.",
+            remedy="Raise one of them: the rule weighs the samples of a whole step.",
         )  # fmt: skip
     kept, state = _try(rule, configured, rule.init())
     if kept * pool > configured:
         raise SamplewiseError(
             "pool", expected=f"a rule that keeps at most 1 in {pool} candidates",
             got=f"{kept} of {configured} from {rule}",
-            remedy=f"For example top_k({1 / pool:.3g}), or band, or a smaller pool.",
+            remedy=f"Use a rule such as top_k({1 / pool:.3g}), or a smaller pool.",
         )  # fmt: skip
     if last:
         check_last_step(
@@ -170,13 +177,13 @@ def check_step_size(rule: Rule, configured: int, last: int, pool: int = 1, large
 
 
 def check_packed(rule: Rule, samples: int, rows: int, pool: int, largest: int) -> None:
-    """`check_step_size` for rows of several samples each, saying what a step has: about `samples` in so many rows."""
+    """`check_step_size` for rows of several samples each; its errors say how many samples the rows of a step hold."""
     try:
         check_step_size(rule, samples, 0, pool, largest)
     except SamplewiseError as error:
         raise SamplewiseError(
             error.argument, expected=error.expected, got=f"{error.got} (a step has {rows} packed rows, of about "
-            f"{samples} samples together and at most {largest})", remedy=error.remedy,
+            f"{samples} samples in total and at most {largest})", remedy=error.remedy,
         ) from None  # fmt: skip
 
 
@@ -192,7 +199,7 @@ def check_last_step(rule: Rule, state: State, last: int, of: str, remedy: str) -
 
 
 def shortfall(rule: Rule, n: int) -> SamplewiseError | None:
-    """What keeps the rule from acting at its first step, if that has n samples."""
+    """The shortfall of the rule at its first step, if that step has n samples; None if there is none."""
     samples, ones = _made_up(n)
     return rule.shortfall(ones, samples, rule.init())
 
@@ -215,10 +222,10 @@ def check_micro_batch(rows: int) -> None:
     if rows < 2:
         raise SamplewiseError(
             "normalize", expected="'step', or micro-batches of at least 2 rows", got=f"'micro' with {rows}",
-            remedy="Alone in its micro-batch a sample always has weight 1: no weighting at all.",
+            remedy="Use normalize='step', or more rows: a sample alone in its micro-batch always has weight 1.",
         )  # fmt: skip
     logger.warning(
-        "normalize='micro': weights are normalised within each micro-batch of %d rows and each rank, so they depend on "
+        "normalize='micro': weights are normalized within each micro-batch of %d rows and each rank, so they depend on "
         "how the step is split. normalize='step' is exact.", rows
     )  # fmt: skip
 
@@ -229,7 +236,7 @@ def check_collator(trainer: Any) -> None:
     if tokenizer is not None and getattr(tokenizer, "pad_token_id", 0) is None:
         raise SamplewiseError(
             "pad_token", expected="a tokenizer with a pad token", got="none",
-            remedy="tokenizer.pad_token = tokenizer.eos_token is the usual choice.",
+            remedy="Set it; tokenizer.pad_token = tokenizer.eos_token is the usual choice.",
         )  # fmt: skip
 
 
@@ -253,26 +260,26 @@ def check_batch(batch: dict[str, Any]) -> None:
 
 
 def check_columns(rule: Rule, names: list[str] | None, given: set[str]) -> None:
-    """Before any step: does the data have the columns that the rule reads, and does the rule read those it has?
+    """Before any step: the data must have the columns that the rule reads; a weight column it ignores is warned of.
 
     names: the dataset's columns; None where they are not known beforehand. given: fields that come from elsewhere.
     """
     if names is None:
         return
     for column, field in FIELDS.items():
-        if field in rule.needs - given and column not in names:
+        if field in rule.required_fields - given and column not in names:
             raise SamplewiseError(
                 "train_dataset", expected=f"a column {column}, which {rule} reads", got=f"the columns {sorted(names)}",
-                remedy=f"Add one value a sample under that name, or take a rule that needs no {field}.",
+                remedy=f"Add one value a sample under that name, or use a rule that needs no {field}.",
             )  # fmt: skip
-    if WEIGHT in names and "weight" not in rule.needs:
+    if WEIGHT in names and "weight" not in rule.required_fields:
         logger.warning(
-            "the data has a column %s, which %s does not use: chain(column_weights(), …) multiplies it in", WEIGHT, rule
+            "the data has a column %s, which %s does not use; chain(column_weights(), …) multiplies by it", WEIGHT, rule
         )
 
 
 def warn_if_eos_is_masked(batch: dict[str, Any], trainer: Any) -> None:
-    """Say that the collator took true end-of-text tokens for padding, as it does where both have one id.
+    """Warn if the collator took true end-of-text tokens for padding, as it does where both have one id.
 
     A collator that masks by id masks all of them; where some are predicted, the others end what is not learned, such as
     the messages of a user.
@@ -285,8 +292,8 @@ def warn_if_eos_is_masked(batch: dict[str, Any], trainer: Any) -> None:
         lost = int((ends & (batch["labels"] == IGNORED)).sum())
         if lost and lost == int(ends.sum()):
             logger.warning(
-                "%d end-of-text tokens of the first micro-batch are not predicted: it has the id of the pad token, and "
-                "the collator masks by id. samplewise.data.PadCollator masks by attention.", lost
+                "%d end-of-text tokens of the first micro-batch are not predicted: the collator masks by id, and the "
+                "pad token has the same id. Use samplewise.data.PadCollator, which masks by attention.", lost
             )  # fmt: skip
 
 

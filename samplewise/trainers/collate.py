@@ -1,4 +1,4 @@
-"""The training collator: what belongs to samples is set aside, and put back into what the host's collator makes."""
+"""The training collator: fields of samples are set aside, and added to what the Trainer's collator returns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Read = Callable[[str, Any], int | float]
 
 
 class PlainCollator:
-    """A data collator that leaves out what belongs to samples: evaluation has no use for it, nor has the model.
+    """A data collator that leaves out the fields of samples, which evaluation and the model do not use.
 
     collate: the host's.
     """
@@ -34,7 +34,7 @@ class PlainCollator:
         self.collate = collate
 
     def __call__(self, features: Sequence[Any]) -> Any:
-        """What `collate` makes of the rows without those columns."""
+        """The batch that `collate` makes of the rows without those columns."""
         return self.collate([without_fields(row) if isinstance(row, Mapping) else row for row in features])
 
 
@@ -55,7 +55,7 @@ class FieldsCollator:
         self.collate, self.turns, self.columns = collate, turns, columns
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
-        """What `collate` makes of the rows, with the fields of the n samples, [n] each."""
+        """The batch that `collate` makes of the rows, with the fields of the n samples, [n] each."""
         columns = [name for name in COLUMNS if name in features[0]]
         batch = dict(self.collate([without_fields(feature) for feature in features]))
         lengths = [_lengths(feature) for feature in features]
@@ -100,13 +100,15 @@ def _one_row(batch: Batch, lengths: list[int]) -> Tensor:
     if len(labels) != 1 or sum(lengths) > labels.shape[1]:
         raise SamplewiseError(
             "data_collator", expected=f"a row for each of {len(lengths)} samples, or all in one row",
-            got=f"labels of shape {tuple(labels.shape)}", remedy="Let it pad, or flatten with position_ids.",
+            got=f"labels of shape {tuple(labels.shape)}",
+            remedy="Let the collator pad the rows, or flatten them with position_ids.",
         )  # fmt: skip
     starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
     if position is None or bool((position[0, starts] != 0).any()) or "attention_mask" in batch:
         raise SamplewiseError(
             "data_collator", expected="a flat row with position_ids that restart at each sample, and no attention_mask",
-            got=f"the keys {sorted(batch)}", remedy="Otherwise samples see one another: pad them, or add position_ids.",
+            got=f"the keys {sorted(batch)}",
+            remedy="Pad the rows, or add position_ids: samples must not see one another.",
         )  # fmt: skip
     return segments_of(lengths, labels.shape[1])
 
@@ -146,7 +148,8 @@ def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:
         if len(row) != len(feature["input_ids"]):
             raise SamplewiseError(
                 TOKEN_WEIGHTS, expected=f"a number for each of the row's {len(feature['input_ids'])} tokens",
-                got=len(row), remedy="The first is never used: nothing predicts a row's first token.",
+                got=len(row),
+                remedy="Give one number a token; the first is ignored: nothing predicts a row's first token.",
             )  # fmt: skip
     out = torch.zeros(batch["labels"].shape)
     if len(out) == 1 and (len(rows) > 1 or SEGMENTS in batch):

@@ -48,7 +48,7 @@ class EpochsMixin(_Host):
     _places = torch.zeros(0, dtype=torch.int64)  # where the rows of the epoch in hand stand in the host's order
 
     def check_rule(self) -> None:
-        """As without epochs, and that there is more than one of them. Errors: SamplewiseError, with what to do."""
+        """The checks of every rule, and those of rules that decide once an epoch. Errors: SamplewiseError."""
         super().check_rule()  # pyright: ignore[reportAttributeAccessIssue]
         if self.options.rule.epochs is not None:
             check_data(self)
@@ -56,11 +56,11 @@ class EpochsMixin(_Host):
             check_last_step_of_epoch(self)
 
     def get_train_dataloader(self) -> Any:
-        """The host's."""
+        """The Trainer's own loader, whose sampler must be the one made here."""
         self._order = None
         self._loader = super().get_train_dataloader()
         if self.options.rule.epochs is not None and self._order is None:
-            raise refused("_get_train_sampler", "the host's, or one that calls it", "one that does not")
+            raise refused("_get_train_sampler", "the Trainer's, or one that calls it", "one that does not")
         return self._loader
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ class EpochsMixin(_Host):
         return (self._order.epoch, steps) if steps < self._steps() else (self._order.epoch + 1, 0)
 
     def _steps(self) -> int:
-        """Of the epoch in hand."""
+        """How many optimizer steps the current epoch has."""
         return max(1, math.ceil(len(self._loader) / self.args.gradient_accumulation_steps))
 
     # ---- an epoch ----
@@ -134,7 +134,7 @@ class EpochsMixin(_Host):
         return rows[self._places].tolist()
 
     def _remembered(self, rows: Tensor) -> Samples:
-        """Every row with the loss of its last visit, else of its column, else NaN."""
+        """All rows, each with the loss of its last visit, else of its column, else NaN."""
         assert self.engine.history is not None
         ids = self._ids[rows]
         loss, _ = self.engine.history.memory.look_up(ids)
@@ -157,7 +157,7 @@ class EpochsMixin(_Host):
         return (self._began + before).double() / self.args.max_steps
 
     def _pace(self) -> None:
-        """Before the host moves its learning rate on: to where it is after as much of the data without dropping."""
+        """Move the learning rate, before the Trainer does, to where it would be after as much data without dropping."""
         if self._order is None or self.args.max_steps > 0 or not isinstance(self.lr_scheduler, LambdaLR):
             return
         taken, steps = self.state.global_step + 1 - self._began, self._steps()
@@ -168,5 +168,5 @@ class EpochsMixin(_Host):
 
 
 def _due(epochs: float, rows: int) -> int:
-    """How many rows of an epoch come when so many epochs are left."""
+    """How many rows an epoch has when so many epochs are left."""
     return max(1, round(min(1.0, epochs) * rows))

@@ -1,4 +1,4 @@
-"""The folders checkpoint-<step> of a run: which one it goes on from, and which go when there are too many."""
+"""The folders checkpoint-<step> of a run: which one it resumes from, and which are deleted when there are too many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def newest(output: Path) -> Path:
         raise SamplewiseError(
             "resume_from_checkpoint", expected=f"a checkpoint with {FOLDER}/{MARKER} in {output}",
             got=f"only {', '.join(folder.name for folder in found)}, not whole" if found else "none",
-            remedy="Start without it, or name the folder of a checkpoint.",
+            remedy="Start without resume_from_checkpoint, or give the folder of a checkpoint.",
         )  # fmt: skip
     return whole[-1]
 
@@ -40,7 +40,7 @@ def is_whole(folder: Path) -> bool:
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[None]:
-    """What is half written inside is taken away on an error, and the checkpoint that was there before is back."""
+    """On an error, remove what is half written, and put back the checkpoint that was there before."""
     aside = _aside(folder)
     if folder.exists() and is_whole(folder):
         shutil.rmtree(aside, ignore_errors=True)
@@ -76,7 +76,7 @@ def rotate(written: Path, limit: int | None, best: str | None) -> None:
 
 
 def _put_back(output: Path) -> None:
-    """Checkpoints that a run set aside and was killed before it had written the new one."""
+    """Put back checkpoints that a run set aside before it was killed while writing the new one."""
     for aside in output.glob(f".{PREFIX_CHECKPOINT_DIR}-*.before"):
         folder = output / aside.name.removeprefix(".").removesuffix(".before")
         if folder.exists() and is_whole(folder):
@@ -92,6 +92,6 @@ def step_of(folder: Path) -> int:
 
 
 def _checkpoints(output: Path) -> list[Path]:
-    """By step."""
+    """The folders checkpoint-<step> of a run, by rising step."""
     named = output.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     return sorted((p for p in named if p.is_dir() and p.name.rsplit("-", 1)[1].isdecimal()), key=step_of)

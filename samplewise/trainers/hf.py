@@ -40,10 +40,10 @@ from samplewise.trainers.starting import StartingMixin
 
 logger = logging.getLogger("samplewise")
 
-MICRO = "samplewise"
+MICRO_BATCH_KEY = "samplewise"
 """Where a micro-batch stands among the inputs that the Trainer hands around; None in one that is never run."""
-EMPTY = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
-BLANK: dict[str, Any] = {MICRO: None, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
+NO_DATA_MESSAGE = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
+FREED_INPUTS: dict[str, Any] = {MICRO_BATCH_KEY: None, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the Trainer, never run."""
 
 
@@ -79,12 +79,12 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
 
     @property
     def rule(self) -> Rule:
-        """As it was given; `engine.rule` has shares of the run as steps, once these are known."""
+        """The rule as it was given; in `engine.rule` shares of the run are steps, once these are known."""
         return self.options.rule
 
     @property
     def rule_state(self) -> State:
-        """After the last step."""
+        """The state of the rule after the last finished step."""
         return self.engine.state
 
     # ---- a run ----
@@ -92,7 +92,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """The Trainer's `train`, with this instance's model answering for its losses meanwhile."""
+        """The Trainer's `train`, during which its model returns sample losses."""
         checkpoint = self._checkpoint(resume_from_checkpoint)
         if trial is None:  # else its arguments are checked once the Trainer has set them
             self.check_rule()
@@ -121,7 +121,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         try:
             batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
         except ValueError as error:
-            if EMPTY in str(error) and self.state.global_step == 0:
+            if NO_DATA_MESSAGE in str(error) and self.state.global_step == 0:
                 raise ended_before_a_step(0, asked) from None
             raise
         missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
@@ -129,8 +129,12 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
             if self.state.global_step == 0:  # of a stream that short it would make no step, over and over
                 raise ended_before_a_step(len(batches), asked)
             if batches:
-                logger.info("the last %d of %d micro-batches of the stream make no step: left out", len(batches), asked)
-            return [BLANK] * len(batches), num_items
+                logger.info(
+                    "the stream ended with %d of the %d micro-batches of a step, which were left out",
+                    len(batches),
+                    asked,
+                )
+            return [FREED_INPUTS] * len(batches), num_items
         given = [dict(self._prepare_inputs(batch)) for batch in batches]
         self._look(given)
         self.engine.set_total_steps(self.state.max_steps)
@@ -139,7 +143,9 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
             mean = self._token_mean(num_items)
             model: Any = self.model_wrapped
             trained = self.engine.prepare(model, given, mean=mean, can_rescale=rescalable)
-        return [BLANK] * (missing + len(batches) - len(trained)) + [_inputs(micro) for micro in trained], num_items
+        return [FREED_INPUTS] * (missing + len(batches) - len(trained)) + [
+            _inputs(micro) for micro in trained
+        ], num_items
 
     def _look(self, batches: list[dict[str, Any]]) -> None:
         for batch in batches:
@@ -158,9 +164,9 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The Trainer's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""
-        if MICRO not in inputs:
+        if MICRO_BATCH_KEY not in inputs:
             raise outside_of_train()
-        micro, nothing = inputs[MICRO], torch.zeros((), device=self.args.device)
+        micro, nothing = inputs[MICRO_BATCH_KEY], torch.zeros((), device=self.args.device)
         if micro is None:
             return nothing
         self._num_items = args[0] if args else kwargs.get("num_items_in_batch")  # an override may not hand it on
@@ -178,23 +184,23 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         return torch.tensor(result.loss, device=self.args.device)
 
     def _retried(self, model: nn.Module, reason: RetryInTwoPasses) -> list[MicroBatch]:
-        """The one way back: the step's gradients are discarded, and the same micro-batches run in two passes."""
+        """Discard the step's gradients, and run the same micro-batches in two passes."""
         if self.is_deepspeed_enabled:
             raise SamplewiseError(
-                "loss", expected="finite losses, as DeepSpeed's gradients cannot be taken back", got=str(reason),
-                remedy="Take a rule that scores first, which leaves such samples out, or clean the data.",
+                "loss", expected="finite losses: DeepSpeed's gradients cannot be discarded", got=str(reason),
+                remedy="Use a rule that runs in two passes, which leaves such samples out, or clean the data.",
             ) from None  # fmt: skip
         model.zero_grad()
         with self.accelerator.autocast():
             return self.engine.retry(self.model_wrapped, reason)  # pyright: ignore[reportArgumentType]
 
     def _finished(self, result: StepResult) -> None:
-        """After the step's gradient is whole: the learning rate of an epoch that leaves samples out."""
+        """Called when the step's gradient is complete: sets the learning rate of an epoch that leaves samples out."""
         self._pace()
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Σ coefficient × sample loss over this micro-batch while training; the Trainer's plain loss otherwise."""
-        micro = inputs.get(MICRO)
+        micro = inputs.get(MICRO_BATCH_KEY)
         if micro is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
         prepared = {key: inputs[key] for key in micro.inputs}  # once more, by the Trainer: to another dtype, say
@@ -226,7 +232,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
 def _inputs(micro: MicroBatch) -> dict[str, Any]:
     """What the Trainer hands around: the model's inputs, and the micro-batch itself."""
     labels = {} if micro.labels is None else {"labels": micro.labels}
-    return {**micro.inputs, **labels, MICRO: micro}
+    return {**micro.inputs, **labels, MICRO_BATCH_KEY: micro}
 
 
 class WeightedTrainer(WeightedMixin, Trainer):

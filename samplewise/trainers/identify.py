@@ -14,7 +14,7 @@ from samplewise.core.errors import SamplewiseError
 
 
 def identified(dataset: Any, columns: frozenset[str] = frozenset()) -> Any:
-    """`dataset` with a column `sample_id`: its own if it has one, else the row, or the position in the stream.
+    """`dataset` with a column `sample_id`: its own if it has one, else the row's number or place in the stream.
 
     columns: of samples, those that are read: a stream names the row whose value cannot be used.
     """
@@ -43,7 +43,7 @@ class IdentifiedRows(Dataset):
         return _with_id(self.dataset[index], int(index))
 
     def set_epoch(self, epoch: int) -> None:
-        """Passed on: the host calls it at each epoch."""
+        """Passed on to the dataset: the Trainer calls it at each epoch."""
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
@@ -62,7 +62,7 @@ class IdentifiedStream(IterableDataset):
             yield _checked_row(_with_id(row, number), self.columns, number)
 
     def set_epoch(self, epoch: int) -> None:
-        """Passed on: the host calls it at each epoch."""
+        """Passed on to the dataset: the Trainer calls it at each epoch."""
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
@@ -96,11 +96,14 @@ def checked(column: str, value: Any) -> int | float:
         return _whole(value) if column in (ID, GROUP) else _number(column, float(value))
     except (TypeError, ValueError, OverflowError):
         raise SamplewiseError(
-            column, expected=WANTED[column], got=repr(value)[:50], remedy="Mend the data, or rename that column."
+            column,
+            expected=EXPECTED_VALUES[column],
+            got=repr(value)[:50],
+            remedy="Fix the data, or rename the column.",
         ) from None
 
 
-WANTED = {
+EXPECTED_VALUES = {
     ID: "whole numbers",
     GROUP: "whole numbers",
     WEIGHT: "finite numbers of 0 or more",

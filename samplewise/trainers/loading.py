@@ -22,7 +22,7 @@ _Host = Trainer if TYPE_CHECKING else object
 
 
 class LoadingMixin(_Host):
-    """Ids and pool for whatever loader the host, or a user's subclass of it, builds."""
+    """Ids and pool for any loader that the Trainer, or a user's subclass of it, builds."""
 
     options: WeightingOptions
     _allowed_hosts: tuple[str, ...]
@@ -49,7 +49,7 @@ class LoadingMixin(_Host):
         elif self.options.pool > 1:
             raise SamplewiseError(
                 "pool", expected="1 with a get_train_dataloader of your own", got=self.options.pool,
-                remedy="Raise the batch size there, and let the rule keep a share of it.",
+                remedy="Set pool=1, raise the batch size there, and let the rule keep a share of it.",
             )  # fmt: skip
 
     def _columns(self) -> frozenset[str]:
@@ -68,7 +68,7 @@ class LoadingMixin(_Host):
         return rows % n if rows is not None and reached and rows > n and not self.args.dataloader_drop_last else 0
 
     def get_train_dataloader(self) -> Any:
-        """The host's loader, over the same dataset and collator with ids added to rows and batches."""
+        """The Trainer's loader, over the same dataset and collator with ids added to rows and batches."""
         if self.train_dataset is None:
             return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
@@ -82,11 +82,11 @@ class LoadingMixin(_Host):
             self.train_dataset, self.data_collator, self._train_batch_size = before
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's; rows may have the columns of samples, as those do that were split off the training data."""
+        """The Trainer's own loader for evaluation; rows may have the columns of samples."""
         return self._plainly(super().get_eval_dataloader, *args, **kwargs)
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """The host's, as for evaluation."""
+        """The Trainer's own loader for prediction; rows may have the columns of samples."""
         return self._plainly(super().get_test_dataloader, *args, **kwargs)
 
     def _plainly(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -123,14 +123,14 @@ def samples_in_rows(dataset: Any, n: int, *, turns: bool = False) -> tuple[float
     """(on average, at most) how many samples a row holds, the latter over n rows together; (1, 1) of plain rows.
 
     Of packed rows the average is over the first thousand. Where nobody can know beforehand, as of a packed stream or of
-    turns, it is `MANY`: a rule is then judged by the steps that come.
+    turns, it is `UNKNOWN_COUNT`: a rule is then judged by the steps that come.
     """
     import datasets
 
     if turns:
-        return MANY, MANY
+        return UNKNOWN_COUNT, UNKNOWN_COUNT
     if not isinstance(dataset, datasets.Dataset):
-        return (MANY, MANY) if LENGTHS in (_first_columns(dataset) or ()) else (1.0, 1.0)
+        return (UNKNOWN_COUNT, UNKNOWN_COUNT) if LENGTHS in (_first_columns(dataset) or ()) else (1.0, 1.0)
     if LENGTHS not in dataset.column_names or not len(dataset):
         return 1.0, 1.0
     import pyarrow.compute
@@ -140,7 +140,7 @@ def samples_in_rows(dataset: Any, n: int, *, turns: bool = False) -> tuple[float
     return float(counts[:1000].mean()), float(np.sort(counts)[::-1][:n].sum()) / n
 
 
-MANY = 1000.0
+UNKNOWN_COUNT = 1000.0
 """More samples than a row can be expected to hold."""
 
 

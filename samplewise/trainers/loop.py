@@ -94,7 +94,7 @@ class WeightedStep:
         return {**result.figures, "passes": 2.0 if result.mode == "two_pass" else 1.0}
 
     def detach(self) -> None:
-        """Give the model its own forward back, and write what the sample log holds."""
+        """Give the model its own forward back, and write what the sample log holds back."""
         self.engine.flush()
         self.engine.detach()
 
@@ -129,7 +129,7 @@ class WeightedStep:
         return saved(self.engine)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from there. The state of another rule is left alone, and the log says so."""
+        """Resume from `state_dict`. The state of another rule is left alone, and the log says so."""
         restore(self.engine, state)
 
     def save(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""A weight inside each message: such conversations are encoded here, since TRL's preparation knows no such thing."""
+"""A weight inside each message: such conversations are encoded here, since TRL does not know such weights."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def has_weights(dataset: Any) -> bool:
 
 
 def warn_of_padding(dataset: Any) -> None:
-    """Say that tools and calls of a table have the others' parameters as null where the host reads them itself."""
+    """Warn if tools and calls of a table have null parameters that TRL would write into the text."""
     kinds = kinds_of(dataset)
     if not kinds or not hasattr(dataset, "__len__"):
         return
     for row in dataset.select(range(min(len(dataset), 100))):
         if any(given != unpadded(given, kind) for given, kind in _tools_and_calls(row, kinds)):
             logger.warning(
-                "tools or tool calls of the data have parameters that are null, as tables give each the others': TRL "
-                "writes them into the text. Rows encoded here (samplewise.data: read_instructions, "
-                "encode_conversations, to_dataset) have none."
+                "some tools or tool calls of the data have null parameters, since a table gives each the parameters of "
+                "all: TRL writes them into the text. To drop them, encode the rows with samplewise.data: "
+                "read_instructions, encode_conversations, to_dataset."
             )
             return
 
@@ -76,7 +76,7 @@ def encoded_messages(dataset: Any, tokenizer: Any) -> Any:
     if "chat_template_kwargs" in next(iter(dataset)):
         raise SamplewiseError(
             "train_dataset", expected="no column chat_template_kwargs beside weights inside messages", got="one",
-            remedy="TRL does not encode such rows: give the tokenizer a chat template that needs no more.",
+            remedy="Remove that column, and give the tokenizer a chat template that does not need it.",
         )  # fmt: skip
     template, kinds = chat_template(tokenizer), kinds_of(dataset)
 
@@ -95,14 +95,14 @@ def _say_left_out(count: int, of: int) -> None:
     if count == of:
         raise SamplewiseError(
             "train_dataset", expected="an assistant's message with a weight above 0", got=f"none in {of} rows",
-            remedy="Weights of 0 mask messages: give one that is to be learned another weight.",
+            remedy="Give a message that is to be learned a weight above 0: a weight of 0 masks it.",
         )  # fmt: skip
     if count:
-        logger.warning("%d of %d conversations have nothing to predict: left out", count, of)
+        logger.warning("%d of %d conversations were left out: they have nothing to predict", count, of)
 
 
 def refuse_late_weights(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Nothing new. Errors: SamplewiseError for a weight inside a message of a stream whose first row has none."""
+    """Errors: SamplewiseError for a weight inside a message of a stream whose first row has none. Adds nothing."""
     if has_message_weights(row):
         raise SamplewiseError(
             "train_dataset", expected="weights in the messages of a stream's first row, as in later ones",

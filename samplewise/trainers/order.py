@@ -1,4 +1,4 @@
-"""The order of an epoch without the samples that a rule leaves out of it, and what is known of every row for that."""
+"""The order of an epoch without the samples that a rule leaves out, and what is known of every row for that."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from samplewise.trainers.loading import column_names
 
 
 class EpochOrder(Sampler[int]):
-    """The host's order, asked each epoch for what stays.
+    """The Trainer's order of an epoch, without the rows that the rule leaves out.
 
     host: the sampler that it would take. Its order becomes a function of (seed, epoch), as accelerate makes that of a
         random one, so that it is the same on every rank and after a restart.
@@ -44,7 +44,7 @@ class EpochOrder(Sampler[int]):
         yield from stays
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the host before each epoch."""
+        """Called by the Trainer before each epoch."""
         self.epoch = epoch
         if hasattr(self.host, "set_epoch"):
             self.host.set_epoch(epoch)
@@ -71,28 +71,28 @@ def columns_of_rows(dataset: Any) -> tuple[Tensor, Tensor | None]:
     return ids, torch.tensor([checked(STORED, value) for value in column(STORED)], dtype=torch.float64)
 
 
-# ---- what it cannot go together with ----
+# ---- what it cannot be combined with ----
 
 
 def refused(argument: str, expected: str, got: object) -> SamplewiseError:
-    """Of a rule with scope "epoch": the step's own rule is what to take instead."""
+    """The error of a setting that a rule with scope "epoch" cannot be combined with."""
     return SamplewiseError(
         argument, expected=f'{expected}, with a rule of scope="epoch"', got=got,
-        remedy='infobatch(scope="step") drops within each step, and needs no epochs.',
+        remedy='Use infobatch(scope="step"), which drops within each step and needs no epochs.',
     )  # fmt: skip
 
 
 def check_data(trainer: Any) -> None:
-    """Errors: SamplewiseError unless rows are known beforehand, a sample each, and the host makes their order."""
+    """Errors: SamplewiseError unless rows are known beforehand, a sample each, and the Trainer makes their order."""
     dataset, args = trainer.train_dataset, trainer.args
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise refused("train_dataset", "a dataset of known length", "a stream, which has no epochs to choose for")
+        raise refused("train_dataset", "a dataset of known length", "a stream, which has no epochs")
     if LENGTHS in (column_names(dataset) or ()):
         raise refused("packing", "rows of one sample each", "packed rows")
     strategy = getattr(args, "train_sampling_strategy", None)
     unmet = [
         ("turns", "rows of one sample each", trainer.options.turns),
-        ("get_train_dataloader", "the host's", not trainer._loader_is_the_hosts() and "one of your own"),
+        ("get_train_dataloader", "the Trainer's", not trainer._loader_is_the_hosts() and "one of your own"),
         ("train_sampling_strategy", "an order of rows", strategy == "batch_rebalance" and strategy),
         ("dispatch_batches", "every rank to read its own rows", trainer.accelerator.dispatch_batches),
     ]
@@ -102,7 +102,7 @@ def check_data(trainer: Any) -> None:
 
 
 def check_length(trainer: Any, epochs: ByEpoch) -> None:
-    """Errors: SamplewiseError if the run ends, or drops nothing any more, before anything can be known of a sample."""
+    """Errors: SamplewiseError if the run ends, or stops dropping, before the loss of any sample is known."""
     args = trainer.args
     if STORED in (column_names(trainer.train_dataset) or ()):
         return

@@ -18,7 +18,7 @@ logger = logging.getLogger("samplewise")
 Host = Callable[[Any, Any, bool], Any]
 """(dataset, args, packing) -> dataset: the host's own preparation."""
 
-AT = "samplewise_at"  # a token's place in its sample: which fragment of it a segment is
+FRAGMENT_KEY = "samplewise_at"  # a token's place in its sample: which fragment of it a segment is
 
 
 def prepare_training(dataset: Any, args: Any, packing: bool, host: Host, tokenizer: Any = None) -> Any:
@@ -57,7 +57,7 @@ def _wrapped(dataset: Any, args: Any, names: list[str], host: Host) -> Any:
     if lost:
         raise SamplewiseError(
             "packing_strategy", expected="'bfd' or 'bfd_split' for data with columns of samples", got="'wrapped'",
-            remedy=f"It cuts samples and keeps no boundaries, so that {', '.join(lost)} would be lost.",
+            remedy=f"Use one of these: 'wrapped' keeps no boundaries of samples, so {', '.join(lost)} would be lost.",
         )  # fmt: skip
     logger.warning("packing_strategy='wrapped' cuts samples and keeps no boundaries: each packed row is one sample")
     return host(dataset, args, True)
@@ -68,7 +68,7 @@ def _column_names(dataset: Any) -> list[str]:
 
 
 def _numbered(dataset: Any, packing: bool) -> Any:
-    """With ids by row; of a stream only where it is packed, since else its positions are counted while it is read."""
+    """The dataset with ids by row; a stream gets them here only if packed, otherwise while it is read."""
     import datasets
 
     if isinstance(dataset, datasets.Dataset):
@@ -85,7 +85,7 @@ def _numbered(dataset: Any, packing: bool) -> Any:
 
 
 def _truncated(dataset: Any, args: Any) -> Any:
-    """The token weights cut as the host has cut the tokens."""
+    """The token weights, cut as TRL has cut the tokens."""
     kept = slice(None, args.max_length) if args.truncation_mode == "keep_start" else slice(-args.max_length, None)
     return dataset.map(lambda row: {TOKEN_WEIGHTS: row[TOKEN_WEIGHTS][kept]})
 
@@ -98,12 +98,14 @@ def _packed(dataset: Any, args: Any) -> Any:
 
     def by_token(row: dict[str, Any]) -> dict[str, Any]:
         count = len(row["input_ids"])
-        return {AT: list(range(count)), **{name: [row[name]] * count for name in columns}}
+        return {FRAGMENT_KEY: list(range(count)), **{name: [row[name]] * count for name in columns}}
 
     tokens = ["input_ids", "labels", *([TOKEN_WEIGHTS] if TOKEN_WEIGHTS in names else [])]
-    dataset = dataset.map(by_token).select_columns([*tokens, AT, *columns])
+    dataset = dataset.map(by_token).select_columns([*tokens, FRAGMENT_KEY, *columns])
     dataset = pack_dataset(dataset, args.max_length, args.packing_strategy)
-    dataset = dataset.map(_by_segment, fn_kwargs={"columns": columns, "most": args.max_length}, remove_columns=[AT])
+    dataset = dataset.map(
+        _by_segment, fn_kwargs={"columns": columns, "most": args.max_length}, remove_columns=[FRAGMENT_KEY]
+    )
     return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
 
 
@@ -113,5 +115,5 @@ def _by_segment(row: dict[str, Any], columns: list[str], most: int) -> dict[str,
 
     starts = [sum(row[LENGTHS][:k]) for k in range(len(row[LENGTHS]))]
     out = {name: [row[name][start] for start in starts] for name in columns}
-    fragment = torch.tensor([row[AT][start] // most for start in starts])
+    fragment = torch.tensor([row[FRAGMENT_KEY][start] // most for start in starts])
     return {**out, ID: nested_ids(torch.tensor(out[ID]), fragment).tolist()}

@@ -1,4 +1,4 @@
-"""A reference model by its name."""
+"""Loads a reference model that is given by name."""
 
 from __future__ import annotations
 

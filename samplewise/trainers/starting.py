@@ -1,4 +1,4 @@
-"""The start of a run: again where the host starts it over, with a smaller batch or another trial's arguments."""
+"""The start of a run: done again where the Trainer starts over, with a smaller batch or another trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Host = Trainer if TYPE_CHECKING else object
 
 
 class StartingMixin(_Host):
-    """Calls `_begin` once the host has made the model and knows its arguments, before the first step.
+    """Calls `_begin` once the Trainer has made the model and knows its arguments, before the first step.
 
     `auto_find_batch_size` starts a run over after running out of memory; `hyperparameter_search` makes another model,
     of other arguments, for each trial. Both come this way, so that nothing of the attempt before is left.
@@ -31,7 +31,7 @@ class StartingMixin(_Host):
     _attach: Callable[[], None]
 
     def _inner_training_loop(self, batch_size: int | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The host's loop, checked anew where its arguments are not those that `train` saw."""
+        """The Trainer's loop; options are checked again where its arguments are not those that `train` saw."""
         rows = self.args.train_batch_size
         if self.args.auto_find_batch_size and batch_size is not None:
             self._train_batch_size = batch_size  # the host is about to: the checks below need it
@@ -49,8 +49,8 @@ class StartingMixin(_Host):
         now = self._train_batch_size
         if now != rows:
             logger.warning(
-                "auto_find_batch_size: micro-batches of %d rows, not %d. A step is that much smaller, and the rule "
-                "weighs over fewer samples", now, rows
+                "auto_find_batch_size: micro-batches have %d rows, not %d. Steps are smaller by as much, and the rule "
+                "weighs fewer samples", now, rows
             )  # fmt: skip
         refuse_options(self)
         self.check_rule()
@@ -58,7 +58,7 @@ class StartingMixin(_Host):
             check_micro_batch(now)
 
     def _begin(self, checkpoint: Path | None) -> None:
-        """Everything that a run counts or remembers as it is before its first step.
+        """Reset everything that a run counts or remembers, before its first step.
 
-        checkpoint: what the run goes on from. A mixin that keeps something overrides this and calls super.
+        checkpoint: what the run resumes from. A mixin that keeps something overrides this and calls super.
         """

@@ -57,7 +57,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         if self._is_vision_dataset:
             raise SamplewiseError(
                 "train_dataset", expected="text", got="images",
-                remedy="Image datasets are not supported: their losses have not been checked.",
+                remedy="Remove the images: image datasets are not supported yet.",
             )  # fmt: skip
         self._share_coefficient()
 
@@ -90,7 +90,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
             raise SamplewiseError(
                 "train_dataset", expected="rows with something to predict",
                 got=f"none: all {len(dataset)} were left out while they were prepared",
-                remedy=f"Raise max_length, now {args.max_length}: nothing of what is predicted was within it.",
+                remedy=f"Raise max_length, now {args.max_length}: no predicted token was within it.",
             )  # fmt: skip
         return prepared
 
@@ -122,17 +122,17 @@ def _tokens(micro: MicroBatch) -> int:
 
 
 def _no_training_template(error: ValueError) -> SamplewiseError:
-    """The host's error about a template that it cannot take apart, and what can."""
+    """The error of a template that TRL cannot mark the assistant's part in, and the remedies."""
     return SamplewiseError(
-        "assistant_only_loss", expected="a chat template that TRL can take apart", got=str(error),
+        "assistant_only_loss", expected="a chat template that marks the assistant's part", got=str(error),
         remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of the tokenizer's template. "
-        "Or encode the rows here, which most templates need no marks for, and leave assistant_only_loss out: "
+        "Or leave assistant_only_loss out and encode the rows here, which needs no marks for most templates: "
         "samplewise.data.to_dataset(list(encode_conversations(read_instructions(rows), chat_template(tokenizer)))).",
     )  # fmt: skip
 
 
 def _mean_over_ranks(values: list[Tensor], device: torch.device) -> float:
-    """Of one value a micro-batch that was trained on; every rank has as many."""
+    """The mean over ranks of one value per micro-batch that was trained on; every rank has as many."""
     total, count = totals([float(torch.stack(values).sum()), float(len(values))], device)
     return total / count
 
@@ -147,6 +147,6 @@ def _refuse_empty(dataset: Any) -> None:
 def _refuse(config: SFTConfig) -> None:
     if config.loss_type == "dft":
         raise SamplewiseError(
-            "loss_type", expected='"nll" together with weights', got=repr(config.loss_type),
-            remedy="DFT weighs tokens by their own probability: another loss than the one that rules speak of.",
+            "loss_type", expected='"nll" with sample weighting', got=repr(config.loss_type),
+            remedy="Use 'nll': DFT weighs tokens by their own probability, so its losses are not what rules read.",
         )  # fmt: skip

@@ -12,14 +12,14 @@ import torch
 from samplewise.core.columns import FIELDS, ID, STORED
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
-from samplewise.trainers.identify import WANTED, checked
+from samplewise.trainers.identify import EXPECTED_VALUES, checked
 
-SHOWN = 5
+MAX_SHOWN = 5
 
 
 def columns_read(rule: Rule, *, stored: bool) -> frozenset[str]:
     """The columns of the data that a run with this rule reads. stored: whether it reads stored losses."""
-    own = {column for column, field in FIELDS.items() if field in rule.needs}
+    own = {column for column, field in FIELDS.items() if field in rule.required_fields}
     return frozenset({ID, *own, *((STORED,) if stored else ())})
 
 
@@ -34,12 +34,12 @@ def check_values(dataset: Any, columns: frozenset[str]) -> None:
         return
     for name, values in _given(dataset, names):
         bad = ((row, value) for row, value in enumerate(values) if not usable(name, value))
-        found = list(itertools.islice(bad, SHOWN + 1))
+        found = list(itertools.islice(bad, MAX_SHOWN + 1))
         if found:
-            shown = ", ".join(f"{value!r:.50} in row {row}" for row, value in found[:SHOWN])
+            shown = ", ".join(f"{value!r:.50} in row {row}" for row, value in found[:MAX_SHOWN])
             raise SamplewiseError(
-                name, expected=WANTED[name], got=shown + (", …" if len(found) > SHOWN else ""),
-                remedy="Mend those rows, leave them out, or rename the column.",
+                name, expected=EXPECTED_VALUES[name], got=shown + (", …" if len(found) > MAX_SHOWN else ""),
+                remedy="Fix those rows, leave them out, or rename the column.",
             )  # fmt: skip
 
 

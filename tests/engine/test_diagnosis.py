@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import samplewise as sw
-from samplewise import diagnosis
+from samplewise.engine import diagnosis
 from samplewise.engine.diagnosis import Finding, Watch, diagnose
 
 GOOD = {"ess": 0.6, "kept": 0.9, "length_corr": 0.1, "samples": 32.0}
@@ -138,10 +138,13 @@ def test_the_page_has_the_thresholds_that_are_used():
     page = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
     assert set(rows) - {"finding"} == {*CASES, "few ids", "scoring", "overfitting"}
-    assert f"below {diagnosis.ESS:.0%} of N for {diagnosis.STEPS} steps" in rows["few samples count"]
-    few = f"{diagnosis.IDS:.0%} of at least {diagnosis.LEAST_IDS} ids hold more than {diagnosis.WEIGHT:.0%}"
-    assert few in rows["few ids"]
-    assert f"over {diagnosis.STEPS} steps above {diagnosis.CORRELATION} either way" in rows["length"]
-    assert f"more than {diagnosis.SCORING:.0%} of the time of {diagnosis.STEPS} steps" in rows["scoring"]
-    assert f"each of {diagnosis.EVALUATIONS} evaluations, by more than {diagnosis.RISE} nats" in rows["overfitting"]
+    assert f"below {diagnosis.MIN_ESS:.0%} of N for {diagnosis.PATIENCE} steps" in rows["few samples count"]
+    few, most = f"{diagnosis.HEAVIEST_IDS:.0%} of at least {diagnosis.MIN_IDS} ids", f"{diagnosis.MAX_WEIGHT_SHARE:.0%}"
+    assert f"{few} hold more than {most}" in rows["few ids"]
+    assert f"over {diagnosis.PATIENCE} steps above {diagnosis.MAX_CORRELATION} either way" in rows["length"]
+    assert f"more than {diagnosis.MAX_SCORING_SHARE:.0%} of the time of {diagnosis.PATIENCE} steps" in rows["scoring"]
+    assert (
+        f"each of {diagnosis.MIN_EVALUATIONS} evaluations, by more than {diagnosis.MIN_RISE} nats"
+        in rows["overfitting"]
+    )
     assert all(f"`{name}`" in rows["no effect"] for name in diagnosis.MIN_MAX)

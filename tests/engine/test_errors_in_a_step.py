@@ -53,6 +53,6 @@ def test_a_step_that_was_not_run_to_its_end():
     step = WeightedStep(tiny.model(), "uniform()")
     good = torch.randint(3, tiny.VOCABULARY, (4, 6), generator=torch.Generator().manual_seed(0))
     next(iter(step.plan([batch(good)])))
-    with pytest.raises(sw.SamplewiseError, match=r"^finish: expected every micro-batch") as raised:
+    with pytest.raises(sw.SamplewiseError, match=r"^finish: expected every planned micro-batch") as raised:
         step.finish()
     assert raised.value.__notes__ == ["In optimizer step 1, mode one_pass, rank 0, while finishing."]

@@ -12,7 +12,7 @@ from samplewise.core.checkpoint import load_state, mark_complete, save_state
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.statistics import rank_correlation
 from samplewise.engine.loss_memory import LossMemory
-from samplewise.engine.staleness import PAIRS, Staleness
+from samplewise.engine.staleness import MAX_PAIRS, Staleness
 
 ids = st.sampled_from([0, 1, 2, 7, 2**53, 2**53 + 1, 2**62, 2**63 - 1])
 visits = st.lists(st.lists(st.tuples(ids, st.one_of(st.floats(0, 20), st.just(math.nan))), max_size=8), max_size=6)
@@ -98,7 +98,7 @@ def test_staleness_is_measured_over_the_latest_pairs():
         if step == 19:
             assert staleness.figures["stored_corr"] > 0.99
             assert not staleness.stale()
-    assert len(staleness.stored) == PAIRS
+    assert len(staleness.stored) == MAX_PAIRS
     assert staleness.stale(0.7)
     assert staleness.figures["stored_age"] == pytest.approx(sum(range(28, 60)) / 32)
     again = Staleness.from_state(staleness.state())

@@ -1,4 +1,4 @@
-"""A step's plan: normalised once, the same for every order and split, and the samples that are not there."""
+"""A step's plan: normalized once, the same for every order and split, and the samples that are not there."""
 
 import math
 from dataclasses import replace
@@ -44,14 +44,14 @@ def figures_equal(a: dict[str, float], b: dict[str, float]) -> bool:
     return a.keys() == b.keys() and all(a[key] == b[key] for key in a)
 
 
-# ---- normalisation ----
+# ---- normalization ----
 
 
 @rules
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_coefficients_sum_to_one_and_weights_have_mean_one(rule, dtype):
-    for mass in (None, made().tokens):
-        out = plan(rule, made(dtype=dtype), mass=mass)
+    for base_weight in (None, made().tokens):
+        out = plan(rule, made(dtype=dtype), base_weight=base_weight)
         assert float(out.coefficients.sum()) == pytest.approx(1, rel=1e-6)
         assert float(out.weights.mean()) == pytest.approx(1, rel=1e-6)
         assert torch.equal(out.weights == 0, out.coefficients == 0)
@@ -62,7 +62,7 @@ def test_token_mass_is_the_weighted_mean_over_tokens(rule):
     samples = made()
     weights = plan(rule, samples).weights.numpy()
     loss, n = samples.loss.numpy(), samples.tokens.numpy()
-    out = plan(rule, samples, mass=samples.tokens)
+    out = plan(rule, samples, base_weight=samples.tokens)
     objective = float((out.coefficients * samples.loss).sum())
     assert objective == pytest.approx((weights * n * loss).sum() / (weights * n).sum(), rel=1e-12)
     assert np.allclose(out.weights.numpy(), weights), "what a sample counts does not change how the rule weighs it"
@@ -70,7 +70,7 @@ def test_token_mass_is_the_weighted_mean_over_tokens(rule):
 
 def test_uniform_per_token_is_the_mean_over_all_tokens():
     samples = made()
-    out = plan(sw.uniform(), samples, mass=samples.tokens)
+    out = plan(sw.uniform(), samples, base_weight=samples.tokens)
     assert float((out.coefficients * samples.loss).sum()) == pytest.approx(
         np.average(samples.loss.numpy(), weights=samples.tokens.numpy())
     )
@@ -83,8 +83,8 @@ def test_norm_count_divides_by_the_samples_and_not_by_the_weights():
     out = plan(rule, samples)
     assert out.weights.tolist() == [1.0, 2.0, 0.0, 0.0]
     assert out.coefficients.tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0])
-    assert plan(rule, samples, mass=samples.tokens).coefficients.tolist() == pytest.approx([1 / 6, 4 / 6, 0, 0])
-    assert plan(replace(rule, norm="sum"), samples, mass=samples.tokens).coefficients.tolist() == pytest.approx(
+    assert plan(rule, samples, base_weight=samples.tokens).coefficients.tolist() == pytest.approx([1 / 6, 4 / 6, 0, 0])
+    assert plan(replace(rule, norm="sum"), samples, base_weight=samples.tokens).coefficients.tolist() == pytest.approx(
         [1 / 5, 4 / 5, 0, 0]
     )
 
@@ -130,7 +130,10 @@ def test_a_common_factor_of_the_rule_is_nothing(scale):
 def test_the_order_of_samples_changes_no_bit(rule, seed, n, data):
     samples = made(n, seed)
     order = torch.tensor(data.draw(st.permutations(range(n))))
-    a, b = plan(rule, samples, mass=samples.tokens), plan(rule, samples.select(order), mass=samples.tokens[order])
+    a, b = (
+        plan(rule, samples, base_weight=samples.tokens),
+        plan(rule, samples.select(order), base_weight=samples.tokens[order]),
+    )
     assert torch.equal(a.weights[order], b.weights)
     assert torch.equal(a.coefficients[order], b.coefficients)
     assert figures_equal(a.figures, b.figures)
@@ -149,7 +152,7 @@ def test_dealing_samples_to_ranks_and_back_changes_no_bit(rule):
 
 
 def test_a_plan_per_micro_batch_is_another_estimator():
-    """What this library is for: normalising per micro-batch gives other weights."""
+    """What this library is for: normalizing per micro-batch gives other weights."""
     samples = made(16)
     whole = plan(sw.ir_dro(r=0.3), samples).coefficients
     parts = [plan(sw.ir_dro(r=0.3), samples.select(torch.arange(k, k + 2))).coefficients / 8 for k in range(0, 16, 2)]
@@ -206,7 +209,7 @@ def test_a_sample_without_a_token_is_no_sample(rule, loss):
     samples = made()
     more = with_extra(samples, loss, 0, at=5)
     index = torch.tensor([k for k in range(17) if k != 5])
-    there, without = plan(rule, more, mass=more.tokens), plan(rule, samples, mass=samples.tokens)
+    there, without = plan(rule, more, base_weight=more.tokens), plan(rule, samples, base_weight=samples.tokens)
     assert torch.equal(there.coefficients[index], without.coefficients)
     assert there.weights[5] == there.coefficients[5] == 0
     assert there.nonfinite == []
@@ -248,7 +251,7 @@ def test_a_rule_that_returns_nonsense_is_refused(says, made_of):
 @pytest.mark.parametrize("per_token", [False, True])
 def test_figures_against_numpy(rule, per_token):
     samples = made(20)
-    out = plan(rule, samples, mass=samples.tokens if per_token else None)
+    out = plan(rule, samples, base_weight=samples.tokens if per_token else None)
     w, L, n = out.weights.numpy(), samples.loss.numpy(), samples.tokens.numpy()
     q = n if per_token else np.ones(20)
     p = w / w.sum()

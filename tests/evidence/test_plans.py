@@ -50,12 +50,12 @@ def here(tmp_path_factory):
         ("arms.band={rul: uniform()}", "Did you mean rule"),
         ("arms.band={rule: uniform(), prior: {scord: 3}}", "Did you mean scored"),
         ("arms.band={token_rule: rho2()}", r"arms\.band: token rule, .*Did you mean rho1"),
-        ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a second model, which rho1"),
-        ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a second model, which by"),
+        ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a reference model, which rho1"),
+        ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a reference model, which by"),
         ("arms.band={reference_model: x}", "a rule that reads it, got uniform"),
         (
             "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))', data: z}",
-            "a second model, which by",
+            "a reference model, which by",
         ),
         (
             "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))',"

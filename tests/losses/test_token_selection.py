@@ -151,10 +151,10 @@ def test_a_batch_that_predicts_nothing(pair):
 def test_a_request_ignores_nothing():
     labels = make_batch()[1]
     for options in ({"select": rho1()}, {"reference": torch.zeros(4, 12)}):
-        with pytest.raises(SamplewiseError, match="factors beside it"):
+        with pytest.raises(SamplewiseError, match="factors to be given with it"):
             Request(labels, **options)
     for options in ({"token_losses": True}, {"differentiable": True}):
-        with pytest.raises(SamplewiseError, match="no factors beside it"):
+        with pytest.raises(SamplewiseError, match="factors to be left out with it"):
             Request(labels, FACTORS, **options)
 
 

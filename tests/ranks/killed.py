@@ -38,17 +38,17 @@ class Stream(IterableDataset):
     """Sixteen rows a pass: four steps of one process, two of two; each rank reads it all and takes its share."""
 
     options: ClassVar = {"accelerator_config": {"dispatch_batches": False}}
-    least = 3
+    min_length = 3
 
     def __iter__(self):
-        yield from tiny.Rows(16, least=self.least)
+        yield from tiny.Rows(16, min_length=self.min_length)
 
 
 class Dispatched(Stream):
     """Rows of one length, which the host's first rank reads for all."""
 
     options: ClassVar = {}
-    least = 12
+    min_length = 12
 
 
 def above_the_window() -> Rule:
@@ -63,7 +63,7 @@ def above_the_window() -> Rule:
     return Rule(
         "above_the_window()", lambda: {"window": torch.zeros(0, dtype=torch.float64)},
         lambda weights, samples, state: weights * (factor(samples, state) if len(state["window"]) == 24 else 1), update,
-        factor=factor, ready=lambda state: len(state["window"]) == 24,
+        factor=factor, factor_ready=lambda state: len(state["window"]) == 24,
     )  # fmt: skip
 
 

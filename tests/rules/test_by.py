@@ -40,7 +40,7 @@ def test_it_is_the_rule_on_those_losses(rule, kind):
     """Weights, state and factors, step after step."""
     wrapped = sw.by(kind, rule)
     assert wrapped.pointwise == rule.pointwise
-    assert wrapped.needs == {"reference"}
+    assert wrapped.required_fields == {"reference"}
     a, b = wrapped.init(), rule.init()
     for seed in range(4):
         samples = step(seed)
@@ -51,7 +51,7 @@ def test_it_is_the_rule_on_those_losses(rule, kind):
         assert torch.equal(p.weights, q.weights)
         assert p.state == q.state
         assert p.figures["loss"] == pytest.approx(loss.mean()), "what is reported is the loss itself"
-        if wrapped.factor is not None and rule.factor is not None and rule.ready(b):
+        if wrapped.factor is not None and rule.factor is not None and rule.factor_ready(b):
             assert torch.equal(wrapped.factor(samples, a), rule.factor(plain, b))
         a, b = p.state, q.state
 

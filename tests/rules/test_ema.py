@@ -1,4 +1,4 @@
-"""The tilt over a running normaliser: its recursion, and the expected gradient of steps of two."""
+"""The tilt over a running normalizer: its recursion, and the expected gradient of steps of two."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from samplewise.core.samples import as_samples
 
 
 @pytest.mark.parametrize("r", [0.5, 2.0, -1.0])
-def test_the_normaliser_is_a_running_mean_of_the_exponentials(r):
+def test_the_normalizer_is_a_running_mean_of_the_exponentials(r):
     """Z ← ema·Z + (1 − ema)·mean exp(L / r), the first step's own at the start; a step is divided by the past Z."""
     rule, state, Z = sw.ir_dro(r=r, ema=0.75), {"shift": math.nan}, math.nan
     assert rule.norm == "count"
@@ -30,7 +30,7 @@ def test_the_normaliser_is_a_running_mean_of_the_exponentials(r):
 
 
 def test_small_steps_have_the_tilted_gradient_of_the_whole_set_on_average():
-    """Over all pairs of ten samples, at the true normaliser: exact; pairs normalised by themselves are far off."""
+    """Over all pairs of ten samples, at the true normalizer: exact; pairs normalized by themselves are far off."""
     generator = torch.Generator().manual_seed(0)
     loss, rows = torch.rand(10, generator=generator).double() * 3, torch.randn(10, 4, generator=generator).double()
     rule = sw.ir_dro(r=0.6, ema=0.9)

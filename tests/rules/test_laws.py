@@ -23,21 +23,21 @@ class Row:
     """A rule, the least number of samples that it can work on, and whether it may leave nothing of a step."""
 
     rule: Rule
-    least: int = 1
+    min_samples: int = 1
     empty: bool = False
 
 
 TABLE = [
     Row(sw.uniform()),
     Row(sw.column_weights()),
-    Row(sw.chain(sw.column_weights(), sw.ir_dro(ess=0.5)), least=2),
+    Row(sw.chain(sw.column_weights(), sw.ir_dro(ess=0.5)), min_samples=2),
     Row(sw.ir_dro()),
     Row(sw.ir_dro(r=0.05)),
     Row(sw.ir_dro(r=-0.5)),
-    Row(sw.ir_dro(kl=0.1), least=2),
-    Row(sw.ir_dro(ess=0.5), least=2),
-    Row(sw.ir_dro(kl=0.3, lagged=True), least=2),
-    Row(sw.ir_dro(ess=0.8, lagged=True), least=2),
+    Row(sw.ir_dro(kl=0.1), min_samples=2),
+    Row(sw.ir_dro(ess=0.5), min_samples=2),
+    Row(sw.ir_dro(kl=0.3, lagged=True), min_samples=2),
+    Row(sw.ir_dro(ess=0.8, lagged=True), min_samples=2),
     Row(sw.ir_dro(r=0.7, ema=0.8)),
     Row(sw.chi2_dro(rho=0.05)),
     Row(sw.chi2_dro(rho=1.0)),
@@ -50,27 +50,27 @@ TABLE = [
     Row(sw.extremes(r=0.4)),
     Row(sw.focal(gamma=2.0), empty=True),
     Row(sw.focal(gamma=0.0)),
-    Row(sw.mid_ranking(frac=0.25, portion=1), least=4),
-    Row(sw.mid_ranking(frac=0.3, portion=3), least=4),
+    Row(sw.mid_ranking(frac=0.25, portion=1), min_samples=4),
+    Row(sw.mid_ranking(frac=0.3, portion=3), min_samples=4),
     Row(sw.mid_ranking(frac=1.0, portion=0)),
     Row(sw.band()),
-    Row(sw.band(drop_top=0.125), least=8),
-    Row(sw.band(drop_top=0.5, drop_bottom=0.2), least=5),
-    Row(sw.top_k(share=0.3), least=4),
+    Row(sw.band(drop_top=0.125), min_samples=8),
+    Row(sw.band(drop_top=0.5, drop_bottom=0.2), min_samples=5),
+    Row(sw.top_k(share=0.3), min_samples=4),
     Row(sw.top_k(share=1.0)),
-    Row(sw.random_keep(share=0.4), least=3),
-    Row(sw.random_keep(share=0.5, seed=-7), least=2),
-    Row(sw.sample_proportional(share=0.4), least=3),
-    Row(sw.chain(sw.sample_proportional(share=0.5, seed=2), sw.ir_dro(r=2.0)), least=2),
+    Row(sw.random_keep(share=0.4), min_samples=3),
+    Row(sw.random_keep(share=0.5, seed=-7), min_samples=2),
+    Row(sw.sample_proportional(share=0.4), min_samples=3),
+    Row(sw.chain(sw.sample_proportional(share=0.5, seed=2), sw.ir_dro(r=2.0)), min_samples=2),
     Row(sw.threshold(low=1.0, high=3.0), empty=True),
     Row(sw.threshold(high=sw.linear(3.0, 2.0, 3)), empty=True),
     Row(sw.infobatch(share=0.5, anneal=0.0)),
     Row(resolve(sw.infobatch(share=0.3, seed=4), 4)),
     Row(sw.infobatch(share=0.5, scope="epoch")),
-    Row(sw.band(drop_top=0.25, drop_bottom=0.1, window=2), least=5),
-    Row(sw.top_k(share=sw.piecewise(0.4, 3, 0.6), window=2), least=2),
-    Row(sw.mid_ranking(frac=0.3, portion=1, window=2), least=2),
-    Row(sw.by("excess", sw.chain(sw.top_k(share=0.5, window=1), sw.ir_dro())), least=2),
+    Row(sw.band(drop_top=0.25, drop_bottom=0.1, window=2), min_samples=5),
+    Row(sw.top_k(share=sw.piecewise(0.4, 3, 0.6), window=2), min_samples=2),
+    Row(sw.mid_ranking(frac=0.3, portion=1, window=2), min_samples=2),
+    Row(sw.by("excess", sw.chain(sw.top_k(share=0.5, window=1), sw.ir_dro())), min_samples=2),
     Row(sw.group_dro(step_size=0.5)),
     Row(sw.chain(sw.group_dro(step_size=sw.linear(0.1, 0.5, 2)), sw.ir_dro(r=0.8))),
     Row(sw.doremi(step_size=0.7, smoothing=0.05)),
@@ -79,29 +79,29 @@ TABLE = [
     Row(sw.clip_weights(1.5)),
     Row(sw.mix_uniform(0.25)),
     Row(sw.chain(sw.ir_dro(r=0.5))),
-    Row(sw.chain(sw.band(drop_top=0.25), sw.ir_dro()), least=4),
+    Row(sw.chain(sw.band(drop_top=0.25), sw.ir_dro()), min_samples=4),
     Row(sw.chain(sw.ir_dro(r=0.3), sw.clip_weights(2.0), sw.mix_uniform(0.1))),
     Row(sw.chain(sw.ir_dro(), sw.chain(sw.uniform(), sw.ir_dro(r=3.0)))),
-    Row(sw.chain(sw.random_keep(share=0.5, seed=1), sw.top_k(share=0.5)), least=4),
+    Row(sw.chain(sw.random_keep(share=0.5, seed=1), sw.top_k(share=0.5)), min_samples=4),
     Row(sw.by("excess", sw.ir_dro(r=0.8))),
-    Row(sw.by("ratio", sw.top_k(share=0.5)), least=2),
-    Row(sw.chain(sw.by("excess", sw.band(drop_top=0.25)), sw.ir_dro(kl=0.1, lagged=True)), least=4),
-    Row(sw.by_length(3, sw.band(drop_top=0.25, drop_bottom=0.25)), least=4),
+    Row(sw.by("ratio", sw.top_k(share=0.5)), min_samples=2),
+    Row(sw.chain(sw.by("excess", sw.band(drop_top=0.25)), sw.ir_dro(kl=0.1, lagged=True)), min_samples=4),
+    Row(sw.by_length(3, sw.band(drop_top=0.25, drop_bottom=0.25)), min_samples=4),
     Row(sw.by_length(2, sw.ir_dro(r=0.5))),
     Row(resolve(sw.warmup(0.2, sw.ir_dro(r=sw.linear(1.0, 0.5, 0.4))), 5)),
     Row(sw.warmup(0, sw.ir_dro(r=2.0))),
     Row(sw.warmup(2, sw.ir_dro(r=2.0))),
     Row(sw.chain(sw.warmup(1, sw.ir_dro()), sw.ir_dro(r=0.7))),
-    Row(sw.warmup(1, sw.chain(sw.top_k(share=0.5), sw.ir_dro())), least=2),
+    Row(sw.warmup(1, sw.chain(sw.top_k(share=0.5), sw.ir_dro())), min_samples=2),
     Row(sw.warmup(2, sw.lin_upper(r=0.4))),
     Row(sw.chain(sw.ir_dro(r=0.7), sw.chi2_dro(rho=0.2), sw.cvar(alpha=0.6))),
-    Row(sw.chain(sw.cvar(alpha=0.6), sw.ir_dro(kl=0.1)), least=2),
+    Row(sw.chain(sw.cvar(alpha=0.6), sw.ir_dro(kl=0.1)), min_samples=2),
     Row(sw.ir_dro(r=sw.linear(1.0, 0.3, 3))),
-    Row(sw.ir_dro(kl=sw.cosine(0.05, 0.5, 2), lagged=True), least=2),
-    Row(sw.top_k(share=sw.piecewise(1.0, 1, 0.5)), least=2),
-    Row(sw.random_keep(share=sw.linear(0.5, 0.8, 4), seed=3), least=2),
+    Row(sw.ir_dro(kl=sw.cosine(0.05, 0.5, 2), lagged=True), min_samples=2),
+    Row(sw.top_k(share=sw.piecewise(1.0, 1, 0.5)), min_samples=2),
+    Row(sw.random_keep(share=sw.linear(0.5, 0.8, 4), seed=3), min_samples=2),
     Row(sw.warmup(1, sw.chain(sw.band(drop_top=sw.linear(0.5, 0.25, 2)), sw.ir_dro(r=sw.cosine(2.0, 1.0, 3)))),
-        least=4),
+        min_samples=4),
     Row(sw.chain(sw.quadratic(r=sw.piecewise(1.0, 2, 0.3)), sw.clip_weights(sw.linear(1.0, 2.0, 2)),
                  sw.mix_uniform(sw.linear(0.5, 0.0, 3)))),
 ]  # fmt: skip
@@ -245,8 +245,8 @@ def test_the_least_number_of_samples(row):
 
     if row.empty:
         return
-    assert not three_steps(row.least)
-    for n in range(1, row.least):
+    assert not three_steps(row.min_samples)
+    for n in range(1, row.min_samples):
         try:
             said = three_steps(n)
         except SamplewiseError as error:
@@ -375,13 +375,13 @@ def test_uniform_is_the_identity_of_chain(row, side):
     alone, chained = rule.init(), both.init()
     for seed in range(5):
         samples = made(seed=seed)
-        assert rule.ready(alone) == both.ready(chained)
+        assert rule.factor_ready(alone) == both.factor_ready(chained)
         assert rule.pointwise == both.pointwise
         a, b = sw.plan_step(rule, samples, alone), sw.plan_step(both, samples, chained)
         assert torch.equal(a.weights, b.weights)
         assert both.norm == rule.norm
         same({prefix + key: value for key, value in a.state.items()}, b.state)
-        if rule.factor is not None and both.factor is not None and rule.ready(alone):
+        if rule.factor is not None and both.factor is not None and rule.factor_ready(alone):
             assert torch.equal(rule.factor(samples, alone), both.factor(samples, chained))
         alone, chained = a.state, b.state
 
@@ -448,7 +448,7 @@ def test_a_factor_is_proportional_to_the_weights_and_the_same_on_any_subset(row,
         assert not row.rule.pointwise
         return
     state = evolved(row.rule, data.draw(st.integers(1, 4)))
-    if not row.rule.ready(state):
+    if not row.rule.factor_ready(state):
         late = row.rule.expression.startswith("warmup("), "window=" in row.rule.expression
         assert any(late), "a rule after the warm-up that has no factor, or a window that is not full"
         return
@@ -473,10 +473,10 @@ def test_which_rules_are_pointwise():
 
 def test_a_tilt_is_ready_once_it_has_seen_a_step():
     for rule in (sw.ir_dro(), sw.chain(sw.uniform(), sw.ir_dro()), sw.warmup(0, sw.ir_dro())):
-        assert not rule.ready(rule.init())
-        assert rule.ready(evolved(rule, 1))
+        assert not rule.factor_ready(rule.init())
+        assert rule.factor_ready(evolved(rule, 1))
     selecting = sw.warmup(2, sw.top_k(0.5))
-    assert [selecting.ready(evolved(selecting, steps)) for steps in range(4)] == [True, True, False, False]
+    assert [selecting.factor_ready(evolved(selecting, steps)) for steps in range(4)] == [True, True, False, False]
 
 
 # ---- randomness ----

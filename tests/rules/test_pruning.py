@@ -62,13 +62,13 @@ def gradients(n: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 def drawn(rule: sw.Rule, state: State, draws: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(mean step gradient, its standard error, the gradient of all samples), each [P]; a draw is a step."""
     losses, rows = gradients()
-    samples, mass = as_samples(losses), torch.arange(1, 13).double()
+    samples, base_weight = as_samples(losses), torch.arange(1, 13).double()
     steps = []
     for step in range(draws):
-        plan = sw.plan_step(rule, samples, {**state, "step": step, "rule.step": step}, mass=mass)
+        plan = sw.plan_step(rule, samples, {**state, "step": step, "rule.step": step}, base_weight=base_weight)
         steps.append(plan.coefficients @ rows)
     found = torch.stack(steps)
-    return found.mean(0), found.std(0) / draws**0.5, (mass / mass.sum()) @ rows
+    return found.mean(0), found.std(0) / draws**0.5, (base_weight / base_weight.sum()) @ rows
 
 
 def test_the_expected_gradient_is_the_full_gradient():

@@ -132,7 +132,7 @@ EPOCHS = 'infobatch(scope="epoch")'
         ('infobatch(share=1.0, scope="epoch")', "share as a share"),
         ('infobatch(anneal=1.0, scope="epoch")', "anneal as a share"),
         ('infobatch(seed=0.5, scope="epoch")', "seed as a whole number"),
-        (f"warmup(2, {EPOCHS})", "rule as one that works step by step, in warmup"),
+        (f"warmup(2, {EPOCHS})", "rule as a rule that works step by step, in warmup"),
         (f'by("excess", {EPOCHS})', "step by step, in by"),
         (f"by_length(2, chain({EPOCHS}, ir_dro()))", "step by step, in by_length"),
     ],

@@ -31,7 +31,7 @@ def test_thresholds_are_those_of_the_last_steps_taken_together(text):
     for number in range(8):
         samples = step(number, 16 - number % 3)
         plan = sw.plan_step(rule, samples, state)
-        assert rule.ready(state) == (number >= 3)
+        assert rule.factor_ready(state) == (number >= 3)
         if number < 3:
             assert torch.equal(plan.weights, sw.plan_step(plain, samples, plain.init()).weights)
         else:

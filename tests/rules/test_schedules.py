@@ -73,12 +73,12 @@ def test_a_tilt_stays_one_pass_while_r_changes():
     """The shift is the last step's, learned under its r: factors stay moderate, and in proportion to the weights."""
     rule = sw.ir_dro(r=sw.linear(1.0, 0.1, 20))
     state = rule.init()
-    assert not rule.ready(state)
+    assert not rule.factor_ready(state)
     assert rule.factor is not None
     for step in range(25):
         samples = made(step, 256)
         if step:
-            assert rule.ready(state)
+            assert rule.factor_ready(state)
             factor = rule.factor(samples, state)
             assert 1e-3 < float(factor.max()) < 1e6
             weights = sw.plan_step(rule, samples, state).weights
@@ -180,7 +180,7 @@ def test_a_rule_that_was_not_told_has_its_first_step_only(rule):
     with pytest.raises(SamplewiseError, match=r"^steps: .*resolve\(rule, total_steps\)"):
         sw.plan_step(rule, made(1), plan.state)
     with pytest.raises(SamplewiseError, match=r"^steps: "):
-        rule.ready(plan.state)
+        rule.factor_ready(plan.state)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_clip_weights_within_the_limit_changes_nothing():
 
 @quick
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=12), st.floats(0, 1))
-def test_mix_uniform_is_the_mixture_of_the_normalised(loss, share):
+def test_mix_uniform_is_the_mixture_of_the_normalized(loss, share):
     losses = torch.tensor(loss, dtype=torch.float64)
     tilt = sw.weights(sw.ir_dro(), losses)
     mixed = sw.weights(sw.chain(sw.ir_dro(), sw.mix_uniform(share)), losses)

@@ -103,7 +103,7 @@ def test_the_range_is_that_of_the_last_steps(name):
     for number in range(7):
         loss = np.random.default_rng(number).uniform(number % 3, 5, 9)
         samples = as_samples(loss)
-        assert rule.ready(state) == (number >= 3)
+        assert rule.factor_ready(state) == (number >= 3)
         past = np.concatenate(seen[-3:]) if number >= 3 else loss
         ends = [past.min(), past.max()]
         clipped = np.clip(loss, *ends)

@@ -147,7 +147,7 @@ def test_a_lagged_r_is_the_one_that_the_step_before_would_have_needed():
     steps = [as_samples(torch.rand(32, generator=generator, dtype=torch.float64) * 3) for _ in range(5)]
     state, needed = lagged.init(), None
     for samples in steps:
-        assert lagged.ready(state) == (needed is not None)
+        assert lagged.factor_ready(state) == (needed is not None)
         p = sw.plan_step(lagged, samples, state)
         reference = sw.plan_step(exact if needed is None else sw.ir_dro(r=needed), samples, exact.init())
         torch.testing.assert_close(p.weights, reference.weights, rtol=1e-12, atol=0)
@@ -163,9 +163,9 @@ def test_a_lagged_r_outlives_a_step_that_has_none():
     after = sw.plan_step(rule, as_samples([5.0, 5.0]), state).state
     assert after["r"] == state["r"] > 0
     assert after["unattained"] == 1
-    assert rule.ready(after)
+    assert rule.factor_ready(after)
     never = sw.plan_step(rule, as_samples([5.0, 5.0]), rule.init()).state
-    assert not rule.ready(never)
+    assert not rule.factor_ready(never)
 
 
 def test_lagged_is_pointwise_and_solved_is_not():

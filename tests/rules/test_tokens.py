@@ -139,7 +139,7 @@ def test_bad_text(text):
 
 def test_bad_tokens():
     loss, reference, sample = tokens(6, 2, 0)
-    with pytest.raises(SamplewiseError, match="second model"):
+    with pytest.raises(SamplewiseError, match="Give reference_model"):
         rho1()(loss, None, sample)
     with pytest.raises(SamplewiseError, match=r"reference: .*\(6,\).*\(5,\)"):
         rho1()(loss, reference[:5], sample)

@@ -28,8 +28,8 @@ def test_a_wrong_factor_is_seen(monkeypatch):
     """A divisor that is 1% too large."""
     from samplewise.engine import plan
 
-    right = plan.normaliser
-    monkeypatch.setattr(plan, "normaliser", lambda *args: 1.01 * right(*args))
+    right = plan.normalizer
+    monkeypatch.setattr(plan, "normalizer", lambda *args: 1.01 * right(*args))
     verdict = attempt(Case(7, rule="top_k(0.5)"))
     assert verdict.failed
     assert "(0.9901 times as long)" in verdict.message
@@ -51,8 +51,8 @@ def test_a_shifted_mask_is_seen(monkeypatch):
 def test_a_failure_shrinks_to_what_it_needs(monkeypatch):
     from samplewise.engine import plan
 
-    right = plan.normaliser
-    monkeypatch.setattr(plan, "normaliser", lambda rule, *args: (1 + (rule.norm == "sum")) * right(rule, *args))
+    right = plan.normalizer
+    monkeypatch.setattr(plan, "normalizer", lambda rule, *args: (1 + (rule.norm == "sum")) * right(rule, *args))
     failing = attempt(Case(9, "qwen2", "top_k(0.5)", "token", rows=5, size=2, tied=True))
     assert failing.failed
     small = shrink(failing).case
@@ -71,8 +71,8 @@ def test_the_command_counts_and_fails(monkeypatch, capsys):
 
     monkeypatch.setattr("fuzz.gradients.main.draw", lambda number: Case(number, rule="top_k(0.5)"))
     assert main(["--count", "1", "--seed", "3"]) == 0
-    right = plan.normaliser
-    monkeypatch.setattr(plan, "normaliser", lambda *args: 2 * right(*args))
+    right = plan.normalizer
+    monkeypatch.setattr(plan, "normalizer", lambda *args: 2 * right(*args))
     assert main(["--count", "1", "--seed", "3", "--no-shrink"]) == 1
     said = capsys.readouterr().out
     assert "1 agrees in" in said

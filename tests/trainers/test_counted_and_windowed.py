@@ -23,7 +23,7 @@ def second_step_by_hand(model, rule, per):
     )
     samples = as_samples(losses.double(), tokens)
     state = sw.plan_step(rule, samples, rule.init()).state
-    plan = sw.plan_step(rule, samples, state, mass=tokens if per == "token" else None)
+    plan = sw.plan_step(rule, samples, state, base_weight=tokens if per == "token" else None)
     model.zero_grad()
     (plan.coefficients.to(losses) * losses).sum().backward()
     return torch.cat([p.grad.flatten().clone() for p in model.parameters()]), plan

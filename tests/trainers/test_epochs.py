@@ -265,9 +265,9 @@ class Stream(torch.utils.data.IterableDataset):
         ("anneal: expected less than 0.667", {"rule": 'infobatch(anneal=0.7, scope="epoch")'}),
         ("train_dataset: expected a dataset of known length", {"dataset": Stream(), "max_steps": 20}),
         ("turns: expected rows of one sample", {"ours": {"turns": True}}),
-        ("get_train_dataloader: expected the host's", {"cls": Own}),
+        ("get_train_dataloader: expected the Trainer's", {"cls": Own}),
         ("dispatch_batches: expected every rank", {"accelerator_config": {"dispatch_batches": True}}),
-        ("_get_train_sampler: expected the host's", {"cls": OwnOrder}),
+        ("_get_train_sampler: expected the Trainer's", {"cls": OwnOrder}),
     ],
 )  # fmt: skip
 def test_refused_by_name(tmp_path, says, options):

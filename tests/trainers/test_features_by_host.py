@@ -148,8 +148,8 @@ def test_every_sample_is_logged(host, tmp_path):
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_run_is_diagnosed_while_it_goes_on(host, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("samplewise.engine.diagnosis.STEPS", 2)
-    monkeypatch.setattr("samplewise.engine.diagnosis.ESS", 0.2)
+    monkeypatch.setattr("samplewise.engine.diagnosis.PATIENCE", 2)
+    monkeypatch.setattr("samplewise.engine.diagnosis.MIN_ESS", 0.2)
     run(host, FEATURES["one pass"], tmp_path, {"rule": "ir_dro(r=0.001)"})
     assert "step 2: the effective sample size is below 20% of the samples for 2 steps" in caplog.text
 

@@ -23,7 +23,7 @@ def run(tmp_path, sizes, rule, steps=2, dtype=torch.float64, **options):
         per_device_train_batch_size=2,
     )  # fmt: skip
     trainer = WeightedSplit(
-        tiny.model("opt", dtype=dtype), args, train_dataset=tiny.Rows(8, least=5), data_collator=tiny.collate,
+        tiny.model("opt", dtype=dtype), args, train_dataset=tiny.Rows(8, min_length=5), data_collator=tiny.collate,
         rule=rule, callbacks=[seen], **{"reference_model": reference().to(dtype), **options},
     )  # fmt: skip
     trainer.sizes = sizes
@@ -39,7 +39,7 @@ def token_losses(model, row):
 def expected(rule, scope, per):
     """The gradient of the step by an obvious loop: tokens, then samples, then one mean."""
     model, other = tiny.model("opt", dtype=torch.float64), reference().double()  # Llama's norm is in fp32
-    rows = tiny.Rows(8, least=5).rows
+    rows = tiny.Rows(8, min_length=5).rows
     losses = [token_losses(model, row) for row in rows]
     with torch.no_grad():
         theirs = [token_losses(other, row) for row in rows]

@@ -1,4 +1,4 @@
-"""What cannot go together with weights, and input that cannot be trained on: one exception that names it."""
+"""What cannot be combined with sample weighting, and input that cannot be trained on: one exception that names it."""
 
 from types import SimpleNamespace
 

@@ -94,7 +94,7 @@ def test_resumed_as_if_never_stopped(tmp_path):
 
 def test_two_runs_do_not_mix(tmp_path):
     trainer(tmp_path, save_strategy="no").train()
-    with pytest.raises(sw.SamplewiseError, match="log_samples: expected a folder without parts of another run"):
+    with pytest.raises(sw.SamplewiseError, match="log_samples: expected a folder without the samples of another run"):
         trainer(tmp_path, save_strategy="no").train()
 
 

@@ -59,7 +59,7 @@ def test_started_over_with_fewer_rows_it_is_the_run_of_so_many(tmp_path, caplog)
     found.train()
     told = trainer(tmp_path / "b", per_device_train_batch_size=3, own={"log_samples": tmp_path / "own"}, **options)
     told.train()
-    assert "micro-batches of 3 rows, not 4" in caplog.text
+    assert "micro-batches have 3 rows, not 4" in caplog.text
     assert torch.equal(parameters(found), parameters(told))
     assert figures(found) == figures(told)
     assert found.rule_state == told.rule_state
@@ -88,7 +88,7 @@ def test_a_resumed_run_goes_on_with_the_rows_that_were_found(tmp_path, caplog):
     again = trainer(tmp_path, Short, **options)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert torch.equal(parameters(again), parameters(whole))
-    assert "left out or come again" not in caplog.text
+    assert "skipped or repeated" not in caplog.text
 
 
 def searched(folder, cls, rates, **options):

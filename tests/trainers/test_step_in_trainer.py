@@ -201,7 +201,7 @@ def test_steps_and_learning_rates_are_the_plain_trainers(tmp_path, rule, budget)
     assert history(WeightedTrainer, rule=rule) == history(Trainer)
 
 
-def test_micro_is_the_mean_of_micro_batches_each_normalised_alone(tmp_path):
+def test_micro_is_the_mean_of_micro_batches_each_normalized_alone(tmp_path):
     rule = sw.ir_dro(0.3)
     got = gradient_in_trainer(tmp_path, tiny.model(dtype=torch.float64), rule, [4, 4], normalize="micro")
     parts = [gradient_by_hand(tiny.model(dtype=torch.float64), rule, rows=part) for part in (range(4), range(4, 8))]

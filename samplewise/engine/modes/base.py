@@ -25,7 +25,7 @@ from samplewise.losses.forward import ForwardResult
 
 
 class RetryInTwoPasses(Exception):  # noqa: N818 - not an error: the one way back
-    """A step's factors cannot be used; nothing has moved, and the same micro-batches go through `TwoPass`."""
+    """A step's unnormalized weights cannot be used: no parameter has moved; the micro-batches go to `TwoPass`."""
 
 
 class Mode(ABC):
@@ -53,7 +53,7 @@ class Mode(ABC):
 
     @abstractmethod
     def objective(self, model: nn.Module, micro: MicroBatch) -> Tensor:
-        """[] what to call backward on. Errors: RetryInTwoPasses in the step's last."""
+        """[] the loss to call backward on. Errors: RetryInTwoPasses in the last micro-batch of the step."""
 
     def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:  # noqa: B027 - most have nothing to divide
         """After the last backward, before clipping."""
@@ -65,7 +65,7 @@ class Mode(ABC):
 
     @property
     def weighed(self) -> int:
-        """How many samples were weighed."""
+        """How many samples the rule weighed in this step."""
         return int(self.plan.figures["samples"])
 
     @property
@@ -82,7 +82,11 @@ class Mode(ABC):
         context, self.samples = self.context, samples_of(step)
         self.all_tokens = int(step.get("tokens_before", step["tokens"]).sum())
         plan = plan_step(
-            context.rule, self.samples, context.state, mass=step["base_weight"], max_nonfinite=context.max_nonfinite
+            context.rule,
+            self.samples,
+            context.state,
+            base_weight=step["base_weight"],
+            max_nonfinite=context.max_nonfinite,
         )
         if "tokens_before" not in step:
             return plan

@@ -37,7 +37,11 @@ class Micro(Mode):
         weights = coefficients = torch.zeros_like(fields["loss"])
         if bool((fields["tokens"] > 0).any()):
             plan = plan_step(
-                self.context.rule, samples_of(fields), self.context.state, mass=fields["base_weight"], max_nonfinite=0.0
+                self.context.rule,
+                samples_of(fields),
+                self.context.state,
+                base_weight=fields["base_weight"],
+                max_nonfinite=0.0,
             )
             self.plans.append(plan)
             weights, coefficients = plan.weights, plan.coefficients
@@ -78,5 +82,5 @@ def _check_finite(fields: dict[str, Tensor]) -> None:
     if bool(bad.any()):
         raise SamplewiseError(
             "loss", expected="finite losses with normalize='micro'", got=f"others, ids {fields['id'][bad].tolist()}",
-            remedy="Their forward has run: only normalize='step' can leave such rows out.",
+            remedy="Use normalize='step', which can leave such rows out, or remove them.",
         )  # fmt: skip

@@ -17,15 +17,15 @@ from samplewise.engine.context import StepContext
 from samplewise.engine.dealing import without_empty_rows
 from samplewise.engine.modes.base import Mode, RetryInTwoPasses
 from samplewise.engine.modes.parts import Parts
-from samplewise.engine.plan import normaliser
+from samplewise.engine.plan import normalizer
 from samplewise.losses.kernels import Factor
 
-LOWEST, HIGHEST = math.exp(-40), math.exp(40)
+MIN_LARGEST_FACTOR, MAX_LARGEST_FACTOR = math.exp(-40), math.exp(40)
 """Where the largest unnormalized weight of a step must lie: far inside fp32, gradients included."""
 
 
 class OnePass(Mode):
-    """Costs what a plain step costs."""
+    """One forward and backward of every sample: costs what a plain step costs."""
 
     name = "one_pass"
 
@@ -97,7 +97,7 @@ class OnePass(Mode):
         self._check(step["loss"][present], factor)
         self.plan = self._planned(step)
         self.run_tokens = self.all_tokens
-        divisor = normaliser(self.context.rule, factor, step["base_weight"][present] / self.context.unit)
+        divisor = normalizer(self.context.rule, factor, step["base_weight"][present] / self.context.unit)
         check_agreement(
             self.context.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
             coarse=bool(step["coarse"].any()), raw=self._applied,
@@ -114,5 +114,5 @@ class OnePass(Mode):
         if not bool((torch.isfinite(loss) & torch.isfinite(factor)).all()):
             raise RetryInTwoPasses("a loss or a factor is not finite")
         largest = float(factor.max()) * self.context.unit
-        if not LOWEST <= largest <= HIGHEST:
+        if not MIN_LARGEST_FACTOR <= largest <= MAX_LARGEST_FACTOR:
             raise RetryInTwoPasses(f"the largest factor is {largest:.3g}")

@@ -11,14 +11,14 @@ from samplewise.losses.forward import ForwardResult
 
 
 class Parts:
-    """Losses, counts and factors on the device; the rest is known to the host."""
+    """Losses, counts and factors stay on the device until the step ends; all else is on the CPU."""
 
     def __init__(self) -> None:
         self.batches: list[MicroBatch] = []
         self.results: list[ForwardResult] = []
 
     def add(self, micro: MicroBatch, result: ForwardResult) -> None:
-        """Take in a forward."""
+        """Keep a micro-batch and the result of its forward."""
         self.batches.append(micro)
         self.results.append(result)
 

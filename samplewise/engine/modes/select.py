@@ -1,4 +1,4 @@
-"""Which way a step runs."""
+"""Which mode runs a step: the cheapest one that is exact for the rule and the loop."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def select_mode(
     if not rule.needs_loss and tokens is None:
         return WithoutScoring(context)
     within_samples = tokens is None or tokens.scope == "sample"
-    if can_rescale and within_samples and not own_term and rule.pointwise and rule.ready(context.state):
+    if can_rescale and within_samples and not own_term and rule.pointwise and rule.factor_ready(context.state):
         return OnePass(context)
     return TwoPass(context)

@@ -22,7 +22,7 @@ from samplewise.losses.evaluation import evaluating
 
 
 class Stored(WithoutScoring):
-    """Costs the kept share, and a forward of the samples never seen and of 5% of the others."""
+    """Forward and backward of the kept samples, and a forward of new samples and of 5% of the others."""
 
     name = "stored"
 

@@ -13,7 +13,7 @@ from samplewise.losses.token_losses import sample_means
 
 
 class TwoPass(Mode):
-    """Costs one forward of everything, and forward and backward of what is kept."""
+    """One forward of every sample, then forward and backward of those that are kept."""
 
     name = "two_pass"
     passes = 2.0
@@ -40,7 +40,7 @@ class TwoPass(Mode):
         return kept, [_means(loss, micro) for loss, micro in zip(losses, kept, strict=True)]
 
     def objective(self, model: nn.Module, micro: MicroBatch) -> Tensor:
-        """Σ coefficient × loss."""
+        """[] Σ coefficient × loss of the kept rows, × ranks, since DDP and FSDP2 average gradients."""
         return self._known(model, micro, tally=False)[0]
 
 

@@ -19,7 +19,7 @@ from samplewise.engine.plan import learned
 
 
 class WithoutScoring(Mode):
-    """Costs forward and backward of what is kept."""
+    """Forward and backward of the kept samples alone."""
 
     name = "one_pass"
 
@@ -45,13 +45,16 @@ class WithoutScoring(Mode):
         """Fill in the losses, which are those of the samples trained on."""
         step, _ = gather_fields(self.parts.fields(), self.context.device)
         run = step["coefficient"] > 0
-        loss, mass, coefficient = step["loss"][run], step["base_weight"][run], step["coefficient"][run]
+        loss, base_weight, coefficient = step["loss"][run], step["base_weight"][run], step["coefficient"][run]
         if not bool(torch.isfinite(loss).all()):
             raise RetryInTwoPasses("a loss is not finite")
         if not bool(run.any()):  # chance has dropped them all
             return
         self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))
-        means = {"loss": float((loss * mass).sum() / mass.sum()), "weighted_loss": float((loss * coefficient).sum())}
+        means = {
+            "loss": float((loss * base_weight).sum() / base_weight.sum()),
+            "weighted_loss": float((loss * coefficient).sum()),
+        }
         self.plan = replace(self.plan, figures=self.plan.figures | means, state=self._learned())
 
     def _learned(self) -> State:

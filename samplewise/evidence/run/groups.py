@@ -62,7 +62,7 @@ def check_groups(rule: Rule, counts: Mapping[str, Any]) -> None:
     Errors: SamplewiseError where it has none, or one.
     """
     groups = counts.get("groups", {})
-    if "group" in rule.needs and len(groups) < 2:
+    if "group" in rule.required_fields and len(groups) < 2:
         got = f"one, {next(iter(groups))!r}" if groups else "no groups"
         raise SamplewiseError(
             "data.groups", expected=f"at least two groups, which {rule} reads", got=got,

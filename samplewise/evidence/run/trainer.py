@@ -27,7 +27,7 @@ class Recorder(StatelessObserver):
         self.history.add(result.figures, result.weights.cpu(), result.weighed, result.tokens, result.units)
         for phase, seconds in result.seconds.items():
             self.history.spend(phase, seconds)
-        if "group" in result.rule.needs:
+        if "group" in result.rule.required_fields:
             self.history.add_groups(group_weights(result.state))
         if self.labels is not None:
             samples = result.samples

@@ -11,7 +11,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels import autograd, torch_backend
 from samplewise.losses.kernels import reference as oracle
 from samplewise.losses.kernels.inputs import Factor, Inputs, Select, check_factors
-from samplewise.losses.kernels.selection import choose, chosen_inputs
+from samplewise.losses.kernels.selection import apply_selection, selected_inputs
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.kernels.targets import Targets, find_targets
 
@@ -162,11 +162,14 @@ def _enter(inputs: Inputs, backend: str) -> Targets:
     if backend not in get_args(Backend):
         raise SamplewiseError(
             "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
-            remedy='"chunked" handles every case.',
+            remedy='Use "chunked", which handles every case.',
         )  # fmt: skip
     if inputs.tally is not None and backend != "chunked":
         raise SamplewiseError(
-            "tally", expected='backend="chunked"', got=repr(backend), remedy="The others do not see probabilities."
+            "tally",
+            expected='backend="chunked"',
+            got=repr(backend),
+            remedy='Use backend="chunked", the only one that sees probabilities.',
         )
     inputs.check()
     return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights)
@@ -185,8 +188,8 @@ def _score(inputs: Inputs, backend: Backend, differentiable: bool, token_losses:
 
 def _select(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Inputs, Targets]:
     _, token = _constant(inputs, targets, backend)
-    targets = choose(inputs, targets, token, 0, len(targets))
-    return chosen_inputs(inputs, targets), targets.present()
+    targets = apply_selection(inputs, targets, token, 0, len(targets))
+    return selected_inputs(inputs, targets), targets.present()
 
 
 @torch.no_grad()

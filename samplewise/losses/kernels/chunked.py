@@ -15,7 +15,7 @@ from samplewise.losses.kernels.gradients import HeadGradient
 from samplewise.losses.kernels.inputs import Factor, Inputs, check_factors
 from samplewise.losses.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
 from samplewise.losses.kernels.residual import Head, block_bytes, residual_
-from samplewise.losses.kernels.selection import choose
+from samplewise.losses.kernels.selection import apply_selection
 from samplewise.losses.kernels.targets import Targets
 
 Where = slice | Tensor
@@ -24,7 +24,7 @@ Where = slice | Tensor
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which gradients to form."""
+    """Which gradients a pass through the head must form."""
 
     hidden: bool
     head: bool
@@ -74,7 +74,7 @@ class Work:
         return logits, hidden
 
     def finish(self) -> None:
-        """Hand over what was tallied."""
+        """Add the entropy and correctness of the pass to the caller's tally, if there is one."""
         if self.inputs.tally is not None and self.tally is not None:
             self.inputs.tally.add(self.tally)
 
@@ -153,7 +153,7 @@ def _ask(work: Work, group: Group, factor: Factor, used: Tensor) -> Tensor:
     """Ask for a group's token weights and factors, note them; returns what each of its tokens weighs, [c]."""
     start, end = group.spans[0][0], group.spans[-1][1]
     if work.inputs.select is not None:
-        work.targets = choose(work.inputs, work.targets, work.token_loss, start, end)
+        work.targets = apply_selection(work.inputs, work.targets, work.token_loss, start, end)
     index = torch.arange(group.first, group.stop, device=used.device)
     index = index[work.targets.tokens[index] > 0]
     loss, tokens = work.targets.means(work.token_loss, start, end)[index], work.targets.tokens[index]

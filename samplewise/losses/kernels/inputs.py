@@ -43,7 +43,7 @@ class Inputs:
 
     @property
     def loss_dtype(self) -> torch.dtype:
-        """At least fp32; fp64 stays."""
+        """The dtype of the losses: at least fp32; fp64 stays fp64."""
         return torch.promote_types(torch.promote_types(self.hidden.dtype, self.head.dtype), torch.float32)
 
     @property
@@ -80,7 +80,7 @@ class Inputs:
         for name, value in (("softcap", self.softcap), ("chunk_bytes", self.chunk_bytes)):
             if value is not None and not value > 0:
                 raise SamplewiseError(
-                    name, expected="a positive number or None", got=value, remedy="Use None to do without."
+                    name, expected="a positive number or None", got=value, remedy="Use None to disable it."
                 )
 
 
@@ -108,6 +108,6 @@ def check_factors(factors: Tensor, shape: tuple[int, ...], loss: Tensor | None =
         raise SamplewiseError(
             "factors", expected="numbers of 0 or more",
             got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",
-            remedy="A factor is an unnormalised weight; leave a sample out with 0.",
+            remedy="A factor is an unnormalized weight; leave a sample out with 0.",
         )  # fmt: skip
     return wide

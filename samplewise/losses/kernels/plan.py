@@ -20,7 +20,7 @@ CPU_ROWS, CPU_BYTES = 512, 96 * 2**20
 # On accelerators not measured: large enough that launches do not count, small beside the logits of any training batch.
 ACCELERATOR_BYTES = 256 * 2**20
 # With a vocabulary of 262,144 either budget holds 96 or 256 fp32 rows; below this a product is too flat to be fast.
-LEAST_ROWS = 128
+MIN_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def rows_per_chunk(chunk_bytes: int | None, vocabulary: int, dtype: torch.dtype,
     size = vocabulary * dtype.itemsize
     if chunk_bytes is None:
         most = min(CPU_ROWS, CPU_BYTES // size) if device.type == "cpu" else ACCELERATOR_BYTES // size
-        return max(LEAST_ROWS, most)
+        return max(MIN_ROWS, most)
     if chunk_bytes < size:
         raise SamplewiseError(
             "chunk_bytes", expected=f"at least {size}, one row of {vocabulary} logits in {dtype}", got=chunk_bytes,
-            remedy="Raise the budget, or leave it out.",
+            remedy="Raise it, or leave it out for the default.",
         )  # fmt: skip
     return chunk_bytes // size
 

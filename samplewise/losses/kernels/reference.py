@@ -34,7 +34,7 @@ def losses(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
 
 
 def _mean(terms: list[tuple[Tensor, float]], zero: Tensor) -> Tensor:
-    """Σ m·loss / Σ m of one sample."""
+    """[] Σ m·loss / Σ m over the tokens of one sample."""
     if not terms:
         return zero
     weight = torch.tensor([m for _, m in terms], dtype=zero.dtype, device=zero.device)

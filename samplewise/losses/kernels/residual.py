@@ -17,7 +17,7 @@ ACCELERATOR_BLOCK_BYTES = 64 * 2**20
 # Larger would overflow sums of p·hidden for hidden states above 256.
 FP16_GAIN = 256.0
 # A loss above this (nats) is not read from the probability, which is nearly denormal there, but from a logsumexp.
-FAR = 69.0
+MAX_LOSS_BY_PROBABILITY = 69.0
 
 
 def block_bytes(device: torch.device) -> int:
@@ -78,7 +78,7 @@ def residual_(
         loss[i : i + step] = _softmax_(head, z, label[i : i + step], gradient, own)
         if scratch is not None and gradient:
             torch.mul(z, head.gain, out=block) if head.gain != 1 else block.copy_(z)
-    rare = loss > FAR
+    rare = loss > MAX_LOSS_BY_PROBABILITY
     if bool(rare.any()):
         loss[rare] = _far_losses(head, hidden[rare], label[rare], step)
     return loss
@@ -101,7 +101,7 @@ def _softmax_(head: Head, z: Tensor, label: Tensor, gradient: bool, tally: Tenso
 
 
 def _far_losses(head: Head, hidden: Tensor, label: Tensor, step: int) -> Tensor:
-    """Losses above FAR: logits again, in blocks, and their logsumexp."""
+    """Losses above MAX_LOSS_BY_PROBABILITY: logits again, in blocks, and their logsumexp."""
     parts = []
     for h, y in zip(hidden.split(step), label.split(step), strict=True):
         z = head.logits(h).to(head.wide)

@@ -12,7 +12,7 @@ from samplewise.losses.kernels.targets import Targets
 from samplewise.losses.token_losses import check_token_weights, exact_dtype
 
 
-def choose(inputs: Inputs, targets: Targets, token_loss: Tensor, start: int, end: int) -> Targets:
+def apply_selection(inputs: Inputs, targets: Targets, token_loss: Tensor, start: int, end: int) -> Targets:
     """The targets as `inputs.select` weighs positions start..end-1, which are complete samples; token_loss [P].
 
     What they weighed before stays a factor: a selection is among what is predicted.
@@ -20,12 +20,12 @@ def choose(inputs: Inputs, targets: Targets, token_loss: Tensor, start: int, end
     assert inputs.select is not None
     reference = None if inputs.reference is None else targets.given(inputs.reference)[start:end]
     with torch.no_grad():
-        chosen = torch.as_tensor(inputs.select(token_loss[start:end].detach(), reference, targets.sample[start:end]))
-    check_token_weights(chosen, (end - start,))
-    return targets.times(chosen.to(targets.position.device, exact_dtype(targets.position.device)), start, end)
+        selected = torch.as_tensor(inputs.select(token_loss[start:end].detach(), reference, targets.sample[start:end]))
+    check_token_weights(selected, (end - start,))
+    return targets.times(selected.to(targets.position.device, exact_dtype(targets.position.device)), start, end)
 
 
-def chosen_inputs(inputs: Inputs, targets: Targets) -> Inputs:
-    """The inputs with what was chosen as token weights given from outside."""
+def selected_inputs(inputs: Inputs, targets: Targets) -> Inputs:
+    """The inputs with what was selected, as token weights given from outside."""
     assert targets.weight is not None
     return replace(inputs, token_weights=targets.placed(targets.weight, inputs.labels), select=None, reference=None)

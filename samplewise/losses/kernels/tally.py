@@ -35,6 +35,6 @@ def tallied(logits: Tensor, p: Tensor, label: Tensor) -> Tensor:
     """
     largest, index = logits.max(-1)
     row = torch.arange(len(label), device=logits.device)
-    normaliser = largest - p[row, index].log()
-    entropy = (normaliser - torch.linalg.vecdot(p, logits)).clamp(min=0)
+    normalizer = largest - p[row, index].log()
+    entropy = (normalizer - torch.linalg.vecdot(p, logits)).clamp(min=0)
     return torch.stack([entropy, (index == label).to(entropy)])

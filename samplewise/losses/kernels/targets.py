@@ -132,7 +132,7 @@ def find_targets(
 
 
 def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
-    """[n] Σ weight."""
+    """[n] Σ weight over the tokens of each sample."""
     return torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, sample, weight)
 
 
