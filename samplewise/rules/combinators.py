@@ -133,8 +133,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         return now(state).apply(weights, samples, within(state, "rule"))
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
-        learned = rule.update(samples, weights, within(state, "rule"))
-        return {"step": int(state["step"]) + 1, **under("rule", learned)}
+        return {"step": int(state["step"]) + 1, **under("rule", rule.update(samples, weights, within(state, "rule")))}
 
     def factor(samples: Samples, state: State) -> Tensor:
         pointwise = now(state).factor
@@ -148,6 +147,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
     def factor_ready(state: State) -> bool:
         return now(state).pointwise and now(state).factor_ready(within(state, "rule"))
 
+    shares = share or rule.for_run_length is not None
     return Rule(
         expression=f"warmup({steps}, {rule.expression})",
         init=lambda: {"step": 0, **under("rule", rule.init())},
@@ -158,9 +158,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         needs_loss=rule.needs_loss,
         required_fields=rule.required_fields,
         norm=rule.norm,
-        for_run_length=(lambda total: warmup(in_steps(steps, total), resolve(rule, total)))
-        if share or rule.for_run_length
-        else None,
+        for_run_length=(lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if shares else None,
         shortfall=enough if rule.shortfall is enough else shortfall,
         remembers=True,
     )
