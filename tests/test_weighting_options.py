@@ -99,8 +99,8 @@ REFUSED = [
     ({"pool": 2, "normalize": "micro"}, "pool: expected .*normalize='step'"),
     ({"max_nonfinite": 1.5}, "max_nonfinite: expected a share"),
     ({"normalize": "micro", "token_rule": "random_tokens()"}, "normalize: expected 'step' with a token rule"),
-    ({"normalize": "micro", "loss_from": "stored"}, "loss_from: expected fresh"),
-    ({"loss_from": "stored", "rule": "random_keep(share=0.5)"}, "loss_from: expected fresh"),
+    ({"normalize": "micro", "loss_from": "stored"}, "loss_from: expected 'fresh'"),
+    ({"loss_from": "stored", "rule": "random_keep(share=0.5)"}, "loss_from: expected 'fresh'"),
 ]
 RULE = "band(drop_top=0.25)"
 

@@ -50,12 +50,12 @@ def here(tmp_path_factory):
         ("arms.band={rul: uniform()}", "Did you mean rule"),
         ("arms.band={rule: uniform(), prior: {scord: 3}}", "Did you mean scored"),
         ("arms.band={token_rule: rho2()}", r"arms\.band: token rule, .*Did you mean rho1"),
-        ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a reference model, which rho1"),
-        ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a reference model, which by"),
+        ("arms.band={token_rule: rho1()}", r"arms\.band\.reference_model: expected a second model, which rho1"),
+        ("arms.band={rule: 'by(\"excess\", ir_dro(r=1))'}", "a second model, which by"),
         ("arms.band={reference_model: x}", "a rule that reads it, got uniform"),
         (
             "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))', data: z}",
-            "a reference model, which by",
+            "a second model, which by",
         ),
         (
             "data={path: x, scores: {reference_loss: y}}, arms.band={rule: 'by(\"excess\", ir_dro(r=1))',"
@@ -63,7 +63,7 @@ def here(tmp_path_factory):
             r"which reads data\.scores\.reference_loss",
         ),
         ("arms.band={token_rule: random_tokens(), reference_model: x}", "a rule that reads it"),
-        ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected fresh"),
+        ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected 'fresh'"),
         ("domains.held_out={path: x}", "other names"),
         ("sweep={rule: ir_dro(r=1), values: {r: [1]}}", "in the rule"),
         ("model={tokenizer: x}", "model.config"),
