@@ -163,7 +163,7 @@ def test_a_comparison_is_finished(here, same_machine):
     finished, stopped = here / "compare" / "finished", here / "compare" / "stopped"
     before = (stopped / "runs" / "uniform-0.json").read_bytes()
     out = done("compare", stopped / "plan.yaml")
-    assert "window, seed 0: going on" in out
+    assert "window, seed 0: resuming" in out
     assert (stopped / "runs" / "uniform-0.json").read_bytes() == before
     for name in ("results.json", "values.json"):
         assert_same(read(stopped / name), read(finished / name), same_machine)

@@ -30,17 +30,20 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def train(
-    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file; examples/*.yaml show all.")],
+    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file. examples/*.yaml show every key.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as training.max_steps=5.")
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Values that replace those of the file, such as training.max_steps=5."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest complete checkpoint.")] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on though data, model or tokenizer are no longer the same.")
+        bool, typer.Option("--accept-changes", help="Resume although the data, model or tokenizer changed.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model further on a corpus, and say what came of it."""
+    """Train a model on a corpus with weighted samples, and report the results."""
     quiet(debug)
     with reported(debug):
         from samplewise.config import load_config
@@ -70,20 +73,24 @@ def train(
 def weights(
     rule: Annotated[str, typer.Option(help='The rule, for example "ir_dro(r=1)".')],
     losses: Annotated[str | None, typer.Option(help="Losses in nats per token, such as 1,2,3,4.")] = None,
-    weight: Annotated[str | None, typer.Option(help="The data's own weights, for column_weights().")] = None,
+    weight: Annotated[
+        str | None, typer.Option(help="The weights that the data brings along, for column_weights().")
+    ] = None,
     reference: Annotated[str | None, typer.Option(help='Losses under a reference model, for by("excess", …).')] = None,
-    group: Annotated[str | None, typer.Option(help="Numbers of groups, for rules over groups.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the curve of weight against loss here.")] = None,
+    group: Annotated[str | None, typer.Option(help="The group number of each sample, for rules over groups.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot of weight against loss to this file.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Print what a rule makes of some losses, in its first step."""
+    """Print the weights that a rule gives to some losses in its first step."""
     with reported(debug):
         from samplewise.engine.plan import weights as weigh
         from samplewise.rules import parse_rule
 
         parsed = parse_rule(rule)
         if losses is None and plot is None:
-            raise SamplewiseError("--losses", expected="losses", got="none", remedy="For example --losses 1,2,3,4.")
+            raise SamplewiseError(
+                "--losses", expected="losses", got="none", remedy="Give losses, for example --losses 1,2,3,4."
+            )
         values = _numbers("--losses", losses) if losses is not None else [4 * i / 255 for i in range(256)]
         given = {"weight": weight, "reference": reference, "group": group}
         fields = {name: _numbers(f"--{name}", text) for name, text in given.items() if text is not None}
@@ -100,7 +107,7 @@ def weights(
 
 @app.command(cls=Command)
 def rules() -> None:
-    """List the rules that a run file may name; those over tokens come last."""
+    """List the rules that a run file may name: sample rules first, then token rules."""
     from samplewise.rules import RULES, TOKEN_RULES
 
     for name, make in {**RULES, **TOKEN_RULES}.items():
@@ -128,13 +135,16 @@ def _numbers(option: str, text: str) -> list[float]:
         found = []
     if not found or not all(map(math.isfinite, found)):
         raise SamplewiseError(
-            option, expected="finite numbers with commas between them", got=shown(text), remedy="For example 1,2,3,4."
+            option,
+            expected="finite numbers, separated by commas",
+            got=shown(text),
+            remedy="Separate the numbers with commas: 1,2,3,4.",
         )
     return found
 
 
 def _bars(losses: list[float], found: list[float], width: int = 30) -> Iterator[str]:
-    """One line a sample: loss, weight, bar."""
+    """One line per sample with its loss, its weight and a bar."""
     most = max(found)
     yield f"{'loss':>9} {'weight':>8}"
     for loss, weight in zip(losses, found, strict=True):

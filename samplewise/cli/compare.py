@@ -14,38 +14,43 @@ from samplewise.core.errors import SamplewiseError
 
 def compare(
     plan: Annotated[
-        Path | None, typer.Argument(metavar="PLAN.YAML", help="The plan file; examples/plan.yaml shows all.")
+        Path | None, typer.Argument(metavar="PLAN.YAML", help="The plan file. examples/plan.yaml shows every key.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as budget.steps=50.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as budget.steps=50."),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option("--check", metavar="FOLDER", help="Compute a folder's differences once more.")
+        Path | None,
+        typer.Option("--check", metavar="FOLDER", help="Recompute the differences of a finished comparison."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Train arms under one budget and several seeds, and say which is better; started again, it goes on."""
+    """Train every arm on the same budget and seeds, and report which is better. Run it again to resume."""
     quiet(debug)
     with reported(debug):
         if check is not None:
             from samplewise.evidence.check import check_results
 
             found = check_results(check)
-            print(f"{check}: {len(found['differences'])} differences are what the values by document give")
+            print(f"{check}: {len(found['differences'])} differences agree with the values of the documents")
             return
         if plan is None:
-            raise SamplewiseError("PLAN.YAML", expected="a plan file", got="none", remedy="Or --check FOLDER.")
+            raise SamplewiseError(
+                "PLAN.YAML", expected="a plan file", got="none", remedy="Name a plan file, or use --check FOLDER."
+            )
         _run(plan, overrides or [], debug, swept=False)
 
 
 def sweep(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN.YAML", help="A plan file with a sweep.")],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.YAML", help="A plan file that has the key sweep.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as budget.steps=50.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as budget.steps=50."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Compare a rule at a grid of its numbers, and draw how sensitive the outcome is to them."""
+    """Compare a rule over a grid of its arguments, and plot how sensitive the results are to them."""
     quiet(debug)
     with reported(debug):
         _run(plan, overrides or [], debug, swept=True)
@@ -57,8 +62,8 @@ def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
     settings = load_plan(path, overrides)
     if swept and settings.sweep is None:
         raise SamplewiseError(
-            "sweep", expected="a rule and values for its numbers", got="none",
-            remedy='For example sweep: {rule: "ir_dro(r={r})", values: {r: [0.3, 1, 3]}}.',
+            "sweep", expected="a rule and values for its arguments", got="none",
+            remedy='Add the key, for example sweep: {rule: "ir_dro(r={r})", values: {r: [0.3, 1, 3]}}.',
         )  # fmt: skip
     require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
     from samplewise.evidence.experiment import run_plan
@@ -81,13 +86,15 @@ def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
 
 
 def tokenizer(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A file, folder, glob or datasets name.")],
-    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to save it.")],
-    size: Annotated[int, typer.Option(help="Tokens of the vocabulary, bytes and two special ones included.")] = 4096,
-    text_field: Annotated[str, typer.Option(help="The field of the text, where records have fields.")] = "text",
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="The corpus: a file, folder, glob or `datasets` name.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to save the tokenizer in.")],
+    size: Annotated[int, typer.Option(help="The vocabulary size, with 256 bytes and 2 special tokens.")] = 4096,
+    text_field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     debug: Debug = False,
 ) -> None:
-    """Train a byte-level BPE on a corpus, for models from scratch."""
+    """Train a byte-level BPE tokenizer on a corpus, for models trained from scratch."""
     quiet(debug)
     with reported(debug):
         require(("transformers", "hf"))

@@ -11,10 +11,10 @@ from samplewise.cli.shell import Debug, quiet, reported, require
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of samplewise train.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of a run of samplewise train.")],
     debug: Debug = False,
 ) -> None:
-    """Look through a run, finished or not, for what its figures warn of."""
+    """Look for problems in the figures of a run, finished or not."""
     quiet(debug)
     with reported(debug):
         require(("transformers", "hf"))
@@ -23,4 +23,6 @@ def diagnose(
         steps, findings = diagnose_run(run)
         for finding in findings:
             print(finding)
-        print(f"{len(findings) or 'nothing'} found in {steps:,} steps" if steps else "no step yet")
+        print(
+            f"{len(findings) or 'nothing'} found in {steps:,} steps" if steps else "The run has no finished step yet."
+        )

@@ -1,4 +1,4 @@
-"""`samplewise evaluate`."""
+"""`samplewise evaluate`: a model measured on held-out text, domains, benchmarks and answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, requ
 
 
 def evaluate(
-    config: Annotated[Path, typer.Argument(metavar="EVALUATE.YAML", help="model, data, output; domains, tasks, …")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="EVALUATE.YAML", help="The evaluation file: model, data, output, domains, tasks, …"),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as model=runs/a/model.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as model=runs/a/model."),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="FILE", help="Another evaluation's file: paired differences.")
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="Print paired differences from this evaluation's results."),
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -14,13 +14,16 @@ from samplewise.core.errors import SamplewiseError
 
 
 def probe(
-    config: Annotated[Path, typer.Argument(metavar="PROBE.YAML", help="model, data and output; models, rules, …")],
+    config: Annotated[
+        Path, typer.Argument(metavar="PROBE.YAML", help="The probe file: model, data, output, models, rules, …")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="On top of it, such as samples=512.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as samples=512."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Ask what the losses of a corpus mean: learnable, useful, noise, redundant, stable?"""
+    """Measure what the losses of a corpus mean: learnable, useful, noise, redundant or stable text."""
     quiet(debug)
     with reported(debug):
         from samplewise.config.settings_file import load_settings
@@ -41,15 +44,22 @@ def probe(
 
 
 def corrupt(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A file, folder, glob or datasets name.")],
-    output: Annotated[Path, typer.Argument(metavar="CORPUS.JSONL", help="The corpus with some texts spoilt.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS.JSON", help="Which were, and how: kept apart.")],
-    share: Annotated[float, typer.Option(help="Of the documents.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="The same seed spoils the same documents in the same way.")] = 0,
-    text_field: Annotated[str, typer.Option(help="The field of the text, where records have fields.")] = "text",
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="The corpus: a file, folder, glob or `datasets` name.")
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="CORPUS.JSONL", help="The file to write the corpus with corrupted texts to.")
+    ],
+    labels: Annotated[
+        Path,
+        typer.Argument(metavar="LABELS.JSON", help="The file to write the labels to: which texts, which corruption."),
+    ],
+    share: Annotated[float, typer.Option(help="The share of the documents to corrupt.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="The seed; with the same one, the same documents are corrupted alike.")] = 0,
+    text_field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     debug: Debug = False,
 ) -> None:
-    """Spoil a share of a corpus in known ways, to see what rules make of it."""
+    """Corrupt a share of a corpus in known ways, to measure how rules treat noise."""
     quiet(debug)
     with reported(debug):
         from samplewise.core.replaced import write_whole
@@ -57,22 +67,24 @@ def corrupt(
         from samplewise.evidence.probes.corruptions import with_corruptions
 
         _refuse_overwriting(Path(corpus).expanduser().resolve(), output.resolve(), labels.resolve())
-        spoilt, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)
-        rows = "".join(json.dumps({"text": document.text}) + "\n" for document in spoilt)
+        corrupted, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)
+        rows = "".join(json.dumps({"text": document.text}) + "\n" for document in corrupted)
         write_whole(output, rows.encode())
-        by_row = {row: kinds[name] for row, name in enumerate(_ids(spoilt)) if name in kinds}
+        by_row = {row: kinds[name] for row, name in enumerate(_ids(corrupted)) if name in kinds}
         digest = hashlib.sha256(rows.encode()).hexdigest()
         told = {"seed": seed, "share": share, "sha256": digest, "rows": by_row}
         write_whole(labels, json.dumps(told, indent=1).encode())
-        print(f"corpus     {output}, {len(spoilt):,} documents, {len(kinds):,} of them spoilt\nlabels     {labels}")
+        print(
+            f"corpus     {output}, {len(corrupted):,} documents, {len(kinds):,} of them corrupted\nlabels     {labels}"
+        )
 
 
 def _refuse_overwriting(corpus: Path, output: Path, labels: Path) -> None:
     for path, others in ((output, {corpus, labels}), (labels, {corpus})):
         if others & {path, *path.parents}:
             raise SamplewiseError(
-                str(path), expected="a file that is no part of the corpus, nor the other output", got="one that is",
-                remedy="Name another.",
+                str(path), expected="a file that is not part of the corpus and not the other output", got="one that is",
+                remedy="Name another file.",
             )  # fmt: skip
 
 

@@ -12,14 +12,14 @@ from samplewise.core.errors import SamplewiseError
 
 
 def report(
-    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder that samplewise score has written.")],
-    out: Annotated[Path, typer.Option(help="The page to write: .html.")],
-    title: Annotated[str, typer.Option(help="Over the page.")] = "",
-    memory: Annotated[str, typer.Option(help="What counting may hold in memory.")] = "2GB",
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
+    out: Annotated[Path, typer.Option(help="The .html file to write.")],
+    title: Annotated[str, typer.Option(help="The title of the page.")] = "",
+    memory: Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")] = "2GB",
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Write one page, without the model, that shows what the losses of a corpus are and what they are not."""
+    """Write a page about the losses of a scored corpus. It needs no model."""
     quiet(debug)
     with reported(debug):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"), ("jinja2", "report"))
@@ -31,7 +31,10 @@ def report(
         if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():
             got = out.name if out.parent.is_dir() else f"no folder {out.parent}"
             raise SamplewiseError(
-                "--out", expected="a file ending in .html in a folder that exists", got=got, remedy="Mend it."
+                "--out",
+                expected="a file ending in .html in a folder that exists",
+                got=got,
+                remedy="Name an .html file in an existing folder.",
             )
         memory_bytes(memory)
         found = open_scores(scores, verify=not no_verify)

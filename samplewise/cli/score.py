@@ -8,10 +8,10 @@ import typer
 
 from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
 
-Model = Annotated[str, typer.Option(help="A hub id, a folder or a .gguf file.")]
-Data = Annotated[str, typer.Option(help="A file, folder, glob, `datasets` name, or a URL such as s3://bucket/folder.")]
-Out = Annotated[str, typer.Option(help="The folder of scores, or a URL; the same command again goes on.")]
-As = Annotated[str | None, typer.Option("--as", help="Add the loss to finished scores under this name.")]
+Model = Annotated[str, typer.Option(help="The model: a hub id, a folder or a .gguf file.")]
+Data = Annotated[str, typer.Option(help="The corpus: a file, folder, glob, `datasets` name or URL.")]
+Out = Annotated[str, typer.Option(help="The folder or URL to write to. Run the same command again to resume.")]
+As = Annotated[str | None, typer.Option("--as", help="Add the losses to finished scores, as a column of this name.")]
 
 
 def score(
@@ -20,34 +20,46 @@ def score(
     out: Out,
     column: As = None,
     kind: Annotated[
-        Literal["text", "instructions"] | None, typer.Option(help="What records are. Default: text.")
+        Literal["text", "instructions"] | None, typer.Option(help="What the records hold. Default: text.")
     ] = None,
-    text_field: Annotated[str | None, typer.Option(help="The field of the text. Default: text.")] = None,
-    format: Annotated[str | None, typer.Option(help="The form of instruction rows. Default: auto.")] = None,
-    template: Annotated[str | None, typer.Option(help="A chat template in place of the model's.")] = None,
-    config: Annotated[str | None, typer.Option(help="Of a `datasets` name.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of a `datasets` name. Default: train.")] = None,
-    streaming: Annotated[bool | None, typer.Option("--streaming", help="Do not download a `datasets` name.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many records.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Ids of a window. Default: 512, or a shorter context.")] = None,
-    min_tokens: Annotated[int | None, typer.Option(help="Shorter ends are evened out. Default: 16.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Tokens that each window sees before its own. Default: 0.")] = None,
+    text_field: Annotated[str | None, typer.Option(help="The field that holds the text. Default: text.")] = None,
+    format: Annotated[str | None, typer.Option(help="The format of instruction rows. Default: auto.")] = None,
+    template: Annotated[str | None, typer.Option(help="Use this chat template instead of the model's.")] = None,
+    config: Annotated[str | None, typer.Option(help="The configuration of a `datasets` name.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a `datasets` name. Default: train.")] = None,
+    streaming: Annotated[
+        bool | None, typer.Option("--streaming", help="Stream a `datasets` name instead of downloading it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score only the first records, at most this many.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens per window. Default: 512, or the model's context.")
+    ] = None,
+    min_tokens: Annotated[int | None, typer.Option(help="The shortest last window of a document. Default: 16.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Context tokens before each window. Default: 0.")] = None,
     rolling: Annotated[
-        bool | None, typer.Option("--rolling", help="Windows as lm-eval's rolling loss has them.")
+        bool | None, typer.Option("--rolling", help="Cut windows as lm-eval does for its rolling loss.")
     ] = None,
-    characters: Annotated[int | None, typer.Option("--text", help="Characters kept of each. Default: 200.")] = None,
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of the model.")] = "auto",
-    batch_tokens: Annotated[int | None, typer.Option(help="Ids of a batch.")] = None,
-    shard_bytes: Annotated[int | None, typer.Option(help="Text of a shard; what a killed run may lose.")] = None,
+    characters: Annotated[
+        int | None, typer.Option("--text", help="Characters to keep of each text. Default: 200.")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")
+    ] = "auto",
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch.")] = None,
+    shard_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be scored.")] = False,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: actors of a Ray cluster.")] = "local",
-    workers: Annotated[int, typer.Option(help="Actors of --engine ray.")] = 1,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Score in this process, or on the actors of a Ray cluster.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(help="The number of actors with --engine ray.")] = 1,
     debug: Debug = False,
 ) -> None:
-    """Write the loss of every sample of a corpus, with its id, into a folder of Parquet files.
+    """Write the loss and the id of every sample of a corpus to a folder of Parquet files.
 
-    What cannot be scored is listed in quarantine.jsonl there. Killed at any moment, the same command goes on. Under
-    torchrun or accelerate launch the processes share the work.
+    Records that cannot be scored are listed in quarantine.jsonl. If the command is killed, run it again to resume. With
+    torchrun or accelerate launch, the processes share the work.
     """
     given: dict[str, Any] = {
         "kind": kind, "text_field": text_field, "format": format, "template": template, "config": config,

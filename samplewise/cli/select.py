@@ -13,7 +13,7 @@ from samplewise.core.errors import SamplewiseError
 
 
 class Units(StrEnum):
-    """What is chosen."""
+    """What a selection chooses: windows, or whole documents."""
 
     window = "window"
     document = "document"
@@ -28,28 +28,32 @@ class Take(StrEnum):
 
 
 def select(
-    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder that samplewise score has written.")],
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
     out: Annotated[Path, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet.")],
-    rule: Annotated[str | None, typer.Option(help='For example "band(drop_top=0.1)"; the corpus is one step.')] = None,
-    above: Annotated[float | None, typer.Option(help="Keep a loss of at least this, nats/token.")] = None,
-    below: Annotated[float | None, typer.Option(help="Keep a loss of at most this, nats/token.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="A budget, such as 2B: the rest is left out.")] = None,
-    take: Annotated[Take, typer.Option(help="What a budget is spent on first.")] = Take.highest,
-    by: Annotated[str, typer.Option(help="loss, excess (loss − reference) or a column.")] = "loss",
-    within: Annotated[
-        str | None, typer.Option(help="Apart in each source, group, length (powers of 2) or column.")
+    rule: Annotated[
+        str | None, typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.')
     ] = None,
-    unit: Annotated[Units, typer.Option(help="What is chosen: windows, or whole documents.")] = Units.window,
-    ids: Annotated[bool, typer.Option("--ids", help="Write ids only: .parquet or .txt.")] = False,
-    weights: Annotated[bool, typer.Option("--weights", help="Write every sample's sample_weight: .parquet.")] = False,
-    control: Annotated[Path | None, typer.Option(help="Write a random selection of the same size here.")] = None,
-    data: Annotated[str | None, typer.Option(help="The corpus, if it has moved since it was scored.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the control, and of --take random.")] = 0,
-    memory: Annotated[str, typer.Option(help="What the selection may hold in memory.")] = "2GB",
+    above: Annotated[float | None, typer.Option(help="Keep samples whose loss is at least this (nats/token).")] = None,
+    below: Annotated[float | None, typer.Option(help="Keep samples whose loss is at most this (nats/token).")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Keep at most this many tokens, such as 2B.")] = None,
+    take: Annotated[Take, typer.Option(help="Which losses --tokens takes first.")] = Take.highest,
+    by: Annotated[str, typer.Option(help="Select by loss, excess (loss − reference) or another column.")] = "loss",
+    within: Annotated[
+        str | None, typer.Option(help="Select separately within each source, group, length (powers of 2) or column.")
+    ] = None,
+    unit: Annotated[Units, typer.Option(help="Select windows, or whole documents.")] = Units.window,
+    ids: Annotated[bool, typer.Option("--ids", help="Write only the ids, as .parquet or .txt.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Write the weight of every sample, as .parquet.")] = False,
+    control: Annotated[
+        Path | None, typer.Option(help="Write a random selection of the same size to this file.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of --control and of --take random.")] = 0,
+    memory: Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")] = "2GB",
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Select from a scored corpus, without the model, and say what was left out."""
+    """Select samples of a scored corpus, and report what was left out. It needs no model."""
     quiet(debug)
     with reported(debug):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
@@ -61,11 +65,14 @@ def select(
         if not any(part is not None for part in (rule, above, below, tokens)):
             raise SamplewiseError(
                 "select", expected="--rule, --above, --below or --tokens", got="none of them",
-                remedy='For example --rule "band(drop_top=0.1)".',
+                remedy='Give at least one, for example --rule "band(drop_top=0.1)".',
             )  # fmt: skip
         if ids and weights:
             raise SamplewiseError(
-                "--ids", expected="one kind of output", got="--weights as well", remedy="Run it twice."
+                "--ids",
+                expected="one kind of output",
+                got="--weights as well",
+                remedy="Run the command once for each kind.",
             )
         choice = Choice(
             rule=None if rule is None else parse_rule(rule), above=above, below=below,

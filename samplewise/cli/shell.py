@@ -22,34 +22,36 @@ from samplewise.core.typed import shown
 AT = "In optimizer step "
 """How a note begins that says where in training an error came from (`samplewise.engine.step`)."""
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what libraries log.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the logs of libraries.")]
 
-NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not compare the files of scores with their checksums.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the checksums of the scores.")]
 
 
 class Command(TyperCommand):
-    """A command whose arguments are looked at before it begins: no empty text, no number that is not finite."""
+    """A command that refuses empty texts and numbers that are not finite before it begins."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As click does, after the look at what is empty: of a path it would make the folder that one is in."""
+        """Parse as click does, after empty arguments are refused: an empty path would be the current folder."""
         with reported("--debug" in args):
             for before, text in zip(["", *args], args, strict=False):
                 option, equals, value = text.partition("=")
                 joined = bool(equals) and option.startswith("--")
                 name = option if joined else before if before.startswith("-") else "argument"
                 if not (value if joined else text).strip() and name != "--title":
-                    raise SamplewiseError(name, expected="a value", got="empty text", remedy="Name it or leave it out.")
+                    raise SamplewiseError(
+                        name, expected="a value", got="empty text", remedy="Give a value, or omit the option."
+                    )
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> object:
-        """As click does, after the look at the numbers."""
+        """Run as click does, after the numbers are checked."""
         with reported(bool(ctx.params.get("debug"))):
             for parameter in ctx.command.params:
                 value = ctx.params.get(parameter.name or "")
                 if isinstance(value, (int, float)) and not abs(value) < 2**63:
                     raise SamplewiseError(
-                        parameter.opts[0], expected="a number that is finite and below 2^63", got=shown(value),
-                        remedy="Check it.",
+                        parameter.opts[0], expected="a finite number below 2^63", got=shown(value),
+                        remedy="Give a number in that range.",
                     )  # fmt: skip
         return super().invoke(ctx)
 
@@ -61,13 +63,13 @@ def require(*packages: tuple[str, str]) -> None:
     for name, extra in packages:
         if find_spec(name) is None:
             raise SamplewiseError(
-                name, expected="it to be installed", got="not installed", remedy=f'pip install "samplewise[{extra}]"'
+                name, expected="an installed package", got="none", remedy=f'pip install "samplewise[{extra}]"'
             )
 
 
 @contextmanager
 def reported(debug: bool) -> Iterator[None]:
-    """Errors to one message and an exit code."""
+    """Turn errors into one message on stderr and an exit code."""
     try:
         yield
     except (typer.Exit, typer.Abort):
@@ -94,12 +96,12 @@ def reported(debug: bool) -> Iterator[None]:
 
 
 def _visible(text: str) -> str:
-    """What came from a file must not command the terminal: control characters as escapes, but for line ends."""
+    """The text with control characters escaped, except line ends: text from a file must not control the terminal."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def quiet(debug: bool) -> None:
-    """What libraries say between our lines is left out, before they are imported."""
+    """Silence the logs of libraries, before they are imported."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
@@ -111,7 +113,7 @@ def quiet(debug: bool) -> None:
 
 
 def hush_transformers(debug: bool) -> None:
-    """No bars of its own: ours would stand among them."""
+    """Hide the progress bars of transformers, which would mix with those of samplewise."""
     if not debug:
         from samplewise.evidence.run.quiet import hush
 

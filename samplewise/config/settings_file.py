@@ -30,7 +30,7 @@ def load_settings(kind: type[Settings], path: str | Path, overrides: Iterable[st
         needed = [each.name for each in fields(kind) if required(each)]  # pyright: ignore[reportArgumentType]
         raise SamplewiseError(
             str(path), expected=f"a mapping with the keys {', '.join(needed[:-1])} and {needed[-1]}",
-            got=type(values).__name__, remedy="The directory examples shows some.",
+            got=type(values).__name__, remedy="See the files in the folder examples.",
         )  # fmt: skip
     for override in overrides:
         _override(values, override)
@@ -117,7 +117,7 @@ def _parse(text: str, place: str) -> Any:
     ) as error:
         # PyYAML lets through whatever Python raises on the text of a tagged value, such as !!timestamp or !!int
         got = " ".join(str(error).split())[:500]
-        raise SamplewiseError(place, expected="YAML", got=got, remedy="Mend it there.") from None
+        raise SamplewiseError(place, expected="valid YAML", got=got, remedy="Fix the file at this place.") from None
 
 
 def _written_out(value: Any, count: list[int]) -> Any:
@@ -135,7 +135,7 @@ def _override(values: dict[str, Any], text: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise SamplewiseError(
-            "override", expected="key=value", got=repr(text), remedy="For example training.max_steps=5."
+            "override", expected="key=value", got=repr(text), remedy="Write it as training.max_steps=5, for example."
         )
     for part in parts[:-1]:
         below = values.setdefault(part, {})

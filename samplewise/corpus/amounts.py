@@ -10,7 +10,7 @@ from samplewise.core.typed import MAX_INT64, shown
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 BYTES = {"": 1, **{f"{unit}{more}": base**power for power, unit in enumerate("kmgt", 1)
                    for more, base in (("", 1000), ("b", 1000), ("ib", 1024))}}  # fmt: skip
-LEAST_MEMORY = 16 * 10**6
+MIN_MEMORY = 16 * 10**6
 
 
 def amount(text: str, name: str = "amount") -> int:
@@ -28,7 +28,7 @@ def memory_bytes(text: str, name: str = "--memory") -> int:
     >>> memory_bytes("2GB"), memory_bytes("64MiB")
     (2000000000, 67108864)
     """
-    return _read(text, BYTES, LEAST_MEMORY, name, "bytes, such as 2GB or 500MB, and at least 16MB")
+    return _read(text, BYTES, MIN_MEMORY, name, "bytes, such as 2GB or 500MB, and at least 16MB")
 
 
 def _read(text: str, units: dict[str, int], least: int, name: str, expected: str) -> int:
@@ -36,5 +36,5 @@ def _read(text: str, units: dict[str, int], least: int, name: str, expected: str
     unit = units.get(found[2].lower()) if found else None
     number = float(re.sub("[_,]", "", found[1])) * unit if found and unit else 0
     if not least <= number <= MAX_INT64:
-        raise SamplewiseError(name, expected=expected, got=shown(text), remedy="Check it.")
+        raise SamplewiseError(name, expected=expected, got=shown(text), remedy="Correct the value.")
     return round(number)

@@ -46,7 +46,7 @@ def make_candidates(
     scores.check_columns(needed)
     if scores.manifest.columns.get(by) == "string":
         raise SamplewiseError(
-            "--by", expected="a column of numbers", got=f"{by}, which is text", remedy="Name another."
+            "--by", expected="a column of numbers", got=f"{by}, which is text", remedy="Name a column of numbers."
         )
     connection.execute(f"CREATE OR REPLACE TEMP VIEW scored AS {_rows(connection, scores, needed)}")
     key = "loss::DOUBLE - reference::DOUBLE" if by == "excess" else f"{quoted(by)}::DOUBLE"
@@ -66,7 +66,7 @@ def make_candidates(
     total = connection.sql("SELECT count(*) FROM everyone").fetchall()[0][0]
     if not samples:
         raise SamplewiseError(
-            "scores", expected="samples with a finite loss", got=f"none among {total}", remedy="Score again."
+            "scores", expected="samples with a finite loss", got=f"none among {total}", remedy="Score the corpus again."
         )
     return Candidates(samples, int(tokens), total - samples)
 
@@ -83,7 +83,7 @@ def quoted(name: str | None) -> str:
 
 
 def part_name(within: str | None, part: object) -> str:
-    """A part in words.
+    """The name of a part of the corpus, for people to read.
 
     >>> part_name("length", 6), part_name("source", "a.jsonl")
     ('64 to 127 tokens', 'a.jsonl')

@@ -161,4 +161,6 @@ def _tried(name: str, act: Callable[[], Any]) -> Any:
         return act()
     except Exception as error:  # each file system has its own
         got = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SamplewiseError(name, expected="an object that can be read", got=got, remedy="Try again.") from error
+        raise SamplewiseError(
+            name, expected="an object that can be read", got=got, remedy="Run the command again."
+        ) from error

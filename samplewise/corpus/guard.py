@@ -28,6 +28,6 @@ def refuse_inputs(argument: str, path: Path, guarded: Iterable[Path]) -> None:
     for place in (whole, *whole.parents):
         if place in guarded:
             raise SamplewiseError(
-                argument, expected="a place that is no part of the scores or of the corpus",
-                got=f"{path}, in {place}" if place != whole else f"{path}, one of them", remedy="Write it elsewhere.",
+                argument, expected="a file outside the scores and the corpus",
+                got=f"{path}, in {place}" if place != whole else f"{path}, one of them", remedy="Name another file.",
             )  # fmt: skip

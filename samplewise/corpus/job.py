@@ -166,7 +166,7 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
     if foreign:
         raise SamplewiseError(
             "--out", expected="an empty folder, or one of this run", got=f"{parts.place} with {', '.join(foreign[:5])}",
-            remedy="Name a folder of its own.",
+            remedy="Name a new or empty folder.",
         )  # fmt: skip
 
 
@@ -183,8 +183,8 @@ def _refuse_quarantined(found: list[Any]) -> None:
     for each in found:
         if isinstance(each, Quarantined):
             raise SamplewiseError(
-                place_of(each.source, each.row, each.line), expected="a record that can be scored, as --strict is on",
-                got=f"{each.reason}: {each.got}", remedy="Mend it, or leave --strict out: it is then quarantined.",
+                place_of(each.source, each.row, each.line), expected="a record that can be scored (--strict is on)",
+                got=f"{each.reason}: {each.got}", remedy="Fix the record, or omit --strict to quarantine it.",
             )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def add_column(dataset: Any, scores: Scores | str | Path, name: str, rename: str
     if "sample_id" not in dataset.column_names:
         raise SamplewiseError(
             "dataset", expected="a column sample_id", got=", ".join(dataset.column_names),
-            remedy="Text that samplewise reads has one; give the rows of other data one before scoring and training.",
+            remedy="Add a column sample_id to the data before scoring and training.",
         )  # fmt: skip
     scores = scores if isinstance(scores, Scores) else open_scores(scores)
     ids, values = column(scores, name)
@@ -43,7 +43,7 @@ def add_column(dataset: Any, scores: Scores | str | Path, name: str, rename: str
     if joined.dtype.kind == "f" and not np.isfinite(joined).all():
         raise SamplewiseError(
             name, expected="a finite number for every sample",
-            got=f"{int((~np.isfinite(joined)).sum()):,} that are not", remedy="Leave those samples out of the dataset.",
+            got=f"{int((~np.isfinite(joined)).sum()):,} that are not", remedy="Remove those samples from the dataset.",
         )  # fmt: skip
     _check_lengths(dataset, scores, found)
     return dataset.add_column(rename or name, joined)

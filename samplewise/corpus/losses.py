@@ -104,7 +104,7 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
         raise SamplewiseError(
             "model", expected=f"the same loss (to {limit}) alone and beside a longer row",
             got=f"a difference of {worst:.2g}",
-            remedy="Its attention is not causal, or looks at padding: such models cannot be scored in batches.",
+            remedy="Use a model with causal attention that ignores padding; others cannot be scored in batches.",
         )  # fmt: skip
 
 

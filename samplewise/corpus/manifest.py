@@ -93,7 +93,10 @@ def read_manifest(place: Place, folder: str = "") -> Manifest:
     if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
         got = shown(values.get("schema")) if isinstance(values, Mapping) else type(values).__name__
         raise SamplewiseError(
-            place.inside(name), expected=f"schema {SCHEMA}", got=got, remedy="It was written by another version."
+            place.inside(name),
+            expected=f"schema {SCHEMA}",
+            got=got,
+            remedy="Use the version of samplewise that wrote it, or score again.",
         )
     try:
         manifest = build(Manifest, values)
@@ -136,6 +139,6 @@ def _unfinished(place: Place, folder: str) -> SamplewiseError:
     begun = place.exists(f"{folder}/.parts/run.json" if folder else ".parts/run.json")
     return SamplewiseError(
         "scores", expected="a folder that samplewise score has finished",
-        got=f"{place.inside(folder) if folder else place}, which is unfinished" if begun else f"{place}, which is none",
-        remedy="Give the same samplewise score command again: it goes on." if begun else "Check the path.",
+        got=f"{place.inside(folder) if folder else place}, unfinished" if begun else f"{place}, with no scores",
+        remedy="Run the same samplewise score command again to resume it." if begun else "Check the path.",
     )  # fmt: skip

@@ -14,15 +14,15 @@ _REMEDIES = {
     "no known form": "Name the form of the rows with --format, or give --kind text for plain text.",
     "no JSON object": "Write one JSON object a line, with the text in a field.",
 }
-_REMEDY = "Mend the records, or check --data and --kind."
+_REMEDY = "Fix the records, or check --data and --kind."
 
 
 def nothing_scored(manifest: Manifest, quarantined: bytes) -> SamplewiseError:
     """manifest: of the scoring. quarantined: lines of the quarantine file, of which the first is told."""
     if not manifest.rows_in:
         return SamplewiseError(
-            "--data", expected="at least one record", got="none, so that nothing is scored",
-            remedy="Check the path; blank lines are no records.",
+            "--data", expected="at least one record", got="none",
+            remedy="Check the path. Blank lines are not records.",
         )  # fmt: skip
     reasons = sorted(manifest.reasons.items(), key=lambda each: (-each[1], each[0]))
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons)

@@ -68,7 +68,10 @@ def suffix_of(path: Path, known: tuple[str, ...]) -> str:
         if path.name.lower().endswith(suffix):
             return suffix
     raise SamplewiseError(
-        "--out", expected=f"a file ending in {' or '.join(known)}", got=path.name, remedy="Rename it."
+        "--out",
+        expected=f"a file ending in {' or '.join(known)}",
+        got=path.name,
+        remedy="Name a file with such an ending.",
     )
 
 

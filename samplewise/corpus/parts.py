@@ -1,4 +1,4 @@
-"""What a run leaves in `.parts` while it goes on: where each shard ends and, once it is finished, what it holds.
+"""What a run keeps in `.parts` until it has finished: where each shard ends and, once it is finished, what it holds.
 
 Everything is written whole or not at all, and the shard before its entry here; so at whatever moment a run is killed,
 an entry speaks of a finished shard.
@@ -58,7 +58,7 @@ class Parts:
         return self._read(RUN)
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Write what begins here."""
+        """Record that a run has begun in this folder, with its settings."""
         self._write(RUN, facts)
 
     def mark(self, index: int) -> Mark | None:
@@ -125,7 +125,7 @@ class Parts:
     def _damaged(self, name: str, expected: str, got: object) -> SamplewiseError:
         return SamplewiseError(
             self.place.inside(self.inside(f"{FOLDER}/{name}")), expected=expected, got=got,
-            remedy="It is damaged: remove the folder of scores, or score into another.",
+            remedy="The folder is damaged: remove it, or score into another one.",
         )  # fmt: skip
 
     def _write(self, name: str, values: dict[str, Any]) -> None:

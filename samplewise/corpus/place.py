@@ -36,7 +36,7 @@ def writable(place: str) -> Iterator[None]:
             raise
         raise SamplewiseError(
             "--out", expected="a folder that can be written", got=f"{place}: {error.strerror}",
-            remedy="Mend that and give the same command again: it goes on.",
+            remedy="Fix this, then run the same command again to resume.",
         ) from error  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def reached(url: str) -> Iterator[None]:
     except Exception as error:  # each store's client has errors of its own
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise SamplewiseError(
-            url, expected="a store that can be reached, and written to where results go", got=got,
+            url, expected="a store that can be reached, and written to for results", got=got,
             remedy="Check the URL, the network and the credentials.",
         ) from error  # fmt: skip
 
@@ -95,7 +95,9 @@ class Place:
     def local(self) -> Path:
         """The folder as a path. Raises SamplewiseError where it is remote."""
         if self.remote:
-            raise SamplewiseError("path", expected="a local folder", got=self.url, remedy="Copy it here first.")
+            raise SamplewiseError(
+                "path", expected="a local folder", got=self.url, remedy="Copy it to a local folder first."
+            )
         return Path(self.root)
 
     def inside(self, name: str) -> str:

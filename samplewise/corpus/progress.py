@@ -53,7 +53,7 @@ class Progress:
 
 
 def _span(seconds: float) -> str:
-    """Seconds in words.
+    """A number of seconds as people read it.
 
     >>> _span(42), _span(200), _span(9000)
     ('42 s', '3 min', '2.5 h')

@@ -68,7 +68,7 @@ def _planned(job: Job) -> list[int]:
 
 
 class _Worker:
-    """An actor: the model loaded once, and a reader that goes on from one of its shards to the next."""
+    """An actor: the model loaded once, and a reader that continues from one of its shards to the next."""
 
     def __init__(self, target: dict[str, Any], settings: dict[str, Any]) -> None:
         self.job = prepare(Target(**target), settings)

@@ -78,7 +78,7 @@ class Reader:
         self._next: tuple[Position, str, int, int | None, Record] | None = None
 
     def skip_to(self, position: Position) -> None:
-        """Go on at a position that lies ahead; whole files between are not opened."""
+        """Continue at a later position, without opening the whole files in between."""
         if position.records == self.at.records:
             return
         if position.file != self.at.file:

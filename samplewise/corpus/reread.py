@@ -30,7 +30,10 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
     path = data or manifest.made.get("data")
     if not path:
         raise SamplewiseError(
-            "--data", expected="the corpus", got="scores that do not name it", remedy="Give --data, or --ids."
+            "--data",
+            expected="the place of the corpus",
+            got="scores that do not record it",
+            remedy="Name it with --data, or write ids only with --ids.",
         )
     settings = build(ScoreSettings, manifest.fingerprints.get("settings", {}), "manifest.json: settings.")
     if is_url(path) or is_local(path) or str(path).startswith("file://"):
@@ -39,7 +42,7 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
         if manifest.fingerprints.get("corpus", found := fingerprint(files)) != found:
             raise SamplewiseError(
                 path, expected="the corpus as it was scored", got="files of other names or contents",
-                remedy="Give that corpus with --data, or score again.",
+                remedy="Name the scored corpus with --data, or score again.",
             )  # fmt: skip
     else:
         files = rows_of(path, settings.config, settings.split, settings.streaming)

@@ -45,14 +45,19 @@ def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2G
     memory_bytes(memory)
     scores = open_scores(folder, verify=verify)
     if target.control is not None and target.control.resolve() == target.out.resolve():
-        raise SamplewiseError("--control", expected="another file than --out", got=str(target.out), remedy="Rename it.")
+        raise SamplewiseError(
+            "--control", expected="another file than --out", got=str(target.out), remedy="Name another file."
+        )
     guarded = inputs(scores.place, target.data or scores.manifest.made.get("data", ""))
     for path in filter(None, (target.out, target.control)):
         suffix_of(path, KINDS[target.kind])
         refuse_inputs(str(path), path, guarded)
         if not path.parent.is_dir():
             raise SamplewiseError(
-                str(path), expected="a file in a folder that exists", got=f"no folder {path.parent}", remedy="Make it."
+                str(path),
+                expected="a file in a folder that exists",
+                got=f"no folder {path.parent}",
+                remedy="Create the folder first.",
             )
     with select(scores, choice, memory=memory) as selection:
         control = selection.control() if target.control else None

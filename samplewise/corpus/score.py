@@ -33,7 +33,7 @@ Engine = Literal["local", "ray"]
 def score_corpus(
     target: Target, *, engine: Engine = "local", workers: int = 1, say: Say = print, **given: Any
 ) -> Manifest | None:
-    """Score a corpus into a folder, or go on with what was begun there; returns its manifest.
+    """Score a corpus into a folder, or resume a scoring there, and return its manifest.
 
     given: fields of `ScoreSettings`; left out, they are those of the folder, else the defaults.
     engine: "local": this process, or, under torchrun or accelerate launch, one of several that share the shards.

@@ -162,7 +162,7 @@ def _keep_ranks(chosen: Selection, stage: Ranks, rule: Rule) -> None:
     if small and chosen.choice.within is None:
         raise SamplewiseError(
             "rule", expected=f"at least {stage.min_samples} samples for {rule}", got=f"{sum(counts.values())}",
-            remedy="Raise the shares.",
+            remedy="Raise the shares in the rule, or select from more samples.",
         )  # fmt: skip
     chosen.too_small |= small
     intervals = {part: stage.interval(n) for part, n in counts.items()}

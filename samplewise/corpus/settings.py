@@ -76,18 +76,24 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
         if value is not None and value < bound:
             option = "--" + name.replace("_", "-")
             raise SamplewiseError(
-                option, expected=f"at least {bound}", got=value, remedy="Leave it out for the default."
+                option,
+                expected=f"at least {bound}",
+                got=value,
+                remedy="Raise the value, or omit the option for its default.",
             )
     if "min_tokens" not in chosen:
         settings = replace(settings, min_tokens=min(settings.min_tokens, settings.max_length - 1))
     if settings.min_tokens >= settings.max_length:
         raise SamplewiseError(
             "--min-tokens", expected=f"below --max-length, {settings.max_length}", got=settings.min_tokens,
-            remedy="Lower it.",
+            remedy="Lower --min-tokens.",
         )  # fmt: skip
     if settings.rolling and settings.stride:
         raise SamplewiseError(
-            "--rolling", expected="no --stride beside it", got=settings.stride, remedy="Each says what context is seen."
+            "--rolling",
+            expected="--rolling without --stride",
+            got=settings.stride,
+            remedy="Give one of them: each sets the context of a window.",
         )
     return settings
 
@@ -150,7 +156,7 @@ def check_same(here: Mapping[str, Any], there: Mapping[str, Any], place: str, le
             raise SamplewiseError(
                 "--out", expected="a folder of the same model, tokenizer, data and settings",
                 got=f"{place}, where {key} was {theirs.get(key)!r} and is now {ours.get(key)!r}",
-                remedy="Name another folder, or give what was given then.",
+                remedy="Name another folder, or use the same settings as before.",
             )  # fmt: skip
 
 

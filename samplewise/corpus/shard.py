@@ -100,7 +100,7 @@ def finish_column(
     if not np.array_equal(counts[at >= 0], table["n_tokens"].to_numpy()[at >= 0]):
         raise SamplewiseError(
             "--as", expected="the windows of the scores", got=f"windows of other lengths in shard {index}",
-            remedy="The text has changed since: score it again into another folder.",
+            remedy="The text has changed: score it again into another folder.",
         )  # fmt: skip
     losses = np.append(values["completion_loss" if _is_chat(pieces) else "loss"], np.float32(np.nan))[at]
     types = {"id": "int64", column: "float"}

@@ -45,7 +45,7 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
 
 
 def write_statement(path: Path, said: dict[str, Any]) -> None:
-    """As JSON."""
+    """Write the statement as a JSON file."""
     write_whole(path, json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
 
 

@@ -138,7 +138,7 @@ def _check_columns(place: Place, manifest: Manifest, added: dict[str, Manifest])
     if lost:
         raise SamplewiseError(
             place.inside(MANIFEST), expected=f"the columns of scores with their types, {', '.join(COLUMNS)}",
-            got=f"another type of {lost[0]}, or none", remedy="The folder is damaged: score again into another.",
+            got=f"another type of {lost[0]}, or none", remedy="The folder is damaged: score again into another one.",
         )  # fmt: skip
     for name, each in added.items():
         if set(each.columns) != {"id", name} or len(each.shards) != len(manifest.shards):
@@ -165,12 +165,13 @@ def readable(place: Place) -> Iterator[None]:
         if by not in ("duckdb", "_duckdb") and not isinstance(error, (pa.ArrowException, OSError)):
             raise
         if "OutOfMemory" in type(error).__name__:
-            raise SamplewiseError(
-                "--memory", expected="more", got=said, remedy="Raise it, or ask for less at a time."
-            ) from error
+            raise SamplewiseError("--memory", expected="more", got=said, remedy="Raise --memory.") from error
         if "space left" in said or "temp_directory" in said:
             raise SamplewiseError(
-                "disk", expected="room for temporary files", got=said, remedy="Set TMPDIR to a folder with room."
+                "disk",
+                expected="space for temporary files",
+                got=said,
+                remedy="Free disk space, or set TMPDIR to a folder with more.",
             ) from error
         raise SamplewiseError(
             "scores", expected="Parquet files as samplewise score writes them", got=f"{place}: {said}",
@@ -199,7 +200,7 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in COLUMNS:
         raise SamplewiseError(
             "--as", expected=f"a name of letters, digits and _, none of {', '.join(COLUMNS)}", got=repr(name),
-            remedy="For example --as reference.",
+            remedy="Choose another name, for example --as reference.",
         )  # fmt: skip
     return name
 

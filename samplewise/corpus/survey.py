@@ -15,7 +15,7 @@ from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
 
 LARGEST = 7
-"""Places told apart by name; the rest are one."""
+"""At most so many places are counted by name; the rest are counted as one."""
 OTHER = "other"
 QUANTILES = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 BINS = 60

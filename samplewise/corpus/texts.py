@@ -62,5 +62,5 @@ def _said(row: Conversation) -> dict[str, Any]:
 def _changed(piece: Piece, got: str) -> SamplewiseError:
     return SamplewiseError(
         f"{piece.source}, record {piece.row}", expected="the corpus as it was scored", got=got,
-        remedy="Give that corpus with --data, or score again.",
+        remedy="Name the scored corpus with --data, or score again.",
     )  # fmt: skip

@@ -70,7 +70,7 @@ def _weights(rule: Rule, found: dict[str, np.ndarray], start: int, end: int) -> 
 
 
 def _field(name: str, values: np.ndarray) -> torch.Tensor:
-    if name == "group":  # by any name: rules tell groups apart by number
+    if name == "group":  # by any name: rules identify groups by number
         return torch.from_numpy(np.unique(np.asarray(values).astype(str), return_inverse=True)[1].reshape(-1)).long()
     if np.ma.is_masked(values) or not np.isfinite(values.astype(np.float64)).all():
         raise SamplewiseError(

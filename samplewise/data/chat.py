@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation in tokens.
+    """A conversation as token ids, with labels and weights of its tokens.
 
     input_ids, labels: [T] int64, a label of −100 outside the assistant's part and at the first position, which nothing
         predicts. token_weights: [T] float32, 0 outside; None where every message's weight is 0 or 1.
@@ -37,22 +37,22 @@ class Example:
 
     @property
     def id(self) -> int:
-        """The conversation's."""
+        """The id of the conversation."""
         return self.conversation.id
 
     @property
     def doc_id(self) -> int:
-        """The conversation's id: it is what held-out losses are of."""
+        """The id of the conversation, since held-out losses are compared by conversation."""
         return self.conversation.id
 
     @property
     def source(self) -> str:
-        """The conversation's."""
+        """The file that the conversation comes from."""
         return self.conversation.source
 
     @property
     def row(self) -> int:
-        """The conversation's."""
+        """The record of the conversation in its file, from 0."""
         return self.conversation.row
 
     @property
@@ -108,7 +108,7 @@ def encode_conversations(
     refuses.
     """
     if max_length is not None and max_length < 2:
-        raise SamplewiseError("max_length", expected="at least 2", got=max_length, remedy="1024 is usual.")
+        raise SamplewiseError("max_length", expected="at least 2", got=max_length, remedy="Raise it; 1024 is usual.")
     return _examples(iter(conversations), template, max_length, on_error, ChatReport() if report is None else report)
 
 

@@ -29,7 +29,7 @@ class PadCollator:
     pad_token_id: int
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The batch."""
+        """Pad the rows to one length and stack them into a batch."""
         ids = [torch.as_tensor(row["input_ids"]) for row in rows]
         labels = [torch.as_tensor(row["labels"]) for row in rows]
         batch = {

@@ -74,13 +74,13 @@ def check_columns(conversations: Iterable[Conversation]) -> None:
             raise SamplewiseError(
                 name, expected="a value in every row, or in none",
                 got=f"none in {len(lacking)} of {len(found)}, the first in {lacking[0].source}, row {lacking[0].row}",
-                remedy="Give them one, or leave the column out.",
+                remedy="Give every row a value, or remove the column.",
             )  # fmt: skip
     repeated = len(found) - len({each.id for each in found})
     if repeated:
         raise SamplewiseError(
-            "sample_id", expected="an id of its own for each row", got=f"{repeated} repeated",
-            remedy="Number the rows anew, or leave the column out; read data once, from one root.",
+            "sample_id", expected="a unique id for each row", got=f"{repeated} repeated",
+            remedy="Renumber the rows, or remove the column; read the data once, from one root.",
         )  # fmt: skip
 
 
@@ -100,6 +100,6 @@ def group_numbers(conversations: Iterable[Conversation]) -> dict[int | str, int]
     if names and numbers:
         raise SamplewiseError(
             "group", expected="names or whole numbers", got=f"both, such as {min(names)!r} and {min(numbers)}",
-            remedy="Write all of them in one way.",
+            remedy="Use names only, or numbers only.",
         )  # fmt: skip
     return {number: number for number in sorted(numbers)} | {name: i for i, name in enumerate(sorted(names))}

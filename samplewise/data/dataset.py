@@ -29,7 +29,7 @@ class WindowDataset(Dataset):
         ids = {window.id for window in self.windows}
         if len(ids) < len(self.windows):
             raise SamplewiseError(
-                "windows", expected="an id of its own for each", got=f"{len(self.windows) - len(ids)} repeated",
+                "windows", expected="a unique id for each", got=f"{len(self.windows) - len(ids)} repeated",
                 remedy="Read a corpus once, from one root: two roots may hold files of the same name.",
             )  # fmt: skip
 

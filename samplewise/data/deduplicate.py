@@ -27,7 +27,7 @@ class HasText(Protocol):
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text to compare."""
         ...
 
 

@@ -27,7 +27,7 @@ _KINDS = {
 
 
 def known(suffixes: Collection[str]) -> str:
-    """File formats in words."""
+    """The suffixes of known file formats, for a message."""
     return f"{', '.join(suffixes)}, each but .parquet also with {' or '.join(COMPRESSED)}"
 
 
@@ -100,12 +100,12 @@ def _by_glob(path: Path, suffixes: Collection[str]) -> tuple[Found, Counter[str]
     if not files:
         raise SamplewiseError(
             str(path), expected="a glob that matches files", got="no match",
-            remedy="Check it; ** matches folders of any depth, and hidden files are not matched.",
+            remedy="Check the glob: ** matches folders of any depth, and hidden files are not matched.",
         )  # fmt: skip
     data = [each for each in files if not is_beside(each.relative_to(root), files)]
     left_out = Counter(kind_of(each) for each in set(files) - set(data))
     if not data:
-        raise SamplewiseError(str(path), expected="files of data", got=in_words(left_out), remedy=what_to_do(files))
+        raise SamplewiseError(str(path), expected="data files", got=in_words(left_out), remedy=what_to_do(files))
     return _named(data, root, suffixes), left_out
 
 
@@ -114,7 +114,7 @@ def _matches(root: Path, pattern: str) -> Iterator[Path]:
         yield from root.glob(pattern)
     except (OSError, ValueError) as error:  # a part that is neither a pattern nor a name
         raise SamplewiseError(
-            f"{root}/{pattern}", expected="a glob that can be followed", got=str(error), remedy="Check it."
+            f"{root}/{pattern}", expected="a valid glob", got=str(error), remedy="Correct the glob."
         ) from None
 
 

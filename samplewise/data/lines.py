@@ -48,7 +48,7 @@ def _pass_over(file: BinaryIO, piece: bytes) -> None:
 
 
 class TooLongLine(csv.Error):
-    """A line of a CSV file that would not fit; reading goes on after it."""
+    """A line of a CSV file that would not fit; reading continues after it."""
 
 
 class TextLines:

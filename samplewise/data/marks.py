@@ -59,13 +59,13 @@ def _flag(message: Mapping[str, Any], name: str, place: str) -> bool | None:
     if value is None:
         return None
     if not isinstance(value, bool | int | float) or value not in (0, 1):
-        raise Unfit("bad weight", f"true or false in {place}.{name}", repr(value), "Numbers are given as weight.")
+        raise Unfit("bad weight", f"true or false in {place}.{name}", repr(value), "Give numbers in the field weight.")
     return bool(value) != FLAGS[name]
 
 
 def _contradiction(message: Mapping[str, Any], names: list[str], place: str) -> Unfit:
     got = ", ".join(f"{name} {message[name]!r}" for name in names)
-    return Unfit("bad weight", f"marks that agree in {place}", got, "Keep the one that is meant.")
+    return Unfit("bad weight", f"marks that agree in {place}", got, "Keep the one that is right.")
 
 
 def _say_what_is_read(message: Mapping[str, Any], role: str, marks: Mapping[str, float]) -> None:

@@ -60,6 +60,6 @@ def _joined(content: Any, place: str) -> Any:
         return content
     if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         raise Unfit(
-            "no text", f"parts of type text in {place}", "others", "Only text is read: images are not, " + skip()
+            "no text", f"parts of type text in {place}", "others", "Remove the parts that are not text, " + skip()
         )
     return "".join(checked_text(part.get("text"), place) for part in content)

@@ -49,7 +49,7 @@ class ReadReport:
 
     @property
     def records(self) -> int:
-        """All records met."""
+        """The number of all records, read and skipped."""
         return self.read + self.empty + self.skipped.total()
 
     @property
@@ -166,7 +166,7 @@ def text_of(record: Record, field: str) -> str | Problem:
         text = record[field]
     if not isinstance(text, str):
         got = "null" if text is None else type(text).__name__
-        return Problem("no text", f"text in the field {field!r}", got, 'Mend it, or pass on_error="skip".')
+        return Problem("no text", f"text in the field {field!r}", got, 'Fix the record, or pass on_error="skip".')
     return unfit_text(text) or text
 
 

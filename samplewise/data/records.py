@@ -1,6 +1,6 @@
 """A record of a file, and what may be wrong with it.
 
-Damage is a value here, not an exception: a generator that raised could not go on to the next record.
+Damage is a value here, not an exception: a generator that raised could not continue with the next record.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def bad_encoding(error: UnicodeError) -> Problem:
 def unfit_text(text: str) -> Problem | None:
     """What keeps a string from being a text: NUL characters, or lone surrogates."""
     if "\0" in text:
-        remedy = 'Convert it to UTF-8 text, or leave it out and count it with on_error="skip".'
+        remedy = 'Convert it to UTF-8 text, or skip and count it with on_error="skip".'
         return Problem("binary data", "text", "NUL characters (UTF-16, or no text at all)", remedy)
     try:
         if not text.isascii():
@@ -62,7 +62,7 @@ def place_of(source: str, row: int, line: int | None) -> str:
 
 
 def no_object(value: object) -> Problem:
-    """JSON, but no object."""
+    """The problem of a record that is JSON but not an object."""
     return Problem(
         "no JSON object", "a JSON object with the text in a field", type(value).__name__, fix_or_skip("record")
     )
@@ -74,10 +74,10 @@ def too_long(remedy: str = "") -> Problem:
 
 
 def fix_or_skip(what: str) -> str:
-    """The remedy for damage."""
-    return f"Mend the {what}, " + skip()
+    """The remedy for a damaged part: fix it, or skip it."""
+    return f"Fix the {what}, " + skip()
 
 
 def skip() -> str:
     """The remedy that always exists."""
-    return 'or leave it out and count it with on_error="skip".'
+    return 'or skip and count it with on_error="skip".'

@@ -1,4 +1,4 @@
-"""The forms that instruction data come in, each turned into messages: recognised by its fields, or named."""
+"""The shapes of instruction rows, recognised by their fields or named, and how each becomes messages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _form(record: Mapping[str, Any], form: str) -> str:
             raise Unfit("missing field", f"the fields {' and '.join(FIELDS[form])} of {form}", got)
         return form
     if len(there) > 1:
-        remedy = f"Name the one that is meant: format={there[0]!r}?"
+        remedy = f"Name the right one, for example format={there[0]!r}."
         raise Unfit("more than one form", f"one form, not {' and '.join(there)}", got, remedy)
     if not there:
         forms = "; ".join(f"{name}: {' and '.join(fields)}" for name, fields in FIELDS.items())
@@ -63,7 +63,7 @@ def _form(record: Mapping[str, Any], form: str) -> str:
 def _alpaca(record: Mapping[str, Any]) -> tuple[list[Message], bool]:
     """The input, where there is one, stands below the instruction, with a blank line between."""
     if record.get("history"):
-        raise Unfit("no known form", "an instruction and its answer", "a history", "Write it as messages.")
+        raise Unfit("no known form", "an instruction and its answer", "a history", "Write the row as messages.")
     parts = [checked_text(record["instruction"], "instruction"), checked_text(record.get("input") or "", "input")]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:

@@ -26,7 +26,10 @@ def split_documents(
     """
     if not 0 < held_out < 1:
         raise SamplewiseError(
-            "held_out", expected="a share between 0 and 1", got=held_out, remedy="0.05 holds out one document in 20."
+            "held_out",
+            expected="a share between 0 and 1",
+            got=held_out,
+            remedy="Use 0.05, for example, to hold out one document in 20.",
         )
     sides: tuple[list[T], list[T]] = ([], [])
     for document in documents:
@@ -35,6 +38,6 @@ def split_documents(
         raise SamplewiseError(
             "held_out", expected="a corpus with documents on both sides of the split",
             got=f"{len(sides[0])} to train on and {len(sides[1])} held out at a share of {held_out}",
-            remedy="Give more documents (one record or one .txt file each), or another share.",
+            remedy="Give more documents (one record or one .txt file each), or change held_out.",
         )  # fmt: skip
     return sides

@@ -21,16 +21,16 @@ PLAIN = (
 
 
 def chat_template(tokenizer: Any, given: str | Path | None = None) -> ChatTemplate:
-    """The template to use.
+    """The chat template that an argument names.
 
     given: None for the tokenizer's own; the name of one where it has several; "training" for TRL's variant of it, which
         marks the assistant's part; "plain" for headings (`PLAIN`); else a file with a Jinja template, or its text.
     Errors: SamplewiseError where there is none, for one that is no Jinja or builds more than `trial` allows of a few
-        words, and for tokenizers that do not tell where a token stands in a text.
+        words, and for tokenizers that do not map tokens to places in the text.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise SamplewiseError(
-            "tokenizer", expected="one that gives the characters of each token", got=type(tokenizer).__name__,
+            "tokenizer", expected="a fast tokenizer, which maps tokens to characters", got=type(tokenizer).__name__,
             remedy="Load it with AutoTokenizer, with a tokenizer.json beside the model.",
         )  # fmt: skip
     found = _template(tokenizer, given)
@@ -47,7 +47,7 @@ def _template(tokenizer: Any, given: str | Path | None) -> ChatTemplate:
             got = f"those named {', '.join(map(repr, own))}, and no default" if own else "none in the tokenizer"
             raise SamplewiseError(
                 "chat_template", expected="a chat template", got=got,
-                remedy='Give a file or a text, or "plain": a heading for each turn, EOS after the assistant\'s.',
+                remedy='Give a file or a text, or use "plain": a heading for each turn, EOS after the assistant\'s.',
             )  # fmt: skip
         return ChatTemplate(tokenizer, None, "the model's own")
     if isinstance(own, dict) and str(given) in own:
@@ -70,7 +70,7 @@ def _check_syntax(text: str) -> None:
         line = getattr(error, "lineno", None)
         raise SamplewiseError(
             "chat_template", expected="a Jinja template", got=f"{error}" + (f" (line {line})" if line else ""),
-            remedy="Mend the template.",
+            remedy="Fix the template.",
         ) from None  # fmt: skip
 
 
@@ -96,6 +96,6 @@ def _trl_template(tokenizer: Any) -> str | None:
         return get_training_chat_template(tokenizer)
     except (ValueError, TypeError, KeyError) as error:
         raise SamplewiseError(
-            "chat_template", expected="a model whose template TRL has a training variant of", got="another",
-            remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of it, and give that.",
+            "chat_template", expected="a model for whose template TRL has a training variant", got="another template",
+            remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of the template.",
         ) from error  # fmt: skip

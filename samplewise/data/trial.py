@@ -84,5 +84,5 @@ def check_size(template: str) -> None:
     if endless:
         raise SamplewiseError(
             "chat_template", expected=f"a template that writes at most {MOST:,} characters of a few words",
-            got=f"one that takes more than those, {MEMORY // 2**20} MiB or {SECONDS} s", remedy="Mend the template.",
+            got=f"one that takes more than those, {MEMORY // 2**20} MiB or {SECONDS} s", remedy="Fix the template.",
         )  # fmt: skip

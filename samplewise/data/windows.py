@@ -130,15 +130,21 @@ def cut_windows(
     """
     if max_length < 2:
         raise SamplewiseError(
-            "max_length", expected="at least 2 (a token and its context)", got=max_length, remedy="512 is usual."
+            "max_length",
+            expected="at least 2 (a token and its context)",
+            got=max_length,
+            remedy="Raise it; 512 is usual.",
         )
     if context is not None and max_length > context:
         raise SamplewiseError(
-            "max_length", expected=f"at most the model's context, {context}", got=max_length, remedy="Lower it."
+            "max_length", expected=f"at most the model's context, {context}", got=max_length, remedy="Lower max_length."
         )
     if not 1 <= min_tokens < max_length:
         raise SamplewiseError(
-            "min_tokens", expected=f"1 to {max_length - 1}, below max_length", got=min_tokens, remedy="Lower it."
+            "min_tokens",
+            expected=f"1 to {max_length - 1}, below max_length",
+            got=min_tokens,
+            remedy="Lower min_tokens.",
         )
     report = WindowReport() if report is None else report
     report.prefix = prefix_of(tokenizer)

@@ -61,7 +61,10 @@ def held_out_rows(config: AnswersConfig) -> list[Conversation]:
         hashed = [(h, each) for h, each in hashed if int.from_bytes(h[:8]) < config.held_out * 2**64]
     if not hashed:
         raise SamplewiseError(
-            "instructions", expected="at least one held-out row", got=f"none in {config.path}", remedy="Hold out more."
+            "instructions",
+            expected="at least one held-out row",
+            got=f"none in {config.path}",
+            remedy="Add held-out rows to that file.",
         )
     return [each for _, each in sorted(hashed, key=lambda pair: pair[0])][: config.rows]
 

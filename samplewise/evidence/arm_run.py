@@ -45,8 +45,8 @@ RUNS = "runs"
 class PlanContext:
     """What the runs of a plan share.
 
-    data: the training text of a path, None for the plan's own. corpus: the labelled one, where the plan names labels;
-    labels: of a path's training text.
+    data: the training text of each path, None for the plan's own. corpus: the labelled corpus, where the plan names
+    labels. labels: those of the training text of each path.
     """
 
     plan: PlanConfig
@@ -58,7 +58,7 @@ class PlanContext:
     labels: dict[str | None, Labels] = field(default_factory=dict)
 
     def training_text(self, path: str | None) -> Prepared:
-        """Of an arm: read once."""
+        """The training text of an arm, read once."""
         if path not in self.data:
             self.data[path] = self._own_text(replace(self.plan.data, path=str(path)))
         return self.data[path]
@@ -67,34 +67,34 @@ class PlanContext:
         tokenizer, context = self.initial.tokenizer, self.initial.context
         if isinstance(data, InstructionsConfig):
             return prepare_any(data, tokenizer, context)
-        own = replace(data, scores=None)  # they are of the plan's windows
+        own = replace(data, scores=None)  # scores belong to the windows of the plan's own text
         return prepare(own, tokenizer, context, None if own.streaming else self.held_out_set)
 
     @cached_property
     def held_out_set(self) -> HeldOutSet:
-        """What the plan holds out, of its text in memory."""
+        """The documents that the plan holds out of its text in memory."""
         assert isinstance(self.plan.data, DataConfig)
         return held_out_set_of(self.plan.data, self.data[None].held_out_documents)
 
     def labels_of(self, path: str | None) -> Labels | None:
-        """Of an arm's training text: found once."""
+        """The labels of an arm's training text, found once."""
         if self.corpus is not None and path not in self.labels:
             self.labels[path] = self.corpus.of(self.training_text(path).train, path)
         return self.labels.get(path)
 
 
 def file_of(folder: Path, arm: str, seed: int) -> Path:
-    """Where the finished run of an arm is."""
+    """The file of the finished run of an arm."""
     return folder / RUNS / f"{slug(arm)}-{seed}.json"
 
 
 def before_of(folder: Path, seed: int, seeded: bool) -> Path:
-    """Where the measurements before training are: one for all seeds unless the start is random."""
+    """The file of the measurements before training: one for all seeds, unless the initial model is random."""
     return folder / RUNS / (f".before-{seed}.json" if seeded else ".before.json")
 
 
 def slug(name: str) -> str:
-    """A file's name for an arm's.
+    """The name of an arm as a file name.
 
     >>> slug("band + IR-DRO, r=0.5")
     'band-+-IR-DRO,-r=0.5'
@@ -103,7 +103,7 @@ def slug(name: str) -> str:
 
 
 def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str], object]) -> None:
-    """Train and measure, and write the run's file; its checkpoints are taken away.
+    """Train and measure an arm, write the file of the run, and remove its checkpoints.
 
     Errors: SamplewiseError as in training; `Stopped` after Ctrl-C, with a checkpoint saved.
     """
@@ -114,22 +114,22 @@ def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str],
     stop = StopOnSignal()
     trainer.add_callback(stop)
     resumable = bool(list(folder.glob("checkpoint-*/samplewise/complete.json")))
-    say(f"{arm.name}, seed {seed}" + (": going on" if resumable else ""))
+    say(f"{arm.name}, seed {seed}" + (": resuming" if resumable else ""))
     with stop.listening():
         trainer.train(resume_from_checkpoint=True if resumable else None)
     if trainer.spent < trainer.budget.amount:
         if stop.asked:
-            raise Stopped("stopped, and saved; the same command goes on")
+            raise Stopped("Stopped after saving a checkpoint. Run the same command again to resume.")
         raise SamplewiseError(
-            "budget", expected="training text for it", got=f"{trainer.spent:,} of {trainer.budget.amount:,} spent",
-            remedy="A stream that ends cannot be trained on longer: lower the budget.",
+            "budget", expected="enough training text", got=f"{trainer.spent:,} of {trainer.budget.amount:,} spent",
+            remedy="Lower the budget, or give more text: a stream is read once.",
         )  # fmt: skip
     _save(plan_context, trainer, data, arm, seed, folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_failure(plan_context: PlanContext, arm: Arm, seed: int, error: str) -> None:
-    """The file of a run that diverged: it is not tried again, and the results name it."""
+    """Write the file of a run that diverged. It is not run again, and the results name it."""
     shutil.rmtree(plan_context.folder / RUNS / slug(f"{arm.name}-{seed}"), ignore_errors=True)
     _write(file_of(plan_context.folder, arm.name, seed), {"arm": arm.name, "seed": seed, "failed": error})
 
@@ -157,7 +157,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     if budget.kind == "compute" and trainer.prior >= budget.amount:
         raise SamplewiseError(
             f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
-            remedy="Nothing is left to train with.",
+            remedy="Raise the budget, or lower prior: nothing is left for training.",
         )  # fmt: skip
     trainer.check_rule()
     return trainer, data
@@ -174,7 +174,7 @@ def _made(model: Any, tokenizer: Any, data: Prepared, run: RunConfig, folder: Pa
 
 
 def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared) -> Rule:
-    """With its shares of the run as whole steps, since max_steps does not say how long that is."""
+    """The rule with shares of the run resolved to steps, since max_steps is not the length of the run."""
     config, plan = arm.config.under(seed), plan_context.plan
     rule = parse_rule(config.rule)
     windows = getattr(data.train, "windows", None)
@@ -185,7 +185,7 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared) -> Rul
 
 
 def _forwards(config: ArmConfig, rule: Rule) -> float:
-    """Passes over a step's samples without gradient: the scoring, a share of it from stored losses, a second model."""
+    """Forward passes per step without gradient: scoring (a share of it with stored losses) and a reference model."""
     token = None if config.token_rule is None else parse_token_rule(config.token_rule)
     free = token is None and not rule.needs_loss
     one_pass = rule.pointwise and (token is None or token.scope == "sample")
@@ -237,14 +237,14 @@ def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: 
 
 
 def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
-    """As JSON values: groups by name, null before one is met."""
+    """The history as JSON values: groups by name, null before a group was seen."""
     paths = by_name(trainer.history.groups, data.counts)
     groups = {name: [None if isnan(weight) else weight for weight in path] for name, path in paths.items()}
     return asdict(trainer.history) | {"groups": groups}
 
 
 def _more(plan_context: PlanContext, trainer: BudgetMixin) -> dict[str, Any]:
-    """Benchmarks and written answers of the trained model."""
+    """The benchmarks and the written answers of the trained model."""
     plan, tokenizer, size = plan_context.plan, plan_context.initial.tokenizer, trainer.args.per_device_eval_batch_size
     autocast = torch.bfloat16 if trainer.args.bf16 else None
     found = run_tasks(trainer.model, tokenizer, plan.tasks, batch_size=size, autocast=autocast) if plan.tasks else {}

@@ -90,7 +90,7 @@ class BudgetMixin(HistoryMixin):
         if type(scheduler) is not LambdaLR:
             raise SamplewiseError(
                 "training.lr_scheduler_type", expected="a function of progress with a budget of tokens or compute",
-                got=type(scheduler).__name__, remedy="linear, cosine and constant are some.",
+                got=type(scheduler).__name__, remedy="Use linear, cosine or constant, for example.",
             )  # fmt: skip
         scheduler.lr_lambdas = [self._followed(shape) for shape in scheduler.lr_lambdas]
         return scheduler
@@ -102,7 +102,7 @@ class BudgetMixin(HistoryMixin):
         if self.args.warmup_steps >= 1:
             raise SamplewiseError(
                 "training.warmup_steps", expected="a share below 1 with a budget of tokens or compute",
-                got=self.args.warmup_steps, remedy="0.05 warms up over a twentieth of the budget.",
+                got=self.args.warmup_steps, remedy="Use a share: 0.05 warms up over a twentieth of the budget.",
             )  # fmt: skip
 
     def _init_training_state(
@@ -114,7 +114,7 @@ class BudgetMixin(HistoryMixin):
 
 
 class BudgetTrainer(BudgetMixin, RunTrainer):
-    """`RunTrainer` under a budget."""
+    """A `RunTrainer` that stops when its budget is spent."""
 
 
 class StopWhenSpent(TrainerCallback):
@@ -142,7 +142,7 @@ class AtFractions(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Go on from the checkpoint's fraction."""
+        """Resume from the fraction stored in the checkpoint."""
         self.reached = self._now() if state.global_step else 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

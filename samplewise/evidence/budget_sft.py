@@ -5,4 +5,4 @@ from samplewise.evidence.run.sft import RunSFTTrainer
 
 
 class BudgetSFTTrainer(BudgetMixin, RunSFTTrainer):
-    """`RunSFTTrainer` under a budget."""
+    """A `RunSFTTrainer` that stops when its budget is spent."""

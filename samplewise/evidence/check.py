@@ -98,4 +98,6 @@ def _close(theirs: object, value: float) -> bool:
 
 
 def _wrong(argument: str, expected: str, got: object) -> SamplewiseError:
-    return SamplewiseError(argument, expected=expected, got=got, remedy="Write the results anew: samplewise compare.")
+    return SamplewiseError(
+        argument, expected=expected, got=got, remedy="Run samplewise compare again to rewrite the results."
+    )

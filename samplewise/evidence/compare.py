@@ -30,7 +30,7 @@ class Comparison:
         return not self.low <= 0.0 <= self.high
 
     def sentence(self, this: str, other: str) -> str:
-        """What may be said."""
+        """What the interval allows to say, as one sentence."""
         span = f"{self.difference:+.4f} nats/token, 95% interval {self.low:+.4f} to {self.high:+.4f}"
         tail = f"({span}, {self.documents} documents; {COVERS})"
         if not self.decided:

@@ -104,7 +104,7 @@ def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
     for name, value in numbers.items():
         if not fits(value, int) or not 1 <= value <= MOST:
             raise SamplewiseError(
-                name, expected=f"a whole number from 1 to {MOST:,}", got=shown(value), remedy="Check it."
+                name, expected=f"a whole number from 1 to {MOST:,}", got=shown(value), remedy="Correct the value."
             )
     return prod(numbers.values())
 

@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def losses(self) -> np.ndarray:
-        """[D] float64, nats/token."""
+        """The mean loss of each document, [D] float64, nats/token."""
         return np.array([document.loss for document in self.documents], np.float64)
 
     @property
@@ -74,7 +74,7 @@ class Evaluation:
         return sum(document.loss * document.tokens for document in self.documents)
 
     def figures(self) -> dict[str, float]:
-        """All figures by name."""
+        """All figures of the evaluation by name."""
         names = ("mean", "token_mean", "bits_per_byte", "p90", "worst_decile")
         return {name: getattr(self, name) for name in names}
 
@@ -84,7 +84,7 @@ class Evaluation:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Evaluation:
-        """What `to_json` gave."""
+        """An evaluation from the values that `to_json` gave."""
         return Evaluation(tuple(DocumentLoss(**document) for document in values["documents"]))
 
 

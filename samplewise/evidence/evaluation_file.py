@@ -112,7 +112,12 @@ def paired(this: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, 
             "documents": difference.documents,
         })  # fmt: skip
     if not rows:
-        raise SamplewiseError("against", expected="a measurement in common", got="none", remedy="Evaluate both alike.")
+        raise SamplewiseError(
+            "against",
+            expected="a measurement in common",
+            got="none",
+            remedy="Evaluate both models on the same sets or tasks.",
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What every arm is measured on: the plan's held-out documents and other domains, disjoint from the training text."""
+"""What every arm is measured on: the held-out documents of the plan and other domains, none in the training text."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _domain(
     if not windows:
         raise SamplewiseError(
             f"domains.{name}", expected="documents of at least data.min_tokens that are not in the training text",
-            got=f"none among {len(kept)} of {domain.path}", remedy="Name other text.",
+            got=f"none among {len(kept)} of {domain.path}", remedy="Name text that is not in the training data.",
         )  # fmt: skip
     documents = len({window.doc_id for window in windows})
     tokens = sum(window.tokens for window in windows)

@@ -23,17 +23,16 @@ from samplewise.evidence.run.folder import exhaustion_explained, locked
 PLAN = "plan.yaml"
 
 GROWING = ("arms", "sweep", "controls", "seeds")
-"""What a plan may have more of when it goes on: the runs that are there are the same under the longer plan."""
+"""What may be added to a plan when it is resumed: its finished runs stay valid under the longer plan."""
 
 Say = Callable[[str], object]
 
 
 def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
-    """Run what is not finished yet of a plan, and return its results, which are written after every run.
+    """Run what is not finished yet of a plan, and return the results, which are written after every run.
 
-    The output folder gets plan.yaml (defaults included), results.json, values.json and runs/. Called again with the
-    same plan it goes on, within a run from its newest complete checkpoint; so it does where arms, controls or seeds
-    were added.
+    The output folder gets plan.yaml (defaults included), results.json, values.json and runs/. A call with the same plan
+    resumes, within a run from its newest complete checkpoint. Arms, controls and seeds may be added before that.
     Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
     """
     folder = Path(plan.output).expanduser()
@@ -78,13 +77,13 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
 
 
 def _check_folder(folder: Path, plan: PlanConfig) -> None:
-    """Errors: SamplewiseError if something else is in it than this plan."""
+    """Errors: SamplewiseError if the folder holds anything but this plan."""
     if not (folder / PLAN).exists():
         foreign = [name for name in (RESULTS, VALUES, RUNS) if (folder / name).exists()]
         if foreign:
             raise SamplewiseError(
                 "output", expected="an empty folder, or one of this plan", got=f"{folder} with {', '.join(foreign)}",
-                remedy="Name a folder of its own.",
+                remedy="Name a new or empty folder.",
             )  # fmt: skip
         return
     saved = load_settings(PlanConfig, folder / PLAN)

@@ -1,4 +1,4 @@
-"""Where every arm starts: the same trained model, or the same random weights under each seed."""
+"""The model that every arm starts from: a trained one, or random weights that are equal under equal seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ LARGEST_VOCABULARY = 2**20
 
 @dataclass(frozen=True)
 class InitialModel:
-    """fresh: seed -> a model of its own. seeded: whether seeds differ in it. autocast: as `ModelDescription`'s."""
+    """The model that arms start from. fresh: seed → a new copy of it. seeded: whether the copies differ by seed.
+
+    autocast: as in `ModelDescription`.
+    """
 
     tokenizer: Any
     text: str
@@ -32,7 +35,10 @@ class InitialModel:
 
 
 def open_initial_model(model: str | ScratchConfig) -> InitialModel:
-    """Load a model, or get ready to make one. Errors: SamplewiseError as in `load_model`, and on an unknown config."""
+    """Load a model, or prepare to make one with random weights.
+
+    Errors: SamplewiseError as in `load_model`, and on an unknown config.
+    """
     if isinstance(model, ScratchConfig):
         return _scratch(model)
     loaded, tokenizer, description = load_model(model)
@@ -43,9 +49,7 @@ def open_initial_model(model: str | ScratchConfig) -> InitialModel:
 
 
 def check_reference(name: str, initial: InitialModel) -> None:
-    """Errors: SamplewiseError where a second model is not there, or has another tokenizer: its losses must be of the
-    same tokens.
-    """
+    """Errors: SamplewiseError if the reference model is missing or has another tokenizer than the trained model."""
     other = load_model(name)[1]
     if other.get_vocab() != initial.tokenizer.get_vocab():
         raise SamplewiseError(
@@ -75,7 +79,7 @@ def random_model(config: dict[str, Any], tokenizer: Any, seed: int) -> Any:
     except Exception as error:  # an unknown model_type is a ValueError, a bad value of many kinds
         raise SamplewiseError(
             "model.config", expected="model_type and sizes of a transformers config", got=str(error)[:200],
-            remedy="For example {model_type: llama, hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4}.",
+            remedy="Write it as {model_type: llama, hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4}.",
         ) from None  # fmt: skip
     check_config("model.config", settings.get_text_config(), None, remedy)
     with torch.random.fork_rng():
@@ -91,7 +95,7 @@ def _scratch(model: ScratchConfig) -> InitialModel:
     except Exception as error:  # OSError, ValueError and others
         raise SamplewiseError(
             "model.tokenizer", expected="a tokenizer's folder or hub id", got=f"{model.tokenizer}: {str(error)[:200]}",
-            remedy="samplewise tokenizer trains one on a corpus.",
+            remedy="Train one with samplewise tokenizer, or check the name.",
         ) from None  # fmt: skip
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -122,7 +126,7 @@ def train_tokenizer(documents: Any, size: int, output: Path) -> Any:
     if not 258 <= size <= LARGEST_VOCABULARY:
         raise SamplewiseError(
             "size", expected=f"258 (bytes, BOS, EOS) to {LARGEST_VOCABULARY:,}", got=size,
-            remedy="4096 is small; 262,144 is the largest of well-known models.",
+            remedy="Use 4096 for a small model; well-known models have at most 262,144.",
         )  # fmt: skip
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -121,9 +121,9 @@ def shares(tallies: Mapping[str, Iterable[float]]) -> dict[str, dict[str, float]
     """
     given = {kind: list(values) for kind, values in sorted(tallies.items())}
     totals = [sum(column) for column in zip(*given.values(), strict=True)]
-    spoilt = [values for kind, values in given.items() if kind not in (CLEAN, UNKNOWN)]
+    corrupted = [values for kind, values in given.items() if kind not in (CLEAN, UNKNOWN)]
     rest = [kind for kind in (CLEAN, UNKNOWN) if kind in given]
-    ordered = {LABELLED: [sum(column) for column in zip(*spoilt, strict=True)] if spoilt else [0.0] * len(totals)}
+    ordered = {LABELLED: [sum(column) for column in zip(*corrupted, strict=True)] if corrupted else [0.0] * len(totals)}
     ordered |= {kind: given[kind] for kind in [*rest, *(kind for kind in given if kind not in rest)]}
     return {
         kind: {
@@ -139,7 +139,7 @@ def _check_kind(data: DataConfig | InstructionsConfig) -> None:
     for key, expected in refused.items():
         if getattr(data, key, False):
             raise SamplewiseError(
-                f"data.{key}", expected=f"{expected}, as the plan names labels", got=True, remedy="Leave it out."
+                f"data.{key}", expected=f"{expected}, as the plan names labels", got=True, remedy="Remove this key."
             )
 
 
@@ -150,7 +150,7 @@ def _only_file(data: DataConfig | InstructionsConfig) -> Path:
     if len(files) != 1 or not isinstance(files[0][1], Path):
         raise SamplewiseError(
             "labels", expected="one file at data.path, whose records they number", got=f"{data.path}, {len(files)}",
-            remedy="Name the corpus that samplewise corrupt has written.",
+            remedy="Name the corpus that samplewise corrupt wrote.",
         )  # fmt: skip
     return files[0][1]
 
@@ -162,14 +162,17 @@ def _rows(file: Path, corpus: Path) -> dict[int, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SamplewiseError(
             "labels", expected='a JSON file with labels by record, {"rows": {"3": "base64"}}',
-            got=f"{file}: {type(error).__name__}: {error}", remedy="samplewise corrupt writes one beside a corpus.",
+            got=f"{file}: {type(error).__name__}: {error}",
+            remedy="Use the file that samplewise corrupt wrote beside the corpus.",
         ) from None  # fmt: skip
     if taken := sorted({CLEAN, UNKNOWN, LABELLED} & set(rows.values())):
-        raise SamplewiseError("labels", expected="other names", got=taken[0], remedy="Rename that label.")
+        raise SamplewiseError(
+            "labels", expected="names that are not reserved", got=taken[0], remedy="Rename that label."
+        )
     digest = found.get("sha256")
     if digest is not None and digest != hashlib.sha256(corpus.read_bytes()).hexdigest():
         raise SamplewiseError(
-            "labels", expected=f"the labels of {corpus}", got=f"{file}, those of a file of another sha256",
+            "labels", expected=f"the labels of {corpus}", got=f"{file}, the labels of a file with another sha256",
             remedy="Give the two files that were written together.",
         )  # fmt: skip
     return rows

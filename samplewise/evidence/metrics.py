@@ -43,7 +43,8 @@ def worst_decile(values: np.ndarray, documents: Documents) -> np.ndarray:
 
 TAIL = 6
 """Documents that the worst decile must have to be compared over documents alone. With fewer, its interval is far too
-narrow: of two equal arms 8% are told apart with 5, 28% with 2, and all with 1, whose q leaves nothing to vary."""
+narrow: two equal arms are distinguished in 8% of cases with 5, in 28% with 2, and always with 1, which has no
+variance."""
 
 
 def bits_per_byte(values: np.ndarray, documents: Documents) -> np.ndarray:

@@ -46,7 +46,7 @@ def write_outcome(folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: b
 def _outcome(
     folder: Path, plan: PlanConfig, arms: Sequence[Arm], seeded: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """values.json and results.json."""
+    """The contents of values.json and results.json."""
     runs = {(arm.name, seed): _read(file_of(folder, arm.name, seed)) for seed in plan.seeds for arm in arms}
     finished = {key: run for key, run in runs.items() if run is not None and "failed" not in run}
     values = _values(folder, plan, arms, finished, seeded)

@@ -55,7 +55,7 @@ class PriorConfig:
 
     @property
     def units(self) -> int:
-        """What it cost."""
+        """The cost in units of a forward and backward pass over one token."""
         return self.scored + 3 * self.trained
 
 
@@ -116,9 +116,9 @@ class SweepConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig(StepOptions):
-    """A comparison.
+    """The plan of a comparison: a model, data, a budget and the arms.
 
-    model: a hub id, a folder, a .gguf file, or a mapping for random weights (another start under every seed). arms:
+    model: a hub id, a folder, a .gguf file, or a mapping for random weights (different ones under every seed). arms:
     a rule, or a mapping as `ArmConfig`, by name. control: the arm that the others are compared with, added as
     uniform() where it is not among them. evaluations: how many during training, evenly over the budget. min_effect:
     the half-width of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid.
@@ -178,7 +178,7 @@ def grid(sweep: SweepConfig) -> dict[str, tuple[str, dict[str, float]]]:
         if f"{{{name}}}" not in sweep.rule or not values:
             raise SamplewiseError(
                 f"sweep.values.{name}", expected=f"numbers, and {{{name}}} in the rule", got=repr(sweep.rule),
-                remedy="For example rule: ir_dro(r={r}), values: {r: [0.3, 1, 3]}.",
+                remedy="Write it as rule: ir_dro(r={r}), values: {r: [0.3, 1, 3]}, for example.",
             )  # fmt: skip
     points = {}
     for chosen in product(*sweep.values.values()):
@@ -195,24 +195,33 @@ def _check(plan: PlanConfig) -> None:
     if len(given) != 1 or given[0] <= 0:
         raise SamplewiseError(
             "budget", expected="one of steps, tokens and compute, above 0", got=f"{len(given)} of them: {given}",
-            remedy="For example budget: {steps: 100}.",
+            remedy="Give exactly one, for example budget: {steps: 100}.",
         )  # fmt: skip
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
-        raise SamplewiseError("seeds", expected="different whole numbers", got=plan.seeds, remedy="[0, 1, 2] is three.")
+        raise SamplewiseError(
+            "seeds", expected="different whole numbers", got=plan.seeds, remedy="Use [0, 1, 2], for example."
+        )
     for name in plan.domains:
         if name == HELD_OUT or "/" in name:
-            raise SamplewiseError("domains", expected="other names", got=name, remedy=f"Not {HELD_OUT}, and no /.")
+            raise SamplewiseError(
+                "domains", expected=f"a name without / that is not {HELD_OUT}", got=name, remedy="Rename the domain."
+            )
     if plan.evaluations < 0:
-        raise SamplewiseError("evaluations", expected="0 or more", got=plan.evaluations, remedy="1 is one halfway.")
+        raise SamplewiseError(
+            "evaluations",
+            expected="0 or more",
+            got=plan.evaluations,
+            remedy="Use 1 to evaluate once, halfway through the run.",
+        )
     if not (plan.arms or plan.sweep):
         raise SamplewiseError(
-            "arms", expected="at least one", got="none", remedy='For example arms: {tilt: "ir_dro(r=1)"}.'
+            "arms", expected="at least one", got="none", remedy='Add one, for example arms: {tilt: "ir_dro(r=1)"}.'
         )
     for key in ("seed", "max_steps", "num_train_epochs"):
         if key in plan.training:
             raise SamplewiseError(
-                f"training.{key}", expected="it not to be given", got=plan.training[key],
-                remedy="The plan's seeds and budget say it.",
+                f"training.{key}", expected="no value here", got=plan.training[key],
+                remedy="Remove it: the plan's seeds and budget set it.",
             )  # fmt: skip
 
 
@@ -236,11 +245,12 @@ def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
     if arm.reference_model is None and (compares or reads):
         raise SamplewiseError(
             f"{place}.reference_model", expected=f"a second model, which {token if compares else rule} compares with",
-            got="none", remedy="For example runs/reference/model; for samples data.scores.reference_loss does too.",
+            got="none",
+            remedy="Name one, for example runs/reference/model, or give data.scores.reference_loss for a sample rule.",
         )  # fmt: skip
     if arm.reference_model is not None and not compares and ("reference" not in rule.required_fields or column):
         got = f"{rule}, which reads data.scores.reference_loss" if column else f"{rule}, which does not"
         raise SamplewiseError(
             f"{place}.reference_model", expected="a rule that reads it", got=got,
-            remedy='For example by("excess", ir_dro(r=1)), or token_rule: rho1(keep=0.6).',
+            remedy='Use by("excess", ir_dro(r=1)) or token_rule: rho1(keep=0.6), or remove reference_model.',
         )  # fmt: skip

@@ -16,7 +16,7 @@ from samplewise.core.errors import SamplewiseError, missing_extra
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A benchmark.
+    """A benchmark from lm-eval or from a file of questions.
 
     name: lm-eval's own task of that name, from the hub, unless a file is given. file: .jsonl, one item a line.
     kind: "multiple_choice" (the best of `choices` given `query`; `answer` is its number), "continuation" (the
@@ -91,7 +91,7 @@ def local_task(task: TaskConfig) -> dict[str, Any]:
         if name not in rows[0]:
             raise SamplewiseError(
                 f"tasks.{task.name}", expected=f"a field {name!r} in {task.file}", got=", ".join(rows[0]),
-                remedy="Name its fields: query, choices, answer.",
+                remedy="Name the fields with query, choices and answer.",
             )  # fmt: skip
 
     def dataset(**_: Any) -> dict[str, Any]:
@@ -124,8 +124,8 @@ def _rows(task: TaskConfig) -> list[dict[str, Any]]:
         ) from None
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise SamplewiseError(
-            f"tasks.{task.name}", expected="objects, one a line", got=f"{len(rows)} lines in {path}",
-            remedy="Each needs its fields: query, choices, answer.",
+            f"tasks.{task.name}", expected="JSON objects, one per line", got=f"{len(rows)} lines in {path}",
+            remedy="Give each object the fields query, choices and answer.",
         )  # fmt: skip
     return rows[: task.limit]
 

@@ -24,13 +24,18 @@ def gguf_fields(path: str) -> dict[str, Any]:
             version, tensors, count = struct.unpack("<IQQ", file.read(20))
             if version not in (2, 3):
                 got = f"version {version}"
-                raise SamplewiseError(path, expected="GGUF version 2 or 3", got=got, remedy="Convert the file anew.")
+                raise SamplewiseError(
+                    path,
+                    expected="GGUF version 2 or 3",
+                    got=got,
+                    remedy="Convert the file again with a current llama.cpp.",
+                )
             fields = dict(_field(file, size) for _ in range(count))
             elements = sum(_elements(file, size) for _ in range(tensors))
             return {"GGUF.version": version, "GGUF.tensors": tensors, "GGUF.elements": elements} | fields
     except (struct.error, KeyError, EOFError, UnicodeDecodeError, RecursionError, OverflowError):
         raise SamplewiseError(
-            path, expected="a whole GGUF file", got="a damaged or truncated header", remedy="Download it again."
+            path, expected="a whole GGUF file", got="a damaged or truncated header", remedy="Download the file again."
         ) from None
     except OSError as error:
         got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror

@@ -67,7 +67,9 @@ def load_model(
     samplewise.core.errors.SamplewiseError: no/such/folder/model.gguf: expected a .gguf file, got no such file. ...
     """
     if dtype not in DTYPES:
-        raise SamplewiseError("dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(dtype), remedy="Name one.")
+        raise SamplewiseError(
+            "dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(dtype), remedy="Choose one of them."
+        )
     name = os.path.expanduser(str(name_or_path))
     fields = gguf_fields(name) if name.endswith(".gguf") else {}
     if not fields and not os.path.isdir(name) and (os.path.exists(name) or name.count("/") > 1 or name[:1] in "./"):
@@ -164,8 +166,8 @@ def _check_whole(name: str, model: Any, tokenizer: Any, missing: Any) -> None:
     size = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > size:
         raise SamplewiseError(
-            name, expected=f"a tokenizer of at most {size} tokens, as the model", got=len(tokenizer),
-            remedy="Save the model's own tokenizer beside it.",
+            name, expected=f"a tokenizer with at most the {size} tokens of the model", got=len(tokenizer),
+            remedy="Save the model's own tokenizer in its folder.",
         )  # fmt: skip
 
 

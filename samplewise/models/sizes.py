@@ -120,5 +120,8 @@ def check_gguf(path: str, fields: Mapping[str, Any]) -> None:
             got = f"sizes of more than the {elements:,} numbers that its tensors hold"
     if got:
         raise SamplewiseError(
-            path, expected="a GGUF file with a model's weights and their sizes", got=got, remedy="Download it again."
+            path,
+            expected="a GGUF file with a model's weights and their sizes",
+            got=got,
+            remedy="Download the file again.",
         )

@@ -48,7 +48,7 @@ def write_probe(folder: Path, found: Found) -> list[Path]:
 CAPTIONS = {
     "learnability": "Fall of the loss after a short training, by quantile of the loss before it; 95% over windows.",
     "agreement": "Cosine of the head's gradients, sample against held-out text, by quantile of the loss; 95%.",
-    "noise": "P(loss of a spoilt text > loss of a clean one), by kind; 95%. At 0.5 the loss tells nothing.",
+    "noise": "P(loss of a corrupted text > loss of a clean one), by kind; 95%. At 0.5 the loss tells nothing.",
     "redundancy": "Share of the bytes that zlib saves, and of documents that repeat another, by quantile; 95%.",
     "ranking": "Correlation of ranks by loss between models, and the share of the highest eighth they have in common.",
 }
@@ -137,7 +137,7 @@ def _draw(axes: Any, name: str, found: Found) -> None:
         axes.errorbar(values, range(len(kinds)), xerr=errors, fmt="o", color=ARMS[1], capsize=3)
         axes.axvline(0.5, color=ARMS[0], linestyle=":")
         axes.set_yticks(range(len(kinds)), list(kinds))
-        axes.set_xlabel("P(loss of a spoilt text > loss of a clean one)")
+        axes.set_xlabel("P(loss of a corrupted text > loss of a clean one)")
     elif name == "ranking":
         rows = found["ranking"]
         axes.barh(range(len(rows)), [r["spearman"] for r in rows], color=ARMS[1])

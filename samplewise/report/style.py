@@ -1,4 +1,4 @@
-"""One look for all pictures: colours that colour-blind readers tell apart, few lines, text that README width bears."""
+"""One style for all pictures: few lines, colours for colour-blind readers, text that is legible at README width."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_a_column_takes_the_settings_of_the_scores_and_refuses_others(both, tiny
               column="x", stride=3)  # fmt: skip
     with pytest.raises(SamplewiseError, match="corpus was"):
         score(other, world.save_corpus(tmp_path / "less.jsonl", documents=9), both, column="x")
-    with pytest.raises(SamplewiseError, match="which is none"):
+    with pytest.raises(SamplewiseError, match="with no scores"):
         score(other, tmp_path / "less.jsonl", tmp_path / "new", column="x")
     assert not (both / "columns" / "x").exists()
 

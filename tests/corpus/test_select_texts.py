@@ -182,7 +182,7 @@ def test_nothing_that_is_read_is_replaced(corpus, place):
     options = ["--ids"] if out.suffix == ".parquet" else []
     done = world.samplewise("select", corpus[1], "--below", 99, "--out", out, *options)
     assert done.returncode == 1
-    assert "no part of the scores or of the corpus" in done.stderr
+    assert "outside the scores and the corpus" in done.stderr
     assert (out.read_bytes() if out.exists() else None) == before
 
 

@@ -141,7 +141,7 @@ def test_the_report_is_written_beside_its_scores_not_into_them(folder, tmp_path)
     for inside in ("page.html", "columns/page.html"):
         done = world.samplewise("report", folder, "--out", folder / inside)
         assert done.returncode == 1
-        assert "no part of the scores" in done.stderr
+        assert "outside the scores" in done.stderr
         assert not (folder / inside).exists()
 
 

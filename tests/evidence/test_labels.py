@@ -140,7 +140,7 @@ def test_killed_and_resumed_counts_the_same(here, tmp_path, monkeypatch):
         with pytest.raises(SystemExit):
             run_plan(broken, say=said.append)
     run_plan(broken, say=said.append)
-    assert any("going on" in line for line in said)
+    assert any("resuming" in line for line in said)
     assert (tmp_path / "broken" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
 
 

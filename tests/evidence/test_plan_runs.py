@@ -187,7 +187,7 @@ def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, m
     assert table.returncode == 0
     said = []
     run_plan(broken, say=said.append)
-    assert any("going on" in line for line in said)
+    assert any("resuming" in line for line in said)
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
     assert not list((tmp_path / "broken" / "runs").glob("*/checkpoint-*"))
     run_plan(broken, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))

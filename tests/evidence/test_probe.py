@@ -84,17 +84,17 @@ def test_corruptions_are_a_pure_function_and_do_something(kind):
 
 def test_the_label_is_in_nothing_that_training_sees():
     documents = [Document(f"{TEXT} {i}", "a.jsonl", i) for i in range(300)]
-    spoilt, labels = with_corruptions(documents, 0.2, seed=1)
-    assert (spoilt, labels) == with_corruptions(documents, 0.2, seed=1)
+    corrupted, labels = with_corruptions(documents, 0.2, seed=1)
+    assert (corrupted, labels) == with_corruptions(documents, 0.2, seed=1)
     assert labels != with_corruptions(documents, 0.2, seed=2)[1]
     assert 40 <= len(labels) <= 80
     assert set(labels.values()) == set(CORRUPTIONS)
-    for before, after in zip(documents, spoilt, strict=True):
+    for before, after in zip(documents, corrupted, strict=True):
         assert (before.source, before.row) == (after.source, after.row), "name, order and id tell nothing"
         assert (before.text != after.text) == (document_id(after.source, after.row) in labels)
         assert vars(after).keys() == {"text", "source", "row"}
     shorter, some = with_corruptions(documents[100:], 0.2, seed=1)
-    assert shorter == spoilt[100:], "a document's fate does not depend on the others"
+    assert shorter == corrupted[100:], "a document's fate does not depend on the others"
     assert some.items() <= labels.items()
 
 
@@ -123,7 +123,7 @@ def test_the_command_replaces_nothing_that_it_reads(tmp_path, monkeypatch, optio
     before = (tmp_path / "in" / "corpus.jsonl").read_bytes()
     done = world.samplewise("corrupt", *options)
     assert done.returncode == 1
-    assert "no part of the corpus" in done.stderr or "at most 1" in done.stderr
+    assert "not part of the corpus" in done.stderr or "at most 1" in done.stderr
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["corpus.jsonl"]
     assert (tmp_path / "in" / "corpus.jsonl").read_bytes() == before
 

@@ -274,7 +274,7 @@ def test_a_tokenizer_of_another_model_is_an_error(folder, tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(9)])
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(SamplewiseError, match="a tokenizer of at most"):
+    with pytest.raises(SamplewiseError, match="a tokenizer with at most"):
         load_model(tmp_path)
 
 

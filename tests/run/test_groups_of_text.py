@@ -75,7 +75,7 @@ def test_a_rule_without_its_groups_is_told_where_they_come_from(here, tmp_path, 
     file = world.write_run(tmp_path / "run.yaml", here / "model", here / path, tmp_path / "out", rule="group_dro()")
     changes = {"groups": groups, "streaming": streaming, "held_out_documents": 1, "held_out": 0.5}
     settings = load_config(file, [f"data.{key}={value}" for key, value in changes.items()])
-    with pytest.raises(SamplewiseError, match=rf"got {got}\. With data\.groups: folder"):
+    with pytest.raises(SamplewiseError, match=rf"got {got}\. Set data\.groups: folder"):
         run(settings, say=str)
     assert not (tmp_path / "out").exists()
 

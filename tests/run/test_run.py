@@ -128,7 +128,7 @@ def test_resume_before_the_first_checkpoint_starts_anew(config, tmp_path, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(execute.RunTrainer, "train", killed)
-    with pytest.raises(Stopped, match="stopped at once"):
+    with pytest.raises(Stopped, match="Stopped at once"):
         run(settings, say=said.append)
     monkeypatch.undo()
     run(settings, resume=True, say=said.append)

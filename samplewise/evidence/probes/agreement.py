@@ -40,7 +40,7 @@ def agreement(model: Any, samples: Sequence[Window], held_out: Sequence[Window])
     if head.softcap is not None:
         raise SamplewiseError(
             "model", expected="logits that are a matrix product", got="capped ones",
-            remedy="The closed form does not cover them.",
+            remedy="Use a model without logit capping.",
         )  # fmt: skip
     with evaluating(model):
         target = _mean_gradient(head, held_out)
@@ -71,7 +71,9 @@ def _mean_gradient(head: Head, windows: Sequence[Window]) -> Tensor:
         part = delta.T @ h / len(h)
         total = part if total is None else total.add_(part)
     if total is None:
-        raise SamplewiseError("held_out", expected="at least one window", got="none", remedy="Hold out some text.")
+        raise SamplewiseError(
+            "held_out", expected="at least one window", got="none", remedy="Hold out some text with held_out."
+        )
     return total / len(windows)
 
 

@@ -9,7 +9,7 @@ Found = Mapping[str, Any]
 
 
 def conclusions(found: Found) -> dict[str, str]:
-    """By question."""
+    """The conclusion for each question, in one sentence."""
     return {
         "learnability": _learnability(found["learnability"]["quantiles"]),
         "agreement": _agreement(found["agreement"]["cosine"]),

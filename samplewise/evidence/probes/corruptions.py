@@ -1,4 +1,4 @@
-"""Labelled noise: texts spoilt in known ways, a pure function of (text, kind, seed); the caller keeps the label."""
+"""Labelled noise: texts corrupted in known ways, a pure function of (text, kind, seed); the caller keeps the label."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def repetition(text: str, draw: random.Random) -> str:
 
 
 def hex_ids(text: str, draw: random.Random) -> str:
-    """Lines of hexadecimal ids."""
+    """Replace the text by lines of hexadecimal ids."""
     return _as_long_as(text, lambda: f"{draw.getrandbits(128):032x}\n")
 
 
@@ -96,13 +96,15 @@ CORRUPTIONS: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def corrupt(text: str, kind: str, seed: int) -> str:
-    """The text spoilt in one way; the same for the same (text, kind, seed), and never empty.
+    """The text corrupted in one way; the same for the same (text, kind, seed), and never empty.
 
     >>> corrupt("one two three four", "shuffled words", 0) == corrupt("one two three four", "shuffled words", 0)
     True
     """
     if kind not in CORRUPTIONS:
-        raise SamplewiseError("kind", expected="a known corruption", got=repr(kind), remedy=", ".join(CORRUPTIONS))
+        raise SamplewiseError(
+            "kind", expected="a known corruption", got=repr(kind), remedy=f"Known: {', '.join(CORRUPTIONS)}."
+        )
     name = hashlib.blake2b(f"{seed}\0{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return CORRUPTIONS[kind](text, random.Random(int.from_bytes(name))) or text
 
@@ -110,20 +112,22 @@ def corrupt(text: str, kind: str, seed: int) -> str:
 def with_corruptions(
     documents: Sequence[Document], share: float, seed: int, kinds: Sequence[str] = tuple(CORRUPTIONS)
 ) -> tuple[list[Document], dict[int, str]]:
-    """The documents with a `share` of them spoilt, each in one of the kinds, and the kinds by document id.
+    """The documents with a `share` of them corrupted, each in one of the kinds, and the kinds by document id.
 
-    Sources, rows, ids and order stay: nothing in a document tells that it was spoilt but its text. Which documents and
-    kinds is a pure function of (seed, id). Errors: SamplewiseError for a share that is not above 0 and at most 1.
+    Sources, rows, ids and order stay: only its text shows that a document was corrupted. Which documents and kinds is
+    a pure function of (seed, id). Errors: SamplewiseError for a share that is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
-        raise SamplewiseError("share", expected="above 0 and at most 1", got=share, remedy="0.2 spoils a fifth.")
+        raise SamplewiseError(
+            "share", expected="above 0 and at most 1", got=share, remedy="Use 0.2 to corrupt a fifth of the documents."
+        )
     labels: dict[int, str] = {}
-    spoilt = []
+    corrupted = []
     for document in documents:
         name = document_id(document.source, document.row)
         draw = random.Random(seed * 2**64 + name)
         if draw.random() < share:
             labels[name] = draw.choice(list(kinds))
             document = replace(document, text=corrupt(document.text, labels[name], seed))
-        spoilt.append(document)
-    return spoilt, labels
+        corrupted.append(document)
+    return corrupted, labels

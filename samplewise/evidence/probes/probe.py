@@ -35,13 +35,13 @@ RULES = ["uniform()", "ir_dro(r=1)", "band(drop_top=0.125)", "chain(band(drop_to
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """A probe.
+    """The questions of a probe: about one model, one corpus, and rules.
 
     model: as in a plan. models: others, or checkpoints of the same, whose ranking is held against its own.
     samples: documents looked at, the first window of each; held_out: documents that stand for what is wanted.
     quantiles: of the loss; examples: texts shown of each. steps, batch, learning_rate: of the short trainings. noisy:
-    documents spoilt in each of kinds. rules: whose weight on noise is told, in steps of step samples a fifth of which
-    is noise. output: a folder.
+    documents corrupted in each of kinds. rules: those whose weight on noise is reported, in steps of step samples, a
+    fifth of which is noise. output: a folder.
     """
 
     model: str | ScratchConfig
@@ -157,7 +157,7 @@ def repeated_among(documents: Sequence[Document], samples: Sequence[Window]) -> 
 def _noise(
     config: ProbeConfig, initial: InitialModel, model: Any, own: Sequence[Document], losses: np.ndarray, say: Say
 ) -> dict[str, Any]:
-    clean, spoilt, labels = losses, [], []
+    clean, corrupted, labels = losses, [], []
     share = max(1, round(len(clean) / 4 / max(1, len(config.kinds))))  # of each kind: a fifth of all is noise
     found: dict[str, np.ndarray] = {}
     for kind in config.kinds:
@@ -166,9 +166,9 @@ def _noise(
         windows = _first_windows(texts, config, initial)
         if len(windows) > 1:
             found[kind] = _losses(model, windows, initial)
-            spoilt.append(found[kind][:share])
-            labels += [kind] * len(spoilt[-1])
-    everything = np.concatenate([clean, *spoilt])
+            corrupted.append(found[kind][:share])
+            labels += [kind] * len(corrupted[-1])
+    everything = np.concatenate([clean, *corrupted])
     kinds = [None] * len(clean) + labels
     weights = {
         rule: weight_on_noise(rule, everything, kinds, step=config.step, seed=config.seed) for rule in config.rules

@@ -57,9 +57,7 @@ def check_training(training: dict[str, Any], kind: str = "text") -> None:
     hints = get_type_hints(cls)
     for key, value in training.items():
         if key in reserved:
-            raise SamplewiseError(
-                f"training.{key}", expected="it not to be given", got=shown(value), remedy=reserved[key]
-            )
+            raise SamplewiseError(f"training.{key}", expected="no value here", got=shown(value), remedy=reserved[key])
         if key not in known:
             raise SamplewiseError(
                 f"training.{key}", expected=f"a field of {cls.__name__}", got="an unknown one",

@@ -25,14 +25,14 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the bar at the step that training goes on from."""
+        """Start the progress bar at the step that training resumes from."""
         form = "{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} [{elapsed}<{remaining}]{postfix}"
         self.bar = tqdm(
             total=state.max_steps, initial=state.global_step, desc="training", disable=None, bar_format=form
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Show the step's figures."""
+        """Show the figures of the finished step beside the progress bar."""
         if self.bar is None:
             return
         self.bar.total = state.max_steps  # known late where epochs leave samples out

@@ -1,4 +1,4 @@
-"""What can be seen to go wrong in a run's folder, whether it goes on, was killed or has ended."""
+"""Problems that show in the folder of a run, whether it is running, was killed or has finished."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def diagnose_run(folder: Path) -> tuple[int, list[Finding]]:
     if not (folder / CONFIG).exists():
         raise SamplewiseError(
             str(folder), expected=f"a folder of samplewise train, with {CONFIG}", got="none there",
-            remedy="Give the run file's output.",
+            remedy="Name the output folder of the run file.",
         )  # fmt: skip
     config = load_config(folder / CONFIG)
     curves, seconds = _recorded(folder)
@@ -57,7 +57,7 @@ def _recorded(folder: Path) -> tuple[Curves, dict[str, float]]:
     if not saved:
         raise SamplewiseError(
             str(folder), expected="a finished run, or one with a checkpoint", got="neither yet",
-            remedy="Set training.save_steps, or wait for its end; while it trains it warns by itself.",
+            remedy="Wait until the run has finished, or set training.save_steps for the next one.",
         )  # fmt: skip
     history = read_json(saved[-1], "the history of a run", DAMAGED)
     with as_written(saved[-1], "the history of a run", DAMAGED):
@@ -103,7 +103,7 @@ def _steps(folder: Path) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SamplewiseError(
             str(folder), expected="what log_samples writes", got=" ".join(str(error).split())[:200],
-            remedy="Move the folder away: the run is looked at without it then.",
+            remedy="Move the folder away to diagnose the run without the sample log.",
         ) from None  # fmt: skip
     step, ids, weight = (torch.from_numpy(table[name].to_numpy().copy()) for name in ("step", "id", "weight"))
     counts = torch.unique_consecutive(step, return_counts=True)

@@ -53,7 +53,7 @@ Say = Callable[[str], object]
 
 
 class Stopped(Exception):  # noqa: N818  no error: it was asked for
-    """Training was asked to stop, and did after a whole step. Its text says how to go on."""
+    """Training was asked to stop, and did after a whole step. Its text says how to resume."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def run(
 ) -> Finished:
     """Train as the configuration says, and write results, configuration and model to its output folder.
 
-    resume: go on with the run in the folder, from its newest complete checkpoint if there is one.
-    accept_changes: go on even where data, base model, tokenizer or template are not those that the run began with.
+    resume: resume the run in the folder, from its newest complete checkpoint if there is one.
+    accept_changes: resume even if data, base model, tokenizer or template are not those that the run began with.
     say: takes one line of text at a time. draw: makes pictures of what came of it, before the results mark the end.
     Errors: SamplewiseError on bad input, before anything is written; `Stopped` after Ctrl-C and a saved checkpoint.
     """
@@ -220,8 +220,8 @@ def _check_plan(trainer: HistoryMixin, config: RunConfig) -> None:
     trainer.check_rule()  # before the evaluation, which takes long
     if isinstance(config.data, DataConfig) and config.data.streaming and trainer.args.max_steps <= 0:
         raise SamplewiseError(
-            "training.max_steps", expected="a number of steps, as data.streaming is on", got="none",
-            remedy="A stream has no length: say where to end.",
+            "training.max_steps", expected="a number of steps, since data.streaming is on", got="none",
+            remedy="Set training.max_steps: a stream has no length.",
         )  # fmt: skip
 
 
@@ -251,11 +251,13 @@ def _train(trainer: HistoryMixin, goes_on: bool, folder: Path, seconds: dict[str
         with stop.listening():
             trainer.train(resume_from_checkpoint=True if goes_on else None)
     except KeyboardInterrupt:
-        raise Stopped(f"stopped at once; --resume goes on from the newest complete checkpoint in {folder}") from None
+        raise Stopped(
+            f"Stopped at once. Resume from the newest complete checkpoint in {folder} with --resume."
+        ) from None
     state, spent = trainer.state, trainer.history.seconds
     seconds["other in training"] = max(0.0, time.perf_counter() - start - sum(spent.get(n, 0) for n in _PHASES))
     if stop.asked and state.global_step < state.max_steps:
-        raise Stopped(f"stopped after step {state.global_step} of {state.max_steps}, and saved; go on with --resume")
+        raise Stopped(f"Stopped after step {state.global_step} of {state.max_steps}, and saved. Resume with --resume.")
 
 
 @contextmanager

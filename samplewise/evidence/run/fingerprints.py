@@ -1,4 +1,4 @@
-"""What a run was begun with, in fingerprints, so that it is not gone on with something else under the same name."""
+"""Fingerprints of what a run began with, so that it is not resumed with other contents under the same names."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def check(folder: Path, now: Mapping[str, str], accept: bool, say: Callable[[str
     if changed and not accept:
         raise SamplewiseError(
             "--resume", expected="what the run began with", got=f"a change of {', '.join(changed)}",
-            remedy="Put back what was there, or name another output; --accept-changes goes on all the same.",
+            remedy="Restore what was there, name another output, or resume anyway with --accept-changes.",
         )  # fmt: skip
     if changed:
-        say(f"changed    {', '.join(changed)} since the run began; going on, as --accept-changes says")
+        say(f"changed    {', '.join(changed)} since the run began; resuming, because of --accept-changes")
     accepted = sorted({*said["accepted"], *changed})
     write_bytes(path, json.dumps({"began": {**said["began"], **now}, "accepted": accepted}, indent=1).encode())
     return set(changed)
 
 
 def accepted(folder: Path) -> list[str]:
-    """Everything that changed while the run went on."""
+    """Everything that changed during the run."""
     return json.loads((folder / FINGERPRINTS).read_text())["accepted"]
 
 

@@ -66,11 +66,11 @@ def _make(folder: Path) -> list[Path]:
 
 def _not_writable(folder: Path, error: OSError) -> SamplewiseError:
     got = f"{folder}: {error.strerror or error}"
-    return SamplewiseError("output", expected="a folder that can be written", got=got, remedy="Name another.")
+    return SamplewiseError("output", expected="a folder that can be written", got=got, remedy="Name another folder.")
 
 
 def check_folder(folder: Path, config: RunConfig, resume: bool) -> bool:
-    """Whether training goes on from a checkpoint; False at the start of a run.
+    """Whether training resumes from a checkpoint; False at the start of a run.
 
     Errors: SamplewiseError on a finished run, a run of another configuration, foreign files, and a run that is there
     already where `resume` is not set.
@@ -81,19 +81,19 @@ def check_folder(folder: Path, config: RunConfig, resume: bool) -> bool:
             raise SamplewiseError(
                 "output", expected="an empty folder, or one of this run",
                 got=f"{folder} with {', '.join(foreign[:5])}" + (" …" if len(foreign) > 5 else ""),
-                remedy="Name a folder of its own.",
+                remedy="Name a new or empty folder.",
             )  # fmt: skip
         return False
     _check_same(folder, config)
     if (folder / RESULTS).exists():
         raise SamplewiseError(
-            "output", expected="a run that is not finished", got=f"{folder}, which is",
-            remedy=f"See {folder / RESULTS}; name another folder to train anew.",
+            "output", expected="a run that is not finished", got=f"{folder}, which is finished",
+            remedy=f"See {folder / RESULTS}; name another folder to train again.",
         )  # fmt: skip
     if not resume:
         raise SamplewiseError(
             "output", expected="a folder without a run", got=f"{folder} with an unfinished one",
-            remedy="Go on with --resume, or name another folder.",
+            remedy="Resume it with --resume, or name another folder.",
         )  # fmt: skip
     return bool(list(folder.glob("checkpoint-*/samplewise/complete.json")))
 
@@ -151,12 +151,12 @@ def check_space(folder: Path, needed: int) -> None:
         raise SamplewiseError(
             "output", expected=f"at least {told[0]} free for the model and a checkpoint",
             got=f"{told[1]} in {folder}",
-            remedy="Make room, name another folder, or set training.save_strategy=no.",
+            remedy="Free disk space, name another folder, or set training.save_strategy=no.",
         )  # fmt: skip
 
 
 def size_text(size: int) -> str:
-    """Bytes in the unit that leaves three digits to tell two sizes apart.
+    """Two sizes in bytes, in a unit and with digits that show their difference.
 
     >>> size_text(0), size_text(41_250), size_text(3_260_000), size_text(16_400_000_000)
     ('0 bytes', '41.2 kB', '3.26 MB', '16.4 GB')
@@ -175,4 +175,4 @@ def exhaustion_explained(folder: Path) -> Iterator[None]:
     except Exception as error:
         if (want := wanting(error)) is None:
             raise
-        raise told(want, "output", f"writing to {folder}", "go on with --resume") from error
+        raise told(want, "output", f"writing to {folder}", "resume with --resume") from error

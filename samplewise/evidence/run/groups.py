@@ -25,7 +25,7 @@ class Folders:
     numbers: dict[str, int]
 
     def __call__(self, window: Window) -> int:
-        """The number."""
+        """The number of the group that a window belongs to."""
         return self.numbers[group_of(window.source)]
 
     def line(self, windows: Iterable[Window] | None = None) -> str:
@@ -48,8 +48,8 @@ def folders_of(data: DataConfig) -> Folders:
     """
     if not is_local(data.path):
         raise SamplewiseError(
-            "data.groups", expected="null, as the text comes from a datasets name", got=repr(data.groups),
-            remedy="Its rows are in no folders: write them to files, a folder for each group.",
+            "data.groups", expected="null, since the text comes from a `datasets` name", got=repr(data.groups),
+            remedy="Write the rows to files, with one folder for each group.",
         )  # fmt: skip
     files, _ = find_files(data.path)
     names = sorted({group_of(source) for source, _ in files})
@@ -66,7 +66,7 @@ def check_groups(rule: Rule, counts: Mapping[str, Any]) -> None:
         got = f"one, {next(iter(groups))!r}" if groups else "no groups"
         raise SamplewiseError(
             "data.groups", expected=f"at least two groups, which {rule} reads", got=got,
-            remedy="With data.groups: folder each first folder (or file) below data.path is one.",
+            remedy="Set data.groups: folder; each first folder (or file) below data.path is then a group.",
         )  # fmt: skip
 
 

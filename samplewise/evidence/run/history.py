@@ -46,7 +46,7 @@ class History:
         return len(self.curves["loss"])
 
     def add(self, figures: Mapping[str, float], weights: Tensor, samples: int, tokens: int, units: int = 0) -> None:
-        """Take in a step.
+        """Add the figures of a finished step.
 
         weights: mean 1 over its samples, 0 for what is left out. tokens: predicted ones of the samples trained on.
         units: the step's cost.

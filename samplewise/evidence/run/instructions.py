@@ -37,7 +37,7 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
     if context is not None and data.max_length > context:
         raise SamplewiseError(
             "data.max_length", expected=f"at most the model's context, {context}", got=data.max_length,
-            remedy="Lower it.",
+            remedy="Lower data.max_length.",
         )  # fmt: skip
     template = chat_template(tokenizer, data.chat_template)
     read = InstructionReport()

@@ -94,8 +94,8 @@ def _in_memory(
 def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored]) -> Prepared:
     if data.held_out_documents is None:
         raise SamplewiseError(
-            "data.held_out_documents", expected="a number of documents, as data.streaming is on", got="none",
-            remedy="For example 256: a stream has no end at which to know its share.",
+            "data.held_out_documents", expected="a number of documents, since data.streaming is on", got="none",
+            remedy="Set it to 256, for example: the length of a stream, and so a share of it, is unknown.",
         )  # fmt: skip
     if data.held_out_from is None:
         _check_share(data.held_out)
@@ -148,7 +148,10 @@ def _held_out_source(data: DataConfig) -> Iterator[Document]:
 def _check_share(share: float) -> None:
     if not 0 < share < 1:
         raise SamplewiseError(
-            "data.held_out", expected="a share between 0 and 1", got=share, remedy="0.05 holds out one in 20."
+            "data.held_out",
+            expected="a share between 0 and 1",
+            got=share,
+            remedy="Use 0.05, for example, to hold out one in 20.",
         )
 
 

@@ -24,7 +24,7 @@ class Scored:
     tokens: NDArray[np.int32]
 
     def __call__(self, window: Window) -> float:
-        """The window's loss."""
+        """The stored loss of a window."""
         return float(self.losses[self._find([window])[0]])
 
     def check(self, windows: Sequence[Window]) -> None:

@@ -5,4 +5,4 @@ from samplewise.trainers.trl import WeightedSFTTrainer
 
 
 class RunSFTTrainer(HistoryMixin, WeightedSFTTrainer):
-    """`WeightedSFTTrainer` with a history."""
+    """A `WeightedSFTTrainer` that records the history of its run."""

@@ -23,7 +23,7 @@ class Recorder(StatelessObserver):
         self.labels: Labels | None = None
 
     def on_step(self, result: StepResult) -> None:
-        """Take in a step."""
+        """Add the figures of a finished step to the history."""
         self.history.add(result.figures, result.weights.cpu(), result.weighed, result.tokens, result.units)
         for phase, seconds in result.seconds.items():
             self.history.spend(phase, seconds)
@@ -57,4 +57,4 @@ class HistoryMixin(WeightedMixin, Trainer):
 
 
 class RunTrainer(HistoryMixin, WeightedTrainer):
-    """`WeightedTrainer` with a history."""
+    """A `WeightedTrainer` that records the history of its run."""

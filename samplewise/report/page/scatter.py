@@ -67,5 +67,5 @@ def _tools(names: Sequence[str], group: str, count: int) -> Markup:
 
 
 def search(what: str) -> Markup:
-    """The field that filters."""
+    """The text field that filters the points of a plot."""
     return element("input", type="search", class_="search", placeholder=f"filter {what}", aria_label=f"Filter {what}")
