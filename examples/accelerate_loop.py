@@ -1,6 +1,6 @@
 """A training loop of one's own on accelerate: a small model of bytes on this project's documentation, weighted.
 
-python examples/accelerate_loop.py FOLDER       # ends with a checkpoint there; again, it goes on from it
+python examples/accelerate_loop.py FOLDER       # ends with a checkpoint there; run again, it resumes from it
 torchrun --nproc_per_node 2 examples/accelerate_loop.py FOLDER
 """
 

@@ -97,4 +97,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\ndemo: stopped; started again, it goes on with the arm that it was at")
+        sys.exit("\ndemo: stopped. Run it again to resume with the same arm.")

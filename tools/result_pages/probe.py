@@ -33,7 +33,7 @@ def tables(found: Found) -> str:
         _quantiles(found),
         "What is in them, and how some of their windows begin, at evenly spaced ranks:",
         _bands(found["quantiles"]),
-        "How well the loss tells a spoilt text from a clean one (AUC: 0.5 not at all; above it the spoilt text's is "
+        "How well the loss distinguishes a corrupted text from a clean one (AUC: 0.5 not at all; above it the corrupted text's is "
         f"higher; clean text has {found['noise']['clean']:.3f}), and the mean weight that a rule gives to it, 1 being "
         "its share of the samples:",
         _noise(found["noise"]),
@@ -80,7 +80,7 @@ def verbatim(example: Found) -> str:
 
 def _noise(found: Found) -> str:
     rules = found["weights"]
-    head = ["spoilt by", "mean loss", "AUC", *(code(rule) for rule in rules)]
+    head = ["corrupted by", "mean loss", "AUC", *(code(rule) for rule in rules)]
     rows = [
         [kind, f"{own['mean']:.3f}", f"{own['auc']:.2f} ± {1.96 * own['error']:.2f}",
          *(f"{weights['kinds'][kind]:.2f}" if kind in weights["kinds"] else "–" for weights in rules.values())]

@@ -61,7 +61,7 @@ def found(results: Results) -> str:
     beside = f"; better too: {', '.join(better)}" if better else ""
     if count["none"] == len(own):
         return f"{of} none is shown to differ from {results['control']}{beside}"
-    parts = {"better": count["better"], "worse": count["worse"], "not told apart": count["none"]}
+    parts = {"better": count["better"], "worse": count["worse"], "not distinguished": count["none"]}
     return f"{of} {', '.join(f'{number} {word}' for word, number in parts.items())}{beside}"
 
 

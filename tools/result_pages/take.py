@@ -88,7 +88,7 @@ def _written_plan(plan: PlanConfig, path: Path) -> bytes:
             str(path),
             expected="the plan that was run",
             got=f"one with another {other[0]}",
-            remedy="Run it again, or fix it.",
+            remedy="Run it, or fix it.",
         )
     return path.read_bytes()
 
