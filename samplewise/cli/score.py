@@ -12,6 +12,20 @@ Model = Annotated[str, typer.Option(help="The model: a hub id, a folder or a .gg
 Data = Annotated[str, typer.Option(help="The corpus: a file, folder, glob, `datasets` name or URL.")]
 Out = Annotated[str, typer.Option(help="The folder or URL to write to. Run the same command again to resume.")]
 As = Annotated[str | None, typer.Option("--as", help="Add the losses to finished scores, as a column of this name.")]
+Kind = Annotated[Literal["text", "instructions"] | None, typer.Option(help="What the records hold. Default: text.")]
+Streaming = Annotated[
+    bool | None, typer.Option("--streaming", help="Stream a `datasets` name instead of downloading it.")
+]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens per window. Default: 512, or the model's context.")]
+Rolling = Annotated[bool | None, typer.Option("--rolling", help="Cut windows as lm-eval does for its rolling loss.")]
+Characters = Annotated[int | None, typer.Option("--text", help="Characters to keep of each text. Default: 200.")]
+Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")]
+ShardBytes = Annotated[
+    int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
+]
+Engine = Annotated[
+    Literal["local", "ray"], typer.Option(help="Score in this process, or on the actors of a Ray cluster.")
+]
 
 
 def score(
@@ -19,40 +33,24 @@ def score(
     data: Data,
     out: Out,
     column: As = None,
-    kind: Annotated[
-        Literal["text", "instructions"] | None, typer.Option(help="What the records hold. Default: text.")
-    ] = None,
+    kind: Kind = None,
     text_field: Annotated[str | None, typer.Option(help="The field that holds the text. Default: text.")] = None,
     format: Annotated[str | None, typer.Option(help="The format of instruction rows. Default: auto.")] = None,
     template: Annotated[str | None, typer.Option(help="Use this chat template instead of the model's.")] = None,
     config: Annotated[str | None, typer.Option(help="The configuration of a `datasets` name.")] = None,
     split: Annotated[str | None, typer.Option(help="The split of a `datasets` name. Default: train.")] = None,
-    streaming: Annotated[
-        bool | None, typer.Option("--streaming", help="Stream a `datasets` name instead of downloading it.")
-    ] = None,
+    streaming: Streaming = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first records, at most this many.")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens per window. Default: 512, or the model's context.")
-    ] = None,
+    max_length: MaxLength = None,
     min_tokens: Annotated[int | None, typer.Option(help="The shortest last window of a document. Default: 16.")] = None,
     stride: Annotated[int | None, typer.Option(help="Context tokens before each window. Default: 0.")] = None,
-    rolling: Annotated[
-        bool | None, typer.Option("--rolling", help="Cut windows as lm-eval does for its rolling loss.")
-    ] = None,
-    characters: Annotated[
-        int | None, typer.Option("--text", help="Characters to keep of each text. Default: 200.")
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")
-    ] = "auto",
+    rolling: Rolling = None,
+    characters: Characters = None,
+    dtype: Dtype = "auto",
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch.")] = None,
-    shard_bytes: Annotated[
-        int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
-    ] = None,
+    shard_bytes: ShardBytes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be scored.")] = False,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Score in this process, or on the actors of a Ray cluster.")
-    ] = "local",
+    engine: Engine = "local",
     workers: Annotated[int, typer.Option(help="The number of actors with --engine ray.")] = 1,
     debug: Debug = False,
 ) -> None:

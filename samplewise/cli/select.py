@@ -27,26 +27,27 @@ class Take(StrEnum):
     random = "random"
 
 
+RuleText = Annotated[str | None, typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.')]
+Within = Annotated[
+    str | None, typer.Option(help="Select separately within each source, group, length (powers of 2) or column.")
+]
+Control = Annotated[Path | None, typer.Option(help="Write a random selection of the same size to this file.")]
+
+
 def select(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
     out: Annotated[Path, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet.")],
-    rule: Annotated[
-        str | None, typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.')
-    ] = None,
-    above: Annotated[float | None, typer.Option(help="Keep samples whose loss is at least this (nats/token).")] = None,
-    below: Annotated[float | None, typer.Option(help="Keep samples whose loss is at most this (nats/token).")] = None,
+    rule: RuleText = None,
+    above: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at least this.")] = None,
+    below: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at most this.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Keep at most this many tokens, such as 2B.")] = None,
     take: Annotated[Take, typer.Option(help="Which losses --tokens takes first.")] = Take.highest,
     by: Annotated[str, typer.Option(help="Select by loss, excess (loss − reference) or another column.")] = "loss",
-    within: Annotated[
-        str | None, typer.Option(help="Select separately within each source, group, length (powers of 2) or column.")
-    ] = None,
+    within: Within = None,
     unit: Annotated[Units, typer.Option(help="Select windows, or whole documents.")] = Units.window,
     ids: Annotated[bool, typer.Option("--ids", help="Write only the ids, as .parquet or .txt.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Write the weight of every sample, as .parquet.")] = False,
-    control: Annotated[
-        Path | None, typer.Option(help="Write a random selection of the same size to this file.")
-    ] = None,
+    control: Control = None,
     data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of --control and of --take random.")] = 0,
     memory: Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")] = "2GB",

@@ -33,9 +33,9 @@ def tables(found: Found) -> str:
         _quantiles(found),
         "What is in them, and how some of their windows begin, at evenly spaced ranks:",
         _bands(found["quantiles"]),
-        "How well the loss distinguishes a corrupted text from a clean one (AUC: 0.5 not at all; above it the corrupted text's is "
-        f"higher; clean text has {found['noise']['clean']:.3f}), and the mean weight that a rule gives to it, 1 being "
-        "its share of the samples:",
+        "How well the loss distinguishes a corrupted text from a clean one (AUC: 0.5 not at all; above it the "
+        f"corrupted text's is higher; clean text has {found['noise']['clean']:.3f}), and the mean weight that a rule "
+        "gives to it, 1 being its share of the samples:",
         _noise(found["noise"]),
     ]
     if found["ranking"]:
