@@ -32,15 +32,15 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """As of a path."""
+        """As `Path.suffix` and `Path.with_suffix`."""
         return self.name.suffix
 
     def with_suffix(self, suffix: str) -> PurePath:
-        """As of a path."""
+        """As `Path.suffix` and `Path.with_suffix`."""
         return self.name.with_suffix(suffix)
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """A new handle."""
+        """Open the file and return a new handle."""
         self.handle = self.opener()
         return self.handle
 
@@ -51,7 +51,7 @@ class SourceFile:
         return min(self.handle.tell() / self.size, 1.0)
 
     def digest(self) -> str:
-        """Of the content; of samples of it where it is long."""
+        """The hash of the content, or of samples of it if the file is long."""
         with self.opener() as file:
             found = hashlib.blake2b(digest_size=16)
             if self.size <= WHOLE:
@@ -76,7 +76,7 @@ def list_corpus(path: str | Path, suffixes: Collection[str]) -> tuple[Listed, Co
 
 
 def fingerprint(files: Listed) -> str:
-    """Of names, sizes and content."""
+    """The fingerprint of a corpus: names, sizes and content of its files."""
     found = hashlib.blake2b(digest_size=16)
     for source, file in files:
         own = file.reason if isinstance(file, Problem) else f"{file.size} {_digest(file)}"

@@ -59,7 +59,7 @@ class Job:
     facts: dict[str, Any]
 
     def reader(self) -> Reader:
-        """From the start of the corpus."""
+        """A reader from the start of the corpus."""
         settings = self.settings
         return Reader(self.files, Reading(settings.kind, settings.text_field, settings.format, settings.limit))
 
@@ -121,7 +121,7 @@ def work(job: Job, index: int, block: Block, before: float, progress: Progress) 
 
 
 def mark_of(block: Block) -> Mark:
-    """Where a block ends."""
+    """The mark at which a block of records ends."""
     return Mark(block.end, block.last, 1.0 if block.last else block.share)
 
 
@@ -171,7 +171,7 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
 
 
 def _check_first(job: Job) -> None:
-    """Look at the first pieces before hours are spent."""
+    """Check the model on the first pieces, before hours are spent."""
     block = job.reader().block(2**12)
     found = cutter(job.settings, job.tokenizer, job.template)(block.entries)
     pieces = list(islice((each for each in found if isinstance(each, Piece)), 2))

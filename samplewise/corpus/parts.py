@@ -54,7 +54,7 @@ class Parts:
         return f"{self.folder}/{name}" if self.folder else name
 
     def run(self) -> dict[str, Any] | None:
-        """What began here, or None."""
+        """The settings of the run that has begun here, or None."""
         return self._read(RUN)
 
     def begin(self, facts: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class Parts:
             return b""
 
     def discard(self, done: list[Done]) -> None:
-        """Take away the shards and all entries; locks stay, as other processes may hold them."""
+        """Remove the shards and all entries. Locks stay, since other processes may hold them."""
         for each in done:
             self.place.remove(self.inside(each.shard.name))
         for name in self.place.names(self.inside(FOLDER)):

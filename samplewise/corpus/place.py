@@ -1,4 +1,4 @@
-"""A folder on this machine or in an object store: whole files in, whole files out."""
+"""A folder on this machine or in an object store, in which whole files are read and written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Place:
 
     @_reaching
     def write(self, name: str, data: bytes) -> None:
-        """All of a file or nothing; folders are made."""
+        """Write a whole file or nothing; folders are created."""
         if self.remote:
             self.files.makedirs(os.path.dirname(f"{self.root}/{name}"), exist_ok=True)
             self.files.pipe_file(f"{self.root}/{name}", data)
@@ -140,7 +140,7 @@ class Place:
 
     @_reaching
     def names(self, folder: str = "") -> list[str]:
-        """What lies in a folder of it, sorted; nothing where there is no such folder."""
+        """The names in one of its folders, sorted; empty if there is no such folder."""
         if self.remote:
             self.files.invalidate_cache()
             try:
@@ -153,7 +153,7 @@ class Place:
 
     @_reaching
     def remove(self, name: str) -> None:
-        """A file away, if it is there."""
+        """Remove a file, if it exists."""
         if self.remote:
             if self.exists(name):
                 self.files.rm_file(f"{self.root}/{name}")
@@ -162,7 +162,7 @@ class Place:
 
     @_reaching
     def open(self, name: str) -> Any:
-        """A file to read from, seekable."""
+        """Open a file for reading, seekable."""
         return self.files.open(f"{self.root}/{name}", "rb") if self.remote else (self.local / name).open("rb")
 
 

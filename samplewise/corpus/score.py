@@ -81,7 +81,7 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
 
 
 def _pass(job: Job, rank: int, ranks: int, progress: Progress) -> bool:
-    """Through the corpus once, doing every shard that nobody does; whether there was one."""
+    """Go through the corpus once, scoring every shard that no process has taken; returns whether there was one."""
     reader, worked, before = job.reader(), False, 0.0
     for index in count():
         mark = job.parts.mark(index)
@@ -133,7 +133,7 @@ def _claimed(parts: Parts, name: str, wait: bool = False) -> Iterator[bool]:
 
 
 def _clean(parts: Parts) -> None:
-    """Take away what a finished scoring needs no longer, unless other processes still look at it."""
+    """Remove what a finished scoring no longer needs, unless other processes still use it."""
     if parts.place.remote:
         for name in parts.place.names(parts.inside(FOLDER)):
             parts.place.remove(parts.inside(f"{FOLDER}/{name}"))

@@ -177,7 +177,7 @@ def _keep_ranks(chosen: Selection, stage: Ranks, rule: Rule) -> None:
 def _cuts(
     chosen: Selection, rows: str, score: str, amounts: dict[Any, int], counts: dict[Any, int], costly: bool
 ) -> dict[Any, Cut]:
-    """Without a pass where nothing has to be found."""
+    """The cuts of a stage, without a pass if there is nothing to find."""
     if all(amount <= 0 for amount in amounts.values()):
         return dict.fromkeys(amounts, NOTHING)
     if all(amount >= counts[part] for part, amount in amounts.items()):

@@ -126,7 +126,7 @@ def within_context(
 
 
 def fingerprint_model(model: nn.Module) -> str:
-    """Of all weights and buffers by name, at the precision of their loading; about 1 s for 2 GB."""
+    """The fingerprint of all weights and buffers by name, in the precision they were loaded in; about 1 s for 2 GB."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         own = tensor.detach().cpu().contiguous()
@@ -136,7 +136,7 @@ def fingerprint_model(model: nn.Module) -> str:
 
 
 def fingerprint_tokenizer(tokenizer: Any) -> str:
-    """Of the vocabulary, the merges and splits, and the special tokens."""
+    """The fingerprint of a tokenizer: vocabulary, merges and splits, and special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     inner = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special = json.dumps({key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())})
@@ -144,7 +144,7 @@ def fingerprint_tokenizer(tokenizer: Any) -> str:
 
 
 def fingerprint_template(template: ChatTemplate) -> str:
-    """Of its text, or of all that the tokenizer has by name."""
+    """The fingerprint of a chat template: its text, or all templates of the tokenizer by name."""
     return hashlib.blake2b(template.source.encode(), digest_size=16).hexdigest()
 
 

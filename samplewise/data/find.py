@@ -144,7 +144,7 @@ def _usable(file: Path, suffixes: Collection[str]) -> Path | Problem:
 
 
 def _what_it_is(file: Path) -> str | None:
-    """In words, unless it is a regular file, or a link to nothing, which is found unreadable when it is its turn."""
+    """The kind of a file in words; None for a regular file, and for a broken link, which fails when it is read."""
     try:
         mode = file.stat().st_mode
     except OSError:
@@ -172,7 +172,7 @@ def _is_pointer(file: Path) -> bool:
 
 
 def unknown_suffix(file: PurePath, suffixes: Collection[str]) -> Problem:
-    """A file that was named but cannot be read."""
+    """The problem of a file that was named but is of an unknown kind."""
     remedy = f'Name such files only, for example with **/*{next(iter(suffixes))}, or pass on_error="skip".'
     if kind_of(file) == "archives":
         remedy = "Unpack it, and give the folder of what was in it."

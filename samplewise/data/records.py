@@ -57,7 +57,7 @@ def unfit_text(text: str) -> Problem | None:
 
 
 def place_of(source: str, row: int, line: int | None) -> str:
-    """Where a record stands, in words."""
+    """The place of a record, for messages."""
     return f"{source}, line {line}" if line is not None else f"{source}, record {row}"
 
 
@@ -69,7 +69,7 @@ def no_object(value: object) -> Problem:
 
 
 def too_long(remedy: str = "") -> Problem:
-    """A record or file that would not fit."""
+    """The problem of a record or file that is too long for memory."""
     return Problem("too long", f"at most {LONGEST} bytes", "more", remedy or "Cut it into documents, " + skip())
 
 
@@ -79,5 +79,5 @@ def fix_or_skip(what: str) -> str:
 
 
 def skip() -> str:
-    """The remedy that always exists."""
+    """The remedy that works for every record: skip it."""
     return 'or skip and count it with on_error="skip".'

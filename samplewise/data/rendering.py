@@ -34,13 +34,13 @@ class ChatTemplate:
 
     @property
     def texts(self) -> dict[str, str]:
-        """Its text, or those that rows with and without tools take, by name."""
+        """The text of the template, or those for rows with and without tools, by name."""
         own = self.tokenizer.chat_template if self.given is None else self.given
         return {n: t for n, t in own.items() if n in ("default", "tool_use")} if isinstance(own, dict) else {"": own}
 
     @property
     def source(self) -> str:
-        """All that it is, as one text."""
+        """All texts of the template as one, for fingerprints."""
         texts = self.texts
         return texts[""] if list(texts) == [""] else json.dumps(texts, sort_keys=True)
 

@@ -18,7 +18,7 @@ FIELDS = {
     "messages": ("messages",),
     "prompt_completion": ("prompt", "completion"),
 }
-"""Each form and the fields that a row of it has at least."""
+"""The fields that a row of each form must have."""
 
 
 def conversation_of(
@@ -61,7 +61,7 @@ def _form(record: Mapping[str, Any], form: str) -> str:
 
 
 def _alpaca(record: Mapping[str, Any]) -> tuple[list[Message], bool]:
-    """The input, where there is one, stands below the instruction, with a blank line between."""
+    """The input, if there is one, follows the instruction after a blank line."""
     if record.get("history"):
         raise Unfit("no known form", "an instruction and its answer", "a history", "Write the row as messages.")
     parts = [checked_text(record["instruction"], "instruction"), checked_text(record.get("input") or "", "input")]

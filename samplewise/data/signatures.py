@@ -70,6 +70,6 @@ def foreign(head: bytes) -> Problem | None:
 
 
 def lfs_pointer(got: str) -> Problem:
-    """The clone holds the name of a file in place of the file."""
+    """The problem of a Git LFS pointer, which stands in a clone in place of the file."""
     remedy = "Run `git lfs pull` in the clone, or download the files, and give the same command again."
     return Problem("Git LFS pointer", "the content of the file", got, remedy)

@@ -15,7 +15,7 @@ logger = getLogger("samplewise")
 
 
 class Unfit(Exception):  # noqa: N818  no error by itself: `conversation_of` makes a `Problem` of it
-    """Ends the reading of one record."""
+    """Raised to end the reading of one record, with the `Problem` that it carries."""
 
     def __init__(self, reason: str, expected: str, got: str, remedy: str = "") -> None:
         super().__init__(reason)

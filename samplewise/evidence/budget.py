@@ -22,14 +22,14 @@ ENDLESS = 10**9
 
 @dataclass(frozen=True)
 class Budget:
-    """What an arm may spend, in steps, trained tokens or units of compute."""
+    """The budget of an arm, in steps, trained tokens or units of compute."""
 
     kind: Literal["steps", "tokens", "compute"]
     amount: int
 
     @staticmethod
     def of(config: BudgetConfig) -> Budget:
-        """The one that is given."""
+        """The amount of the budget that is given."""
         if config.steps is not None:
             return Budget("steps", config.steps)
         if config.tokens is not None:
@@ -38,7 +38,7 @@ class Budget:
 
     @property
     def max_steps(self) -> int:
-        """What to tell the host."""
+        """The max_steps to give to the Trainer."""
         return self.amount if self.kind == "steps" else ENDLESS
 
     def nominal_steps(self, tokens: float, kept: float, forwards: float, prior: int, chosen: float = 1.0) -> int:
@@ -54,7 +54,7 @@ class Budget:
         return max(1, round(left / price))
 
     def spent(self, history: History, prior: int) -> int:
-        """So far. prior: units spent before training."""
+        """The amount spent so far. prior: units spent before training."""
         if self.kind == "steps":
             return history.steps
         return history.tokens if self.kind == "tokens" else history.units + prior
@@ -72,17 +72,17 @@ class BudgetMixin(HistoryMixin):
 
     @property
     def spent(self) -> int:
-        """Of the budget, so far."""
+        """The amount of the budget spent so far."""
         return self.budget.spent(self.history, self.prior)
 
     @property
     def own_fraction(self) -> float:
-        """How much of its own training an arm has behind it, 0 to 1."""
+        """The share of its own training that an arm has done, 0 to 1."""
         prior = self.prior if self.budget.kind == "compute" else 0
         return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The host's schedule, over the fraction of the budget instead of steps."""
+        """The schedule of the Trainer, over the fraction of the budget instead of steps."""
         if self.budget.kind == "steps":
             return super().create_scheduler(num_training_steps, optimizer)
         self._check_warmup()
@@ -124,7 +124,7 @@ class StopWhenSpent(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stop if nothing is left."""
+        """Stop training if the budget is spent."""
         if self.trainer.spent >= self.trainer.budget.amount:
             control.should_training_stop = True
 

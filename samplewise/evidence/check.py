@@ -1,4 +1,4 @@
-"""Whether a folder of results is what it says: its form, and every difference computed once more from the values."""
+"""Check a folder of results: its form, and every difference, recomputed from the values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _check_form(found: Mapping[str, Any], form: Mapping[str, Any], place: str) -
 
 
 def _check_counts(results: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """As many values as documents, everywhere."""
+    """Check that there are as many values as documents everywhere."""
     stages = [values["after"], *values["during"]]
     sets = [
         (f"{arm}, seed {seed}", own) for stage in stages for arm, seeds in stage.items() for seed, own in seeds.items()

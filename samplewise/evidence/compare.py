@@ -26,7 +26,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return not self.low <= 0.0 <= self.high
 
     def sentence(self, this: str, other: str) -> str:

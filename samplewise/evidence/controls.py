@@ -41,7 +41,7 @@ class Arm:
 
 
 def all_arms(plan: PlanConfig) -> list[Arm]:
-    """The plan's arms with the default controls, in the order in which they are run: the control first.
+    """The arms of the plan with the default controls, in the order in which they run: the control first.
 
     A random control keeps the mean share of samples, and of tokens, that its arm would; arms of the same shares, pool
     and corpus have one together.
@@ -73,14 +73,14 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
 
 
 def _selects(config: ArmConfig, kept: float, chosen: float) -> bool:
-    """Whether it leaves samples or tokens out, and not by chance."""
+    """Whether the arm leaves out samples or tokens, and not at random."""
     samples = kept < 1 and not config.rule.startswith("random_keep")
     tokens = chosen < 1 and not str(config.token_rule).startswith("random_tokens")
     return samples or tokens
 
 
 def _at_random(config: ArmConfig, kept: float, chosen: float) -> ArmConfig:
-    """The arm with its choices left to chance, and nothing spent for them."""
+    """The random control of an arm: the same share of samples or tokens, chosen at random at no cost."""
     rule = f"random_keep(share={kept:.12g}, seed={{seed}})" if kept < 1 else "uniform()"
     token = None if chosen == 1 else f"random_tokens(keep={chosen:.12g}, seed={{seed}})"
     return replace(

@@ -18,7 +18,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.student import t_quantile, t_tail
 
 SEEDS = 3
-"""Fewer seeds than these tell nothing of how seeds vary: the interval is then over documents alone."""
+"""The fewest seeds that show how seeds vary; with fewer, the interval is over documents alone."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def seeds_needed(parts: Components, documents: int, half_width: float, *, most: 
 
 
 def _expected_half_width(parts: Components, seeds: int, documents: int) -> float:
-    """With every mean square at its expectation."""
+    """The half-width of the interval when every mean square has its expected value."""
     S, D = seeds, documents
     rest = parts.rest
     seed, document = rest + D * parts.seed, rest + S * parts.document

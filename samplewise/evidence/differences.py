@@ -1,4 +1,4 @@
-"""Every difference that a plan asks for, from the values by document alone: what `--check` computes once more."""
+"""Every difference that a plan asks for, from the values by document alone, so that `--check` can recompute it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = Mapping[str, Any]
 """values.json: {"before": {seed: sets}, "during": [{arm: {seed: sets}}, …], "after": {arm: {seed: sets}}}."""
 
 NATS = ("loss", "worst_decile", "worst_group")
-"""Metrics that min_effect is one of."""
+"""Metrics in the unit of min_effect."""
 
 
 def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[str, str, str, bool]]:
@@ -39,7 +39,7 @@ def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tup
 def differences(
     arms: Sequence[Mapping[str, Any]], control: str, documents: Mapping[str, Any], values: Values, min_effect: float
 ) -> list[dict[str, Any]]:
-    """All of them, with Holm's correction over the arms of each family (set, time, metric, role)."""
+    """All differences, with Holm's correction over the arms of each family (set, time, metric, role)."""
     rows: list[dict[str, Any]] = []
     family: dict[tuple[Any, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
     stages = [*enumerate(values["during"], 1), (len(values["during"]) + 1, values["after"])]
@@ -72,7 +72,7 @@ def differences(
 
 
 def _alike(members: Sequence[tuple[dict[str, Any], np.ndarray]]) -> bool:
-    """Whether all have as many seeds: in a partial table they may not."""
+    """Whether all arms have the same number of seeds, which they may not in a partial table."""
     return len({x.shape for _, x in members}) == 1
 
 

@@ -79,7 +79,7 @@ class Evaluation:
         return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
-        """Figures and documents as JSON values."""
+        """The figures and the documents as JSON values."""
         return {"figures": self.figures(), "documents": [asdict(document) for document in self.documents]}
 
     @staticmethod

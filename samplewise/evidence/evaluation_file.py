@@ -26,7 +26,7 @@ from samplewise.evidence.tasks import TaskConfig, run_tasks
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is evaluated, and on what. data: its held-out side counts. output: the JSON file."""
+    """What is evaluated, and on what. data: its held-out part is used. output: the JSON file."""
 
     model: str
     data: DataConfig
@@ -68,7 +68,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
 
 
 def groups(documents: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """By group of documents, their number and mean loss; nothing where there is one group only."""
+    """The number of documents and the mean loss of each group; empty if there is only one group."""
     own: dict[str, list[float]] = {}
     for document in documents:
         own.setdefault(group_of(document["source"]), []).append(document["loss"])

@@ -19,13 +19,16 @@ from samplewise.evidence.run.trainer import HistoryMixin
 
 @dataclass(frozen=True)
 class EvaluationSuite:
-    """sets: windows by the name of their set, the held-out ones first. lines: what was read, in words."""
+    """What every arm is measured on.
+
+    sets: windows by name of the set, the held-out ones first. lines: what was read, in words.
+    """
 
     sets: Mapping[str, Sequence[HeldOut]]
     lines: list[str]
 
     def measure(self, trainer: HistoryMixin, data: Prepared, title: str) -> dict[str, Evaluation]:
-        """The trainer's model on every set."""
+        """Evaluate the model of the trainer on every set."""
         return {
             name: evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}")
             for name, windows in self.sets.items()
@@ -62,7 +65,7 @@ def _with_domains(
 
 
 def _texts(data: DataConfig | InstructionsConfig) -> list[Document]:
-    """The training corpus for the search of duplicates; nothing of streams and instructions, which are not searched."""
+    """The training corpus, to search for duplicates; empty for streams and instructions, which are not searched."""
     if isinstance(data, InstructionsConfig) or data.streaming:
         return []
     return list(
@@ -101,7 +104,7 @@ def _domain(
 
 
 def _new(documents: Iterable[Document], known: list[Document], most: int) -> tuple[list[Document], int]:
-    """The first `most` documents that repeat neither each other nor a known one, and how many did among those read."""
+    """The first `most` documents that repeat neither each other nor a known one, and the number of those that did."""
     some = list(islice(documents, 2 * most))
     own = {id(document) for document in some}
     kept = [document for document in deduplicate([*known, *some]).kept if id(document) in own]

@@ -114,7 +114,7 @@ class LabelledCorpus:
 
 
 def shares(tallies: Mapping[str, Iterable[float]]) -> dict[str, dict[str, float]]:
-    """By label, and for all labels together, the shares of weight, samples seen and predicted tokens trained on.
+    """The shares of weight, samples seen and predicted tokens trained on, by label and for all labels together.
 
     >>> shares({"clean": [9.0, 6, 60], "base64": [1.0, 2, 20]})["labelled"]
     {'weight': 0.1, 'samples': 0.25, 'tokens': 0.25}

@@ -142,7 +142,7 @@ def _documents(runs: Runs) -> dict[str, list[dict[str, Any]]]:
 
 
 def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """An arm with what its runs came to; means over its seeds."""
+    """An arm with the results of its runs, as means over seeds."""
     described = {
         "name": arm.name, "rule": arm.config.rule, "role": arm.role, "of": arm.of, "rate": arm.rate,
         "own": {key: value for key, value in asdict(arm.config).items() if key != "rule"},
@@ -178,7 +178,7 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _labels(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the labels got, where the plan names some: as means over seeds, and by seed."""
+    """The figures of each label, if the plan names labels: as means over seeds, and by seed."""
     if "labelled" not in runs[0]:
         return {}
     by_seed = {str(run["seed"]): shares(run["history"]["labels"]) for run in runs}
@@ -198,13 +198,13 @@ def _last_of_groups(paths: Sequence[Mapping[str, Sequence[float]]]) -> dict[str,
 
 
 def _during(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One evaluation on the way, of all seeds."""
+    """One evaluation during training, of all seeds."""
     means = {name: _mean([each["sets"][name]["figures"]["mean"] for each in found]) for name in found[0]["sets"]}
     return {"spent": _mean([each["spent"] for each in found]), "mean": means}
 
 
 def _columns(curves: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
-    """Step by step, as far as all runs went."""
+    """The mean curve over seeds, for the steps that all runs have."""
     return list(zip(*(curve[: min(map(len, curves))] for curve in curves), strict=True))
 
 

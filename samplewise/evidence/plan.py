@@ -35,7 +35,7 @@ class ScratchConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """What every arm may spend, one of three.
+    """The budget of every arm, one of three kinds.
 
     steps: optimizer steps. tokens: predicted tokens trained on. compute: units, 1 for a token's forward and 2 for its
     backward, with scoring, rows that are dropped after it and what was spent before training.
@@ -55,13 +55,13 @@ class PriorConfig:
 
     @property
     def units(self) -> int:
-        """The cost in units of a forward and backward pass over one token."""
+        """The cost in units of compute: 1 per scored token, 3 per token trained on."""
         return self.scored + 3 * self.trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig(RuleOptions):
-    """What an arm has of its own; None and {} are the plan's.
+    """The options of an arm; None and {} take those of the plan.
 
     rule, token_rule, reference_model: may hold {seed}, which becomes the seed's number. training: on top of the plan's.
     token_rule, reference_model, loss_from: as in a run file. per, normalize, pool: in place of the plan's.
@@ -79,7 +79,7 @@ class ArmConfig(RuleOptions):
     prior: PriorConfig = field(default_factory=PriorConfig)
 
     def under(self, seed: int) -> ArmConfig:
-        """The arm under a seed."""
+        """The options of the arm under a seed, with {seed} filled in."""
         own = {name: getattr(self, name) for name in ("rule", "token_rule", "reference_model")}
         return replace(self, **{name: text and text.replace("{seed}", str(seed)) for name, text in own.items()})
 
@@ -156,7 +156,7 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
 
 
 def arms_of(plan: PlanConfig) -> dict[str, ArmConfig]:
-    """The arms that the plan itself names, the control first."""
+    """The arms that the plan names, with the control first."""
     given = {name: ArmConfig(rule=arm) if isinstance(arm, str) else arm for name, arm in plan.arms.items()}
     if plan.sweep is not None:
         given |= {name: ArmConfig(rule=rule) for name, (rule, _) in grid(plan.sweep).items()}
@@ -164,12 +164,12 @@ def arms_of(plan: PlanConfig) -> dict[str, ArmConfig]:
 
 
 def weighting_of(plan: PlanConfig, arm: ArmConfig) -> Weighting:
-    """How an arm's samples are weighed: by the plan's options, and the arm's own in their place."""
+    """The weighting options of an arm: those of the plan, replaced by its own."""
     return Weighting(**weighting_values(plan) | weighting_values(arm))
 
 
 def grid(sweep: SweepConfig) -> dict[str, tuple[str, dict[str, float]]]:
-    """By arm's name, the rule and the numbers of one point of the grid.
+    """The rule and the numbers of each point of the grid, by the name of its arm.
 
     >>> grid(SweepConfig("ir_dro(r={r})", {"r": [0.5, 1]}))
     {'r=0.5': ('ir_dro(r=0.5)', {'r': 0.5}), 'r=1': ('ir_dro(r=1)', {'r': 1})}
@@ -226,7 +226,7 @@ def _check(plan: PlanConfig) -> None:
 
 
 def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
-    """What a trainer would refuse when the arm's turn comes, said before the first."""
+    """Refuse, before the first run, what a trainer would refuse in a later one."""
     try:
         options = checked_options(weighting_of(plan, arm))
         rule, token, data = options.rule, options.token_rule, plan.data

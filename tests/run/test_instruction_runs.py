@@ -321,7 +321,7 @@ def test_training_takes_the_names_of_trl(tmp_path):
         ({"packin": True}, "field of SFTConfig.*Did you mean packing?"),
         ({"packing": "yes"}, "true or false"),
         ({"max_length": 3}, r"data\.max_length"),
-        ({"assistant_only_loss": True}, "Only the assistant's"),
+        ({"assistant_only_loss": True}, "only the assistant's"),
     ):
         with pytest.raises(SamplewiseError, match=message):
             check_training(training, "instructions")

@@ -1,4 +1,4 @@
-"""Do samples of a loss pull where held-out text wants to go? Gradients of the head, in closed form.
+"""Whether the gradients of samples agree with that of held-out text, by quantile of the loss, in closed form.
 
 The gradient of a sample's mean loss with respect to the head's weight is G = (1/n) Σ_t δ_t h_tᵀ with δ_t = p_t − e(y_t)
 (times the model's logit scale). It is never built: ⟨G, H⟩ = (1/n) Σ_t δ_tᵀ H h_t for the one held-out gradient H, and

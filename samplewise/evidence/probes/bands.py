@@ -1,4 +1,4 @@
-"""What is in the bands? Where the samples of each quantile of the loss come from, and how some of them begin."""
+"""The contents of each quantile of the loss: where its samples come from, and how some of them begin."""
 
 from __future__ import annotations
 

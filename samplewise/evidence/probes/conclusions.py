@@ -1,4 +1,4 @@
-"""A paragraph for each question: what the numbers allow, and no more."""
+"""The conclusion of each question of a probe, in words that the numbers support."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Found = Mapping[str, Any]
 
 
 def conclusions(found: Found) -> dict[str, str]:
-    """The conclusion for each question, in one sentence."""
+    """The conclusion for each question, as one paragraph."""
     return {
         "learnability": _learnability(found["learnability"]["quantiles"]),
         "agreement": _agreement(found["agreement"]["cosine"]),

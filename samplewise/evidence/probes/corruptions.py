@@ -13,14 +13,14 @@ from samplewise.data import Document, document_id
 
 
 def shuffled_words(text: str, draw: random.Random) -> str:
-    """All words in another order."""
+    """Put all words in another order."""
     words = text.split()
     draw.shuffle(words)
     return " ".join(words)
 
 
 def ocr_errors(text: str, draw: random.Random, share: float = 0.1) -> str:
-    """A tenth of the letters read as another, split or lost, as a scanner does."""
+    """Replace, split or drop a tenth of the letters, as a scanner does."""
     alike = {"e": "c", "o": "0", "l": "1", "i": "l", "s": "5", "m": "rn", "h": "b", "n": "u", "a": "o", "t": "f"}
     return "".join(
         (alike.get(each.lower()) or draw.choice(["", each + each, chr(97 + draw.randrange(26))]))
@@ -31,12 +31,12 @@ def ocr_errors(text: str, draw: random.Random, share: float = 0.1) -> str:
 
 
 def few_ocr_errors(text: str, draw: random.Random) -> str:
-    """The same at 3% of the letters."""
+    """Replace, split or drop 3% of the letters."""
     return ocr_errors(text, draw, 0.03)
 
 
 def boilerplate(text: str, draw: random.Random) -> str:
-    """A site's navigation in place of the text, of about its length."""
+    """Replace the text by the navigation of a web site, of about the same length."""
     parts = [
         "Home | About | Contact | Login | Sign up", "Skip to main content", "Accept all cookies", "Share on Facebook",
         "Subscribe to our newsletter", "Privacy Policy | Terms of Service", "Previous | Next | Back to top",
@@ -46,7 +46,7 @@ def boilerplate(text: str, draw: random.Random) -> str:
 
 
 def repetition(text: str, draw: random.Random) -> str:
-    """One of its sentences, again and again."""
+    """Repeat one sentence of the text."""
     sentences = [each.strip() for each in text.replace("\n", " ").split(". ") if len(each.split()) > 3] or [text[:80]]
     chosen = draw.choice(sentences) + ". "
     return _as_long_as(text, lambda: chosen)
@@ -58,19 +58,19 @@ def hex_ids(text: str, draw: random.Random) -> str:
 
 
 def base64_text(text: str, draw: random.Random) -> str:
-    """The text in base64, cut to its length."""
+    """Encode the text in base64, cut to the same length."""
     return base64.b64encode(text.encode("utf-8", "replace")).decode()[: len(text)]
 
 
 def html_wrapped(text: str, draw: random.Random) -> str:
-    """Every paragraph in layers of markup."""
+    """Wrap every paragraph in layers of markup."""
     name = f"c{draw.randrange(1000)}"
     lines = [line for line in text.split("\n") if line.strip()]
     return "\n".join(f'<div class="{name}"><p class="{name} text"><span>{line}</span></p></div>' for line in lines)
 
 
 def cut_words(text: str, draw: random.Random) -> str:
-    """Half of the words left out."""
+    """Leave out half of the words."""
     return " ".join(word for word in text.split() if draw.random() < 0.5)
 
 
@@ -96,7 +96,7 @@ CORRUPTIONS: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def corrupt(text: str, kind: str, seed: int) -> str:
-    """The text corrupted in one way; the same for the same (text, kind, seed), and never empty.
+    """Corrupt a text in one way. The result depends only on (text, kind, seed), and is never empty.
 
     >>> corrupt("one two three four", "shuffled words", 0) == corrupt("one two three four", "shuffled words", 0)
     True

@@ -1,4 +1,4 @@
-"""Is a high loss learnable? The fall of a quantile's losses after a short training on its peers, and on the others."""
+"""Whether a high loss is learnable: the fall of losses after a short training on peers, and on other quantiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a high loss noise? How well the loss tells each kind of corruption, and what weight rules give to it."""
+"""Whether a high loss is noise: how well the loss detects each corruption, and the weight that rules give to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def auc(noisy: np.ndarray, clean: np.ndarray) -> float:
 
 
 def auc_error(value: float, noisy: int, clean: int) -> float:
-    """Its standard error (Hanley and McNeil, 1982)."""
+    """The standard error of the AUC (Hanley and McNeil, 1982)."""
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     spread = value * (1 - value) + (noisy - 1) * (q1 - value**2) + (clean - 1) * (q2 - value**2)
     return float(np.sqrt(max(spread, 0.0) / (noisy * clean)))

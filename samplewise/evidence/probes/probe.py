@@ -66,7 +66,7 @@ Say = Callable[[str], object]
 
 
 def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
-    """Ask, write output/probe.json, and return what is in it."""
+    """Answer the questions, write output/probe.json, and return its contents."""
     initial = open_initial_model(config.model)
     say(f"model      {initial.text}")
     documents = _documents(config)
@@ -106,7 +106,7 @@ def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
 
 
 def _documents(config: ProbeConfig) -> list[Document]:
-    """Of the corpus in the order of a hash of their texts, duplicates included: redundancy is one of the questions."""
+    """The documents of the corpus, ordered by a hash of their texts. Duplicates stay, to measure redundancy."""
     data = config.data
     read = read_documents(
         data.path, text_field=data.text_field, on_error=data.on_error, config=data.name, split=data.split

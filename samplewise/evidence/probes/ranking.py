@@ -1,4 +1,4 @@
-"""Is the ranking by loss a property of the text? Its agreement between checkpoints and between models."""
+"""Whether the ranking by loss is a property of the text: its agreement between checkpoints and between models."""
 
 from __future__ import annotations
 

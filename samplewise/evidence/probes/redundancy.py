@@ -1,4 +1,4 @@
-"""Are low losses repetition? How far texts compress, and which repeat another, by quantile of the loss."""
+"""Whether low losses are repetition: how far texts compress and which repeat another, by quantile of the loss."""
 
 from __future__ import annotations
 

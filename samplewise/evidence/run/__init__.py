@@ -1,1 +1,1 @@
-"""One command's work: from a run file to a further-trained model, an honest comparison and a picture."""
+"""The work of `samplewise train`: from a run file to a trained model, a comparison and a picture."""

@@ -13,36 +13,36 @@ from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.core.typed import described, fits, shown
 
 SET_BY_THE_RUN = {
-    "output_dir": "The key output of the run file says where results go.",
-    "resume_from_checkpoint": "samplewise train … --resume takes the newest complete checkpoint.",
-    "disable_tqdm": "Progress is shown by samplewise.",
-    "remove_unused_columns": "Rows have no unused columns.",
+    "output_dir": "Set the key output of the run file instead.",
+    "resume_from_checkpoint": "Use samplewise train … --resume, which takes the newest complete checkpoint.",
+    "disable_tqdm": "Remove this key: samplewise shows the progress.",
+    "remove_unused_columns": "Remove this key: rows have no unused columns.",
 }
-"""Fields that a run sets itself, and what to do instead."""
+"""Fields of the arguments that a run sets itself, with what to do instead."""
 
 
-_ASSISTANT = "Only the assistant's tokens are predicted; weights of messages leave turns out."
-_READ = "The keys under data say what is read."
+_ASSISTANT = "Remove this key: only the assistant's tokens are predicted. Weights of messages leave turns out."
+_READ = "Use the keys under data instead."
 
 SET_BY_THE_RUN_FOR_SFT = {
-    "max_length": "The key data.max_length says how long a conversation, or a packed row, may be.",
-    "truncation_mode": "A conversation that is too long loses its end.",
-    "chat_template_path": "The key data.chat_template takes a file.",
+    "max_length": "Set data.max_length: the length of a conversation, or of a packed row.",
+    "truncation_mode": "Remove this key: a conversation that is too long loses its end.",
+    "chat_template_path": "Name the file in data.chat_template.",
     "assistant_only_loss": _ASSISTANT,
     "completion_only_loss": _ASSISTANT,
-    "eos_token": "The chat template writes what ends a turn: data.chat_template takes another.",
+    "eos_token": "Set data.chat_template: the template writes the end of a turn.",
     "dataset_text_field": _READ,
     "dataset_kwargs": _READ,
     "dataset_num_proc": _READ,
-    "eval_packing": "Held-out conversations are evaluated one a row.",
-    "model_init_kwargs": "The key model says what is loaded.",
-    "trust_remote_code": "The key model says what is loaded, and no code with it.",
+    "eval_packing": "Remove this key: each held-out conversation is evaluated as one row.",
+    "model_init_kwargs": "Set the key model instead.",
+    "trust_remote_code": "Remove this key: samplewise does not run code from a model's folder.",
 }
-"""The same for instructions."""
+"""Fields that a run on instructions sets as well."""
 
 
 def arguments_class(kind: str) -> type[TrainingArguments]:
-    """What `training:` is for data of a kind: `trl.SFTConfig` for instructions."""
+    """The class that `training:` describes: `trl.SFTConfig` for instructions, else `TrainingArguments`."""
     if kind != "instructions":
         return TrainingArguments
     from trl import SFTConfig  # pyright: ignore[reportPrivateImportUsage]

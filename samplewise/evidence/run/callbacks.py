@@ -55,7 +55,7 @@ class Progress(TrainerCallback):
 
 
 def figures(history: History) -> str:
-    """The last step in a few words."""
+    """The figures of the last step, in a few words."""
     last = {name: values[-1] for name, values in history.curves.items() if values}
     if not last:
         return ""
@@ -69,13 +69,13 @@ class StopOnSignal(TrainerCallback):
         self.asked = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save and stop if asked to."""
+        """Save a checkpoint and stop, if a signal asked for it."""
         if self.asked:
             control.should_save = control.should_training_stop = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Signals are ours inside, and as before after it (no-op where Python forbids it: not the main thread)."""
+        """Handle the signals inside the block. Outside the main thread, where Python forbids it, this does nothing."""
         try:
             before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:

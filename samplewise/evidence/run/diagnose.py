@@ -78,7 +78,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _held_out(folder: Path) -> dict[int, float]:
-    """Losses of evaluations while training, by step."""
+    """The losses of evaluations during training, by step."""
     states = [path / "trainer_state.json" for path in _checkpoints(folder)]
     states = [path for path in states if path.exists()]
     if not states:

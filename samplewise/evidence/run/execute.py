@@ -53,7 +53,7 @@ Say = Callable[[str], object]
 
 
 class Stopped(Exception):  # noqa: N818  no error: it was asked for
-    """Training was asked to stop, and did after a whole step. Its text says how to resume."""
+    """Training was asked to stop, and stopped after a whole step. Its text says how to resume."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
 
 
 def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:
-    """Data of any kind, prepared."""
+    """Prepare data of any kind."""
     if isinstance(data, InstructionsConfig):
         return prepare_instructions(data, tokenizer, context)
     return prepare(data, tokenizer, context)
@@ -165,7 +165,7 @@ def make_trainer(
 def make_sft_trainer(
     model: Any, tokenizer: Any, data: Prepared, config: RunConfig, folder: Path, kind: type[Any] | None = None
 ) -> HistoryMixin:
-    """The same for a run on instructions."""
+    """The trainer of a run on instructions."""
     if kind is None:
         from samplewise.evidence.run.sft import RunSFTTrainer as kind  # noqa: N813
     assert kind is not None
@@ -262,7 +262,7 @@ def _train(trainer: HistoryMixin, goes_on: bool, folder: Path, seconds: dict[str
 
 @contextmanager
 def _nothing_left_if_nothing_came_of_it(trainer: HistoryMixin, folder: Path, resume: bool) -> Iterator[None]:
-    """Take the run's files away again if an error comes before its first step."""
+    """Remove the files of the run again if an error occurs before its first step."""
     try:
         yield
     except SamplewiseError:

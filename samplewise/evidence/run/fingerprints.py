@@ -30,12 +30,12 @@ MEASURED = {MODEL, TOKENIZER, HELD_OUT}
 
 
 def of_model(model: nn.Module, tokenizer: Any) -> dict[str, str]:
-    """Of the model before adapters and the tokenizer, as they were loaded."""
+    """Fingerprints of the tokenizer and of the model before adapters, as they were loaded."""
     return {MODEL: fingerprint_model(model), TOKENIZER: fingerprint_tokenizer(tokenizer)}
 
 
 def of_data(data: Prepared, config: DataConfig | InstructionsConfig, tokenizer: Any) -> dict[str, str]:
-    """Of the tokens that are trained on and evaluated, with their ids and columns; of a stream, of its files."""
+    """Fingerprints of the training and held-out tokens, with ids and columns; for a stream, those of its files."""
     train = data.train
     if isinstance(train, StreamedWindows):
         training = _of_files(config.path)

@@ -23,9 +23,9 @@ OWN = (LOCK, CONFIG, EVALUATION_BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder is this process's inside; made if it is not there, and taken away again if nothing was put in it.
+    """Lock the folder for this process. It is created if it is missing, and removed again if it stays empty.
 
-    The lock is the operating system's, so that no crash leaves one behind. Errors: SamplewiseError if it is taken.
+    The operating system holds the lock, so that a crash leaves none behind. Errors: SamplewiseError if it is taken.
     """
     made = _make(folder)
     path = folder / LOCK
@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _make(folder: Path) -> list[Path]:
-    """The folders that were made, the innermost first."""
+    """The folders that were created, the innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def size_text(size: int) -> str:
-    """Two sizes in bytes, in a unit and with digits that show their difference.
+    """A size in bytes, in a unit that keeps three digits, so that similar sizes look different.
 
     >>> size_text(0), size_text(41_250), size_text(3_260_000), size_text(16_400_000_000)
     ('0 bytes', '41.2 kB', '3.26 MB', '16.4 GB')

@@ -1,4 +1,4 @@
-"""Held-out documents of one corpus, kept apart from another text: that of an arm of its own, such as a selection."""
+"""The held-out documents of one corpus, and how to keep them out of another text, such as a selection."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from samplewise.data.sources import is_local
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """documents: those held out. names: of every document of their corpus that is one of them or a copy."""
+    """documents: the held-out ones. names: the ids of all documents of their corpus that are held out, or copies."""
 
     documents: Sequence[Document]
     names: frozenset[int]
 
     def without_parts(self, documents: Sequence[Document], path: str) -> list[Document]:
-        """The documents of a path but for those whose record names one of `names` in its field `doc_id`.
+        """The documents of a path without those whose record has one of `names` in its field `doc_id`.
 
-        `samplewise select` writes windows of documents, which no comparison of whole texts would know again.
+        `samplewise select` writes windows of documents, which a comparison of whole texts would not recognize.
         """
         parts = set(_parts(path, self.names)) if is_local(path) else set()
         return [document for document in documents if (document.source, document.row) not in parts]
 
 
 def held_out_set_of(data: DataConfig, held: Sequence[Document]) -> HeldOutSet:
-    """The held-out documents of `data`, with their names; its corpus is read once more."""
+    """The held-out documents of `data`, with their names; its corpus is read again."""
     every = list(
         read_documents(
             data.path, text_field=data.text_field, on_error=data.on_error, config=data.name, split=data.split

@@ -12,7 +12,7 @@ from samplewise.data.deduplicate import without_copies
 
 @dataclass(frozen=True)
 class Split:
-    """Documents to train on and held out. line: the duplicates in words; duplicates: the same in numbers."""
+    """Documents to train on and held-out ones. line: the duplicates in words; duplicates: the same in numbers."""
 
     train: list[Document]
     held: list[Document]
@@ -21,7 +21,7 @@ class Split:
 
 
 def split_corpus(data: DataConfig, documents: Sequence[Document], elsewhere: Sequence[Document] | None) -> Split:
-    """Both sides, with no copy of a held-out document on the other one.
+    """Split a corpus, with no copy of a held-out document in the training text.
 
     elsewhere: held-out documents of another file, in place of a share of the documents. Either way data.duplicates
     makes no difference to what is held out; without_copies takes as much time as a second search for duplicates.
