@@ -32,7 +32,7 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """As `Path.suffix` and `Path.with_suffix`."""
+        """The suffix of the name, as `Path.suffix` gives it."""
         return self.name.suffix
 
     def with_suffix(self, suffix: str) -> PurePath:

@@ -23,7 +23,7 @@ def finish(
 ) -> Manifest | None:
     """The manifest, written if all shards are there; None while some are not.
 
-    Errors: SamplewiseError where no record could be scored. What was begun is then taken away, so that the same folder
+    Errors: SamplewiseError where no record could be scored. What was begun is then removed, so that the same folder
     can be given again with other options.
     """
     if parts.place.exists(parts.inside(MANIFEST)):

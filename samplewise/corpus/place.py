@@ -132,7 +132,7 @@ class Place:
 
     @_reaching
     def state(self, name: str) -> str:
-        """What changes whenever a file is written anew: its size and times here, what a store says of it elsewhere."""
+        """What changes whenever a file is rewritten: its size and times here, what a store reports of it elsewhere."""
         if self.remote:
             return str(self.files.ukey(f"{self.root}/{name}"))
         found = (self.local / name).stat()

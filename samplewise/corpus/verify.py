@@ -23,7 +23,7 @@ def verify_files(place: Place, files: Mapping[str, Shard], *, known: bool = True
     """Read every file whole, several at a time, with a bar on a terminal, and compare its checksum.
 
     files: by name in the place. known: pass over those that were verified before, whose size, time of change and
-    checksum in the manifest are what they were then; a copy of a folder is verified once more.
+    checksum in the manifest are what they were then; a copy of a folder is verified again.
     Errors: SamplewiseError naming the first file that is another, and how many there are.
     """
     states = {name: [shard.sha256, place.state(name)] for name, shard in files.items()}

@@ -31,7 +31,9 @@ def check_results(folder: str | Path) -> dict[str, Any]:
     Errors: SamplewiseError naming the first thing that is missing, of another type, or not what the values give.
     """
     folder = Path(folder)
-    with as_written(folder, "results as samplewise compare writes them", "Write the results anew: samplewise compare."):
+    with as_written(
+        folder, "results as samplewise compare writes them", "Run samplewise compare again to rewrite the results."
+    ):
         return _checked(folder)
 
 

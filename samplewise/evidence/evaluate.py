@@ -103,7 +103,7 @@ def evaluate(
     windows: of held-out documents, or conversations, of which the assistant's tokens count; a document's loss is
         token-weighted over its windows.
     batch_size: rows at a time; batch_size × length × vocabulary × 4 bytes of logits is the memory it takes.
-    autocast: compute in this dtype (losses are in float32 all the same); None: the model's own.
+    autocast: compute in this dtype (losses are always in float32); None: the model's own.
     progress: is called with the number of rows done after each batch.
     Errors: SamplewiseError for no window, and for a document whose loss is not finite.
     """

@@ -25,7 +25,7 @@ from samplewise.evidence.tasks import HIGHER
 
 SCHEMA = "samplewise-results-1"
 RESULTS, VALUES = "results.json", "values.json"
-DAMAGED = "Remove the damaged file: the same plan then does that run once more."
+DAMAGED = "Remove the damaged file, then run the same plan again: it repeats that run."
 FIGURES = ("mean", "token_mean", "bits_per_byte", "p90", "worst_decile")
 
 Runs = dict[tuple[str, int], dict[str, Any]]

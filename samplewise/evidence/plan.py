@@ -67,7 +67,7 @@ class ArmConfig(RuleOptions):
     token_rule, reference_model, loss_from: as in a run file. per, normalize, pool: in place of the plan's.
     data: the path of a training corpus of its own, such as a selection, without the plan's scores and what it holds
     out: copies of those documents, and records whose field doc_id names one; evaluated on the plan's held-out documents
-    all the same. prior: what was spent for it before.
+    anyway. prior: what was spent for it before.
     """
 
     rule: str = "uniform()"

@@ -1,4 +1,4 @@
-"""What may be said of an arm: better, worse, or no difference at this budget."""
+"""The sentence about an arm: better, worse, or no difference at this budget."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _what_next(row: Row, min_effect: float) -> str:
 
 
 def _beside(row: Row, other: Row) -> str:
-    """What a control takes away from a win; nothing where it takes nothing."""
+    """How a control qualifies a win; empty if it does not."""
     if verdict(row) != "better":
         return ""
     size = f"({other['mean']:+.4f}, {other['low']:+.4f} to {other['high']:+.4f})"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 BEHIND = 16
-"""Steps that a loss is held against."""
+"""The number of earlier steps that a loss is compared with."""
 
 
 def stability(norms: Sequence[Sequence[float]], losses: Sequence[Sequence[float]]) -> dict[str, Any]:

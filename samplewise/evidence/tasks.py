@@ -54,7 +54,7 @@ def run_tasks(
 
     The model is used where it is, loaded once; no global random state is touched. Values of likelihoods are nats of the
     answer ("nll"), so that they can be paired; figures are lm-eval's own. autocast: of the forward, as in training;
-    likelihoods are float32 all the same.
+    likelihoods are always float32.
     Errors: SamplewiseError without lm-eval, and for files or fields that are not there.
     """
     try:

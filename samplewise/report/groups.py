@@ -1,4 +1,4 @@
-"""The picture of what a rule made of the groups: their weights over the steps."""
+"""The picture of the weights of groups over the steps."""
 
 from __future__ import annotations
 

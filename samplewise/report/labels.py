@@ -1,4 +1,4 @@
-"""What labelled documents got of a comparison's arms."""
+"""The share of weight that the arms of a comparison gave to labelled documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = {"weight": "weight", "samples": "samples seen", "tokens": "tokens traine
 
 
 def labels_table(results: Mapping[str, Any]) -> list[Markup]:
-    """A row for each arm: what all labelled documents got, then the weight on each label."""
+    """A row for each arm: the weight on all labelled documents, then on each label."""
     ran = {arm["name"]: arm["ran"] for arm in results["arms"] if arm["ran"] and "labels" in arm["ran"]}
     found = {name: own["labels"]["mean"] for name, own in ran.items()}
     kinds = [kind for kind in dict.fromkeys(kind for own in found.values() for kind in own) if kind != "labelled"]

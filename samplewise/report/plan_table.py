@@ -1,4 +1,4 @@
-"""A plan's results in text: a row for each arm, then what may be said."""
+"""The results of a plan as text: a row for each arm, then the sentences."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from samplewise.evidence.run.history import History
 def arms_table(
     before: Evaluation, after: Mapping[str, Evaluation], histories: Mapping[str, History], seconds: Mapping[str, float]
 ) -> str:
-    """A row for the start and one for each arm, the first of which the others are compared with; then the sentences.
+    """A row for the initial model and for each arm, which are compared with the first one; then the sentences.
 
     Losses are nats/token over documents; tokens are those trained on.
     """

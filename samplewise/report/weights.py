@@ -9,7 +9,7 @@ from samplewise.report.style import BLUE, GREY
 
 
 def draw_histogram(axes: Any, history: History, colour: str = BLUE) -> None:
-    """Shares of all samples by weight, on an axis of powers of 2; those left out stand apart on the left."""
+    """Shares of all samples by weight, on an axis of powers of 2; those left out are shown separately on the left."""
     total = max(1, history.samples)
     filled = [i for i, count in enumerate(history.bins) if count]
     low, high = (min(filled), max(filled)) if filled else (len(EDGES) // 2, len(EDGES) // 2)

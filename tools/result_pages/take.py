@@ -97,7 +97,7 @@ def _probe(run: Path, name: str, root: Path) -> dict[str, bytes]:
     found = json.loads((run / PROBE).read_text(encoding="utf-8"))
     if conclusions(found) != found["conclusions"]:
         raise SamplewiseError(
-            PROBE, expected="the conclusions that its numbers give", got="others", remedy="Run it anew."
+            PROBE, expected="the conclusions that its numbers give", got="others", remedy="Run it again."
         )
     found["config"]["output"] = f"build/results/{name}"
     refuse_machine_paths(found, PROBE)

@@ -23,8 +23,8 @@ def _span(row: Mapping[str, float]) -> str:
     return f"{row['mean']:+.3f} (95% {row['low']:+.3f} to {row['high']:+.3f})"
 
 
-def _apart(a: Mapping[str, float], b: Mapping[str, float]) -> int:
-    """1 where a lies above b, −1 where below, 0 where their intervals meet."""
+def _compared(a: Mapping[str, float], b: Mapping[str, float]) -> int:
+    """1 if the interval of a is above that of b, −1 if below, 0 if they overlap."""
     if a["low"] > b["high"]:
         return 1
     return -1 if a["high"] < b["low"] else 0
@@ -69,7 +69,7 @@ def _agreement(rows: Sequence[Mapping[str, float]]) -> str:
     }
     return (
         f"The cosine between a sample's gradient of the head and the held-out one is {_span(rows[0])} in the lowest "
-        f"quantile of loss and {_span(rows[-1])} in the highest. {said[_apart(rows[-1], rows[0])]} "
+        f"quantile of loss and {_span(rows[-1])} in the highest. {said[_compared(rows[-1], rows[0])]} "
         f"It is largest in quantile {best + 1}. The head alone is looked at, at this checkpoint."
     )
 
@@ -94,7 +94,7 @@ def _noise(found: Found) -> str:
 
 def _redundancy(found: Found) -> str:
     rows, copies = found["compressibility"], found["repeated"]
-    said = {1: "more than", -1: "less than", 0: "not shown to differ from"}[_apart(rows[0], rows[-1])]
+    said = {1: "more than", -1: "less than", 0: "not shown to differ from"}[_compared(rows[0], rows[-1])]
     return (
         f"zlib saves {rows[0]['mean']:.0%} of the bytes of the lowest quantile of loss, {said} the "
         f"{rows[-1]['mean']:.0%} of the highest (by their intervals). {copies[0]['mean']:.1%} of the lowest and "

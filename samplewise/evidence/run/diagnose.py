@@ -18,7 +18,7 @@ from samplewise.rules import parse_rule
 
 Weighed = dict[int, tuple[Tensor, Tensor]]
 Curves = dict[str, list[float]]
-DAMAGED = "Restore it, or remove it: an older checkpoint is looked at then."
+DAMAGED = "Restore it, or remove it to diagnose from an older checkpoint."
 
 
 def diagnose_run(folder: Path) -> tuple[int, list[Finding]]:

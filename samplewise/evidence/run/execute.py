@@ -234,7 +234,7 @@ def _bytes_needed(model: Any, args: Any) -> int:
 def _before(trainer: HistoryMixin, data: Prepared, folder: Path, seconds: dict[str, float]) -> Evaluation:
     path = folder / EVALUATION_BEFORE
     if path.exists():
-        what, remedy = "an evaluation", "Remove it: the model is then evaluated once more."
+        what, remedy = "an evaluation", "Remove the file; the model is then evaluated again."
         with as_written(path, what, remedy):
             return Evaluation.from_json(read_json(path, what, remedy))
     with _timed(seconds, "evaluate"):

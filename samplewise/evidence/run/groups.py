@@ -57,7 +57,7 @@ def folders_of(data: DataConfig) -> Folders:
 
 
 def check_groups(rule: Rule, counts: Mapping[str, Any]) -> None:
-    """Before any step: does text have the groups that the rule reads? counts: of `Prepared`.
+    """Check, before the first step, that the text has the groups that the rule reads. counts: of `Prepared`.
 
     Errors: SamplewiseError where it has none, or one.
     """
@@ -71,7 +71,7 @@ def check_groups(rule: Rule, counts: Mapping[str, Any]) -> None:
 
 
 def by_name(groups: Mapping[str, T], counts: Mapping[str, Any]) -> dict[str, T]:
-    """What is known of each group by its number, by its name.
+    """The values of each group, given by number, by its name.
 
     >>> by_name({"1": 0.7, "0": 0.3}, {"groups": {"django": 0, "sympy": 1}})
     {'sympy': 0.7, 'django': 0.3}

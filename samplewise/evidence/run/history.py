@@ -1,4 +1,4 @@
-"""What happened in each step, and how often each weight was given: small enough to go into every checkpoint."""
+"""The figures of each step and a histogram of the weights, small enough for every checkpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class History:
 
     @property
     def steps(self) -> int:
-        """How many steps were taken in."""
+        """The number of steps added so far."""
         return len(self.curves["loss"])
 
     def add(self, figures: Mapping[str, float], weights: Tensor, samples: int, tokens: int, units: int = 0) -> None:
@@ -63,7 +63,7 @@ class History:
         self.units += units
 
     def add_groups(self, weights: Mapping[int, float]) -> None:
-        """Take in the weights of groups after the step that `add` has taken in."""
+        """Add the weights of groups after the step that `add` was given."""
         for name in [str(name) for name in weights if str(name) not in self.groups]:
             self.groups[name] = [math.nan] * (self.steps - 1)
         for name, weight in weights.items():
@@ -80,13 +80,13 @@ class History:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def save(self, folder: Path) -> None:
-        """Write it into a checkpoint's folder."""
+        """Write the history into the folder of a checkpoint."""
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / FILE, json.dumps(asdict(self)).encode())
 
     @staticmethod
     def load(folder: Path) -> History:
-        """What `save` wrote; an empty one where there is none."""
+        """The history that `save` wrote, or an empty one if there is none."""
         path = folder / FILE
         if not path.exists():
             return History()

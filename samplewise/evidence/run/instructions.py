@@ -80,7 +80,7 @@ def _conversations(data: InstructionsConfig, report: InstructionReport) -> list[
 def _split(
     data: InstructionsConfig, conversations: list[Conversation]
 ) -> tuple[list[Conversation], list[Conversation], dict[str, int]]:
-    """To train on, held out, and how many duplicates were left out; of two, the held-out one stays."""
+    """Training and held-out conversations, and the duplicates left out; of two copies, the held-out one stays."""
     elsewhere: list[Conversation] = []
     same_prompt = 0
     if data.held_out_from is not None:

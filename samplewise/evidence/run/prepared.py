@@ -1,4 +1,4 @@
-"""What preparing data comes to, whatever its kind."""
+"""The prepared data of a run, whatever its kind."""
 
 from __future__ import annotations
 

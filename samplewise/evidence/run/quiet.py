@@ -7,7 +7,7 @@ from transformers.utils import logging
 
 
 def hush() -> None:
-    """Errors only, and no bars of theirs."""
+    """Let transformers and datasets log only errors, and show no progress bars."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bar()

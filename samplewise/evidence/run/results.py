@@ -1,4 +1,4 @@
-"""What a run came to: the values of results.json, and the table at its end."""
+"""The results of a run: the values of results.json, and the table printed at its end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _version(name: str) -> str | None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The end of a run in lines of text.
+    """The results of a run as a table in text.
 
     Held-out figures before and after, tokens trained, seconds by phase.
     """

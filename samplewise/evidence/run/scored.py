@@ -32,7 +32,7 @@ class Scored:
         self._find(windows)
 
     def line(self, name: str) -> str:
-        """What was read, in words."""
+        """A line about the scores that were read."""
         return f"scores     {name} from {self.place}, {len(self.ids):,} windows"
 
     def _find(self, windows: Sequence[Window]) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""The trainer of a run: a weighted trainer that keeps a history, and keeps it in its checkpoints."""
+"""The trainer of a run: a weighted trainer that records a history and saves it in its checkpoints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HistoryMixin(WeightedMixin, Trainer):
 
     @property
     def history(self) -> History:
-        """Of all steps so far, those before a resume included."""
+        """The history of all steps so far, including those before a resume."""
         return self.recorder.history
 
     def _begin(self, checkpoint: Path | None) -> None:

@@ -25,7 +25,7 @@ RULES = (
 
 
 def bands(asked: Survey, quantiles: Mapping[float, float], looked: Looked) -> Markup:
-    """Both tables, and the sentence on the moderately high band."""
+    """The section with both tables and the sentence on the moderately high band."""
     edges = {0.0: -math.inf, **quantiles, 1.0: math.inf}
     inside = {name: _between(looked.sampled, edges[low], edges[high]) for name, low, high in BANDS}
     parts: list[Markup] = []

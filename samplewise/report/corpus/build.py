@@ -1,4 +1,4 @@
-"""From a folder of scores to the file."""
+"""Build the page from a folder of scores."""
 
 from __future__ import annotations
 

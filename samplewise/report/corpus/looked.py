@@ -26,17 +26,17 @@ class Seen:
 
     @property
     def low_junk(self) -> bool:
-        """Whether it repeats itself or another."""
+        """Whether the text repeats itself or another one."""
         return self.copy or any(name in LOW for name in self.looks)
 
     @property
     def high_junk(self) -> bool:
-        """Whether it looks garbled, encoded or foreign."""
+        """Whether the text looks garbled, encoded or foreign."""
         return any(name in HIGH for name in self.looks)
 
     @property
     def told(self) -> str:
-        """What it looks like, in one cell."""
+        """What the text looks like, for one cell of a table."""
         return ", ".join([*self.looks, *(["near-duplicate"] if self.copy else [])])
 
 
@@ -52,7 +52,7 @@ class Looked:
 
 
 def look(survey: Survey, median: float) -> Looked:
-    """Draw, measure and compare. Without texts everything looks like nothing."""
+    """Draw samples, and measure and compare their texts. Scores without texts give no findings."""
     parts = [survey.sample(SAMPLED), survey.hardest(SHOWN), survey.easiest(SHOWN), survey.typical(SHOWN, median)]
     rows = list({row.id: row for part in parts for row in part}.values())
     texts = [row.text for row in rows]

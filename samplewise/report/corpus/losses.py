@@ -122,7 +122,7 @@ def lengths(asked: Survey) -> Markup:
 
 def _advice(correlation: float) -> str:
     if abs(correlation) < 0.1:
-        return "A choice by loss is hardly a choice by length."
+        return "So selecting by loss hardly selects by length."
     kind = "short" if correlation < 0 else "long"
     return (
         f"So high losses are more often those of {kind} samples ({percent(correlation**2)} of the variance): a choice "
