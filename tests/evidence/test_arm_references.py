@@ -133,7 +133,7 @@ def test_a_second_model_of_another_tokenizer_is_refused_before_training(here, tm
     tiny.model(vocab_size=64).save_pretrained(tmp_path / "other")
     text = (tmp_path / "other" / "tokenizer.json").read_text()
     (tmp_path / "other" / "tokenizer.json").write_text(text.replace('"w59"', '"x59"'))
-    with pytest.raises(SamplewiseError, match="reference_model: expected one with the tokenizer"):
+    with pytest.raises(SamplewiseError, match="reference_model: expected a model with the tokenizer"):
         first_run(here, tmp_path / "out", {"rule": EXCESS, "reference_model": str(tmp_path / "other")})
     assert not list((tmp_path / "out").rglob("runs/*"))
 
