@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment, goes on and ends with the bytes of one that was not."""
+"""A run that is killed at any moment and resumed ends with the bytes of an uninterrupted one."""
 
 import multiprocessing
 import os

@@ -232,7 +232,7 @@ def test_columns_reach_the_dataset(tokenizer):
     [
         ([{"sample_weight": 1}, {}], "sample_weight: expected a value in every row"),
         ([{"group": "web"}, {"group": 1}], "group: expected names or whole numbers"),
-        ([{"sample_id": 1}, {"sample_id": 1}], "sample_id: expected an id of its own"),
+        ([{"sample_id": 1}, {"sample_id": 1}], "sample_id: expected a unique id"),
     ],
 )
 def test_columns_that_do_not_fit_together_are_refused(tokenizer, columns, message):

@@ -24,7 +24,7 @@ from samplewise.evidence.run.trainer import Recorder
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """The small world with a spoilt corpus and its labels; documents to hold out are clean."""
+    """The small world with a corrupted corpus and its labels; documents to hold out are clean."""
     folder = tmp_path_factory.mktemp("labels")
     write_plan(folder)
     done = world.samplewise(

@@ -1,4 +1,4 @@
-"""What changed between a stop and --resume is named, and nothing goes on with it unless that was asked for."""
+"""What changed between a stop and --resume is named, and the run resumes only if that was asked for."""
 
 import json
 
@@ -16,7 +16,7 @@ from samplewise.evidence.run.execute import Stopped, run
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """A run with a checkpoint after 2 of 4 steps; the folder, and how to go on with it."""
+    """A run with a checkpoint after 2 of 4 steps; the folder, and how to resume it."""
     world.save_model(tmp_path / "model")
     world.save_corpus(tmp_path / "corpus.jsonl")
     file = world.write_run(tmp_path / "run.yaml", tmp_path / "model", tmp_path / "corpus.jsonl", tmp_path / "out")

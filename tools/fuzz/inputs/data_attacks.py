@@ -6,7 +6,7 @@ import gzip
 import json
 from typing import Any
 
-from fuzz.inputs import spoil
+from fuzz.inputs import corrupt
 from fuzz.inputs.attack import Attack, Ground
 from fuzz.inputs.world import SMALL, dialogues, documents
 
@@ -44,11 +44,11 @@ def records(ground: Ground) -> Attack:
     """Records of text: wrong values, broken lines, odd files."""
     dice = ground.dice
     rows: list[Any] = documents(dice.choice([1, 4, 12]))
-    kinds = spoil.structure(dice, rows, dice.choice([1, 2, 4]))
+    kinds = corrupt.structure(dice, rows, dice.choice([1, 2, 4]))
     text = "".join(json.dumps(row) + "\n" for row in kinds) if isinstance(kinds, list) else json.dumps(kinds)
     raw = text.encode("utf-8", "surrogatepass")
     if dice.random() < 0.5:
-        raw = spoil.data(dice, raw) if dice.random() < 0.5 else _encoded(ground, spoil.text(dice, text, 2))
+        raw = corrupt.data(dice, raw) if dice.random() < 0.5 else _encoded(ground, corrupt.text(dice, text, 2))
     return _stored(ground, raw, ())
 
 
@@ -66,7 +66,7 @@ def _stored(ground: Ground, raw: bytes, options: tuple[str, ...]) -> Attack:
     )
     if name.endswith(".gz") and dice.random() < 0.6:
         raw = gzip.compress(raw)
-        raw = raw if dice.random() < 0.5 else spoil.data(dice, raw)
+        raw = raw if dice.random() < 0.5 else corrupt.data(dice, raw)
     (folder / name).write_bytes(raw)
     if dice.random() < 0.2:
         (
@@ -78,10 +78,10 @@ def _stored(ground: Ground, raw: bytes, options: tuple[str, ...]) -> Attack:
 
 
 def conversations(ground: Ground) -> Attack:
-    """Rows of instructions in all forms, spoilt."""
+    """Rows of instructions in all forms, corrupted."""
     dice = ground.dice
     rows: list[Any] = [*dialogues(2), *dice.sample(CHAT, dice.randint(1, 3))]
-    rows = spoil.structure(dice, rows, dice.choice([1, 2, 3]))
+    rows = corrupt.structure(dice, rows, dice.choice([1, 2, 3]))
     rows = rows if isinstance(rows, list) else [rows]
     raw = "".join(json.dumps(row) + "\n" for row in rows).encode("utf-8", "surrogatepass")
     options = ["--kind", "instructions", "--template", dice.choice(["plain", "plain", *TEMPLATES[:2]])]
@@ -91,18 +91,18 @@ def conversations(ground: Ground) -> Attack:
 
 
 def template(ground: Ground) -> Attack:
-    """A chat template, spoilt or hostile, on good conversations."""
+    """A chat template, corrupted or hostile, on good conversations."""
     dice = ground.dice
     text = dice.choice(TEMPLATES)
     if dice.random() < 0.5:
-        text = spoil.text(dice, text, dice.randint(1, 2))
+        text = corrupt.text(dice, text, dice.randint(1, 2))
     given = text.replace("\x00", "0").encode("utf-8", "replace").decode()
     if dice.random() < 0.4:
         path = ground.folder / "template.jinja"
         path.write_bytes(
             text.encode("utf-8", "surrogatepass")
             if dice.random() < 0.7
-            else spoil.data(dice, text.encode("utf-8", "replace"))
+            else corrupt.data(dice, text.encode("utf-8", "replace"))
         )
         given = str(path)
     options = ["--kind", "instructions", "--template", given]

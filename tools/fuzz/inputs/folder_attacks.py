@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fuzz.inputs import spoil
+from fuzz.inputs import corrupt
 from fuzz.inputs.attack import Attack, Ground
 from fuzz.inputs.world import SMALL
 
@@ -18,18 +18,18 @@ HUGE = {
 
 
 def scores(ground: Ground) -> Attack:
-    """A folder of scores, of which the manifest or another file is spoilt."""
+    """A folder of scores, of which the manifest or another file is corrupted."""
     dice, folder = ground.dice, ground.folder / "scores"
     shutil.copytree(ground.world.scores, folder)
     manifest = folder / "manifest.json"
     if dice.random() < 0.7:
-        values = spoil.structure(dice, json.loads(manifest.read_text()), dice.choice([1, 1, 2]))
+        values = corrupt.structure(dice, json.loads(manifest.read_text()), dice.choice([1, 1, 2]))
         text = json.dumps(values)
-        raw = text.encode("utf-8", "surrogatepass") if dice.random() < 0.7 else spoil.data(dice, text.encode())
+        raw = text.encode("utf-8", "surrogatepass") if dice.random() < 0.7 else corrupt.data(dice, text.encode())
         manifest.write_bytes(raw)
         what = f"a manifest: {raw[:1800].decode('utf-8', 'backslashreplace')}"
     else:
-        what = _spoilt_file(ground, folder)
+        what = _corrupted_file(ground, folder)
     command = dice.choice(["select", "select", "report", "score", "train"])
     if command == "select":
         how = dice.choice([["--rule", "band(drop_top=0.1)"], ["--tokens", "50"], ["--below", "4"]])
@@ -56,7 +56,7 @@ def _run_on(ground: Ground, folder: Path) -> Path:
     return path
 
 
-def _spoilt_file(ground: Ground, folder: Path) -> str:
+def _corrupted_file(ground: Ground, folder: Path) -> str:
     dice = ground.dice
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = dice.choice(files)
@@ -68,7 +68,7 @@ def _spoilt_file(ground: Ground, folder: Path) -> str:
     if deed < 0.3:
         shutil.copy(dice.choice(files), path) if len(files) > 1 else None
         return f"{path.name} is another file"
-    path.write_bytes(spoil.data(dice, path.read_bytes()))
+    path.write_bytes(corrupt.data(dice, path.read_bytes()))
     return f"{path.name} damaged, now {path.stat().st_size} bytes"
 
 
@@ -87,11 +87,11 @@ def model(ground: Ground) -> Attack:
             key = dice.choice(list(HUGE))
             values[key] = HUGE[key]
         else:
-            values = spoil.structure(dice, values, dice.choice([1, 2]))
+            values = corrupt.structure(dice, values, dice.choice([1, 2]))
         text = json.dumps(values)
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         what = f"{path.name}: {text[:1200]}"
     else:
-        what = _spoilt_file(ground, folder)
+        what = _corrupted_file(ground, folder)
     words = ["score", "--model", str(folder), "--data", str(ground.world.corpus), "--out", "out", *SMALL]
     return Attack(words, f"a model's {what}")

@@ -22,8 +22,8 @@ from fuzz.inputs.world import World
 
 KINDS: dict[str, Callable[[Ground], Attack]] = {
     "rule": settings_attacks.rule_text,
-    "run": settings_attacks.run_file_spoilt,
-    "plan": settings_attacks.plan_spoilt,
+    "run": settings_attacks.run_file_corrupted,
+    "plan": settings_attacks.plan_corrupted,
     "command": settings_attacks.command_line,
     "records": data_attacks.records,
     "conversations": data_attacks.conversations,

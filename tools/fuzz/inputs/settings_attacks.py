@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fuzz.inputs import spoil
+from fuzz.inputs import corrupt
 from fuzz.inputs.attack import Attack, Ground
 from fuzz.inputs.world import SMALL, run_file
 
@@ -26,14 +26,14 @@ NUMBERS = ["nan", "inf", "-inf", "1e-300", "1e300", "-1", "0", "-0.0", "1", "10*
 
 
 def rule_text(ground: Ground) -> Attack:
-    """A rule with other numbers, or with its text spoilt, on losses as odd."""
+    """A rule with other numbers, or with its text corrupted, on losses as odd."""
     dice = ground.dice
     rule = dice.choice(RULES)
     if dice.random() < 0.6:
         numbers = sorted(set(re.findall(r"\d+\.?\d*", rule)))
         rule = rule.replace(dice.choice(numbers or ["("]), dice.choice(NUMBERS), 1)
     else:
-        rule = spoil.text(dice, rule, dice.randint(1, 3))
+        rule = corrupt.text(dice, rule, dice.randint(1, 3))
     losses = dice.choice(
         ["1,2,3,4", "1,2,3,4", "1", "nan,1", "inf,1,2", "-5,-5,-5", "1e308,1e308,0", "", ",", "a", "1;2"]
     )
@@ -47,16 +47,16 @@ def rule_text(ground: Ground) -> Attack:
     return Attack(words, f"a rule: {rule[:300]!r} on losses {losses!r}")
 
 
-def run_file_spoilt(ground: Ground) -> Attack:
+def run_file_corrupted(ground: Ground) -> Attack:
     """A run file with wrong values, wrong keys, or wrong YAML."""
     dice = ground.dice
     settings = run_file(ground.world, instructions=dice.random() < 0.4)
     path = ground.folder / "run.yaml"
     if dice.random() < 0.75:
-        settings = spoil.structure(dice, settings, dice.choice([1, 1, 2]))
+        settings = corrupt.structure(dice, settings, dice.choice([1, 1, 2]))
         text = yaml.safe_dump(settings, allow_unicode=True) if dice.random() < 0.5 else json.dumps(settings)
     else:
-        text = spoil.text(dice, yaml.safe_dump(settings), dice.randint(1, 3))
+        text = corrupt.text(dice, yaml.safe_dump(settings), dice.randint(1, 3))
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     words = ["train", str(path)]
     if dice.random() < 0.3:
@@ -71,14 +71,12 @@ def _override(ground: Ground) -> str:
     key = dice.choice(
         ["data.max_length", "rule", "per", "pool", "data", "training.seed", "lora.r", "model", "x.y", "", "."]
     )
-    return (
-        f"{key}{dice.choice(['=', '=', '==', ''])}{dice.choice([*map(str, spoil.VALUES), '[', '{a: }'])[:200]}".replace(
-            "\x00", "0"
-        )
+    return f"{key}{dice.choice(['=', '=', '==', ''])}{dice.choice([*map(str, corrupt.VALUES), '[', '{a: }'])[:200]}".replace(
+        "\x00", "0"
     )
 
 
-def plan_spoilt(ground: Ground) -> Attack:
+def plan_corrupted(ground: Ground) -> Attack:
     """The files of the other commands, with wrong values."""
     dice = ground.dice
     run = run_file(ground.world)
@@ -89,7 +87,7 @@ def plan_spoilt(ground: Ground) -> Attack:
         "evaluate": {"model": run["model"], "data": run["data"], "output": "out.json"},
         "probe": {"model": run["model"], "data": run["data"], "output": "out", "samples": 8},
     }
-    settings = spoil.structure(dice, files[kind], dice.choice([1, 2]))
+    settings = corrupt.structure(dice, files[kind], dice.choice([1, 2]))
     settings = {**settings, "model": "no/such"} if isinstance(settings, dict) else settings  # nothing may run for long
     path = ground.folder / "plan.yaml"
     path.write_bytes(json.dumps(settings).encode("utf-8", "surrogatepass"))
@@ -125,6 +123,6 @@ def command_line(ground: Ground) -> Attack:
         words[dice.randrange(1, len(words))] = dice.choice(places)
     for _ in range(dice.choice([0, 1, 1, 2])):
         if options:
-            words += [dice.choice(options), str(spoil.value(dice))[:300].replace("\x00", "0")]
+            words += [dice.choice(options), str(corrupt.value(dice))[:300].replace("\x00", "0")]
     words = [word.encode("utf-8", "replace").decode() for word in words]
     return Attack(words, f"a command: {words}")

@@ -1,4 +1,4 @@
-"""Ways to spoil what was good: values, nested structures, texts and bytes."""
+"""Ways to corrupt what was good: values, nested structures, texts and bytes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def value(dice: Random) -> Any:
 
 def structure(dice: Random, given: Any, times: int = 1) -> Any:
     """A deep copy in which `times` places have another value, another key, or none."""
-    spoilt = copy.deepcopy(given)
+    corrupted = copy.deepcopy(given)
     for _ in range(times):
-        places = list(_places(spoilt))
+        places = list(_places(corrupted))
         if not places:
             return value(dice)
         holder, key = dice.choice(places)
@@ -46,7 +46,7 @@ def structure(dice: Random, given: Any, times: int = 1) -> Any:
             holder[dice.choice([f"{key}s", f"{key}"[:-1], str(value(dice))[:20]])] = holder.pop(key)
         else:
             holder.insert(key, value(dice))
-    return spoilt
+    return corrupted
 
 
 def _places(given: Any) -> Any:
