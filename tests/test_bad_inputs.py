@@ -48,7 +48,7 @@ def test_empty_text_is_no_argument(arguments, tmp_path, monkeypatch):
 def test_thresholds_are_finite(option, value, tmp_path):
     scores = write_fake_scores(tmp_path / "scores", 20)
     done = world.samplewise("select", scores, "--out", tmp_path / "kept.txt", "--ids", f"{option}={value}")
-    assert_refused(done, f"{option}: expected a number that is finite")
+    assert_refused(done, f"{option}: expected a finite number")
     assert not (tmp_path / "kept.txt").exists()
 
 

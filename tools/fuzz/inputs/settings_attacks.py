@@ -71,9 +71,8 @@ def _override(ground: Ground) -> str:
     key = dice.choice(
         ["data.max_length", "rule", "per", "pool", "data", "training.seed", "lora.r", "model", "x.y", "", "."]
     )
-    return f"{key}{dice.choice(['=', '=', '==', ''])}{dice.choice([*map(str, corrupt.VALUES), '[', '{a: }'])[:200]}".replace(
-        "\x00", "0"
-    )
+    equals, value = dice.choice(["=", "=", "==", ""]), dice.choice([*map(str, corrupt.VALUES), "[", "{a: }"])[:200]
+    return f"{key}{equals}{value}".replace("\x00", "0")
 
 
 def plan_corrupted(ground: Ground) -> Attack:
