@@ -213,7 +213,7 @@ def test_text_of_another_corpus_is_unknown_and_said_to_be(here, tmp_path):
     [
         ({"rows": {"3": "odd"}, "sha256": "0"}, "", "another sha256"),
         ({"rows": {"500": "odd"}}, "", "1 of others, the first 500"),
-        ({"rows": {"3": "clean"}}, "", "other names, got clean"),
+        ({"rows": {"3": "clean"}}, "", "names that are not reserved, got clean"),
         ({"rows": ["odd"]}, "", '"rows"'),
         ({"documents": {}}, "", "KeyError"),
         ("", "", "a JSON file with labels"),
