@@ -63,7 +63,7 @@ def here(tmp_path_factory):
             r"which reads data\.scores\.reference_loss",
         ),
         ("arms.band={token_rule: random_tokens(), reference_model: x}", "a rule that reads it"),
-        ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected fresh"),
+        ("arms.band={rule: random_keep(share=0.5), loss_from: stored}", r"loss_from: expected 'fresh'"),
         ("domains.held_out={path: x}", "not held_out"),
         ("sweep={rule: ir_dro(r=1), values: {r: [1]}}", "in the rule"),
         ("model={tokenizer: x}", "model.config"),
