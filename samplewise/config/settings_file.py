@@ -106,16 +106,7 @@ def _parse(text: str, place: str) -> Any:
             return _written_out(loader.get_single_data(), [0])
         finally:
             loader.dispose()
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # PyYAML lets through whatever Python raises on the text of a tagged value, such as !!timestamp or !!int
+    except _FAULTS as error:
         got = " ".join(str(error).split())[:500]
         raise SamplewiseError(place, expected="valid YAML", got=got, remedy="Fix the file at this place.") from None
 

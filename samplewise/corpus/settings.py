@@ -13,6 +13,7 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.reader import Kind
+from samplewise.data.row_shapes import FIELDS as FORMS
 from samplewise.data.template import ChatTemplate
 
 SHARD_BYTES = {"cpu": 2**20, "accelerator": 2**26}
@@ -71,6 +72,11 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
     """
     chosen = {key: value for key, value in given.items() if value is not None}
     settings = replace(defaults, **chosen)
+    if settings.format not in ("auto", *FORMS):
+        raise SamplewiseError(
+            "--format", expected=f"auto or one of {', '.join(FORMS)}", got=repr(settings.format),
+            remedy="Leave it out: each row is taken for the form whose fields it has.",
+        )  # fmt: skip
     for name, bound in LEAST.items():
         value = getattr(settings, name)
         if value is not None and value < bound:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
+from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.plan import Per
@@ -40,7 +41,15 @@ def counts_of(micro: MicroBatch) -> Tensor:
 
 
 def with_base_weights(batches: Sequence[MicroBatch], per: Per, mean: TokenMean) -> list[MicroBatch]:
-    """The micro-batches with `base_weight` [n] fp64: 1 each, or per token what they count in the loop's own loss."""
+    """The micro-batches with `base_weight` [n] fp64: 1 each, or per token what they count in the loop's own loss.
+
+    Errors: SamplewiseError per token where there are no tokens to count before the forward: a loss of one's own.
+    """
+    if per == "token" and any(micro.labels is None for micro in batches):
+        raise SamplewiseError(
+            "per", expected="'sample' for a loss of your own whose batches have no token labels", got="'token'",
+            remedy="To weigh samples by their length, give the data a column sample_weight and take column_weights().",
+        )  # fmt: skip
     counts = [_token_mass(micro).double().cpu() for micro in batches]
     if per == "sample":
         weights = [torch.ones_like(count) for count in counts]

@@ -21,6 +21,7 @@ class StepContext:
     capacity: rows (of packed ones: tokens) that a micro-batch that is trained on may hold.
     unit: brings unnormalized weights near 1/N, so that gradients before the division are of the size of those after it.
     scale: multiplies the objective and the reported loss: what the loop's own divisor differs by.
+    own_term: the model adds a loss term of its own, which a factor on all gradients would scale too.
     token_rule: which tokens of the samples count, before the rule weighs samples; None: all that are predicted.
     """
 
@@ -34,5 +35,6 @@ class StepContext:
     max_nonfinite: float = 0.01
     unit: float = 1.0
     scale: float = 1.0
+    own_term: bool = False
     token_rule: TokenRule | None = None
     clock: Clock = field(default_factory=Clock)

@@ -232,7 +232,7 @@ def _stacked(key: str, values: list[Tensor]) -> Tensor:
         raise SamplewiseError(
             key, expected="rows of one shape in all micro-batches of a step, or one value for each position",
             got=" and ".join(sorted({str(tuple(value.shape)) for value in values})),
-            remedy="Give it as [B, T]: rows of different micro-batches are put into one batch.",
+            remedy="Give it as [B, T], or pad to one length: rows of different micro-batches are put into one batch.",
         )  # fmt: skip
     return torch.stack(values)
 

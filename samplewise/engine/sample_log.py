@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplewise.core.checkpoint import write_bytes
+from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.core.samples import Samples
@@ -60,6 +60,8 @@ class SampleLog(StatelessObserver):
 
     def _resume(self, step: int) -> None:
         self._steps, self._rows = [], 0
+        for left in filter(is_temporary, self.folder.glob(".steps-*")):
+            left.unlink()  # a run was killed while it wrote
         for first, last, path in self._parts():
             if last <= step:
                 continue

@@ -202,7 +202,7 @@ class Step:
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,
             max_nonfinite=options.max_nonfinite, unit=max(1.0, total), scale=scale, token_rule=options.token_rule,
-            clock=self.clock,
+            clock=self.clock, own_term=has_own_term(self.attached.model),
         )  # fmt: skip
 
     def _select(self, context: StepContext, can_rescale: bool) -> Mode:
@@ -211,8 +211,7 @@ class Step:
             if not self.history.is_stale(context.step):
                 return Stored(context, self.history)
             self.history.compare_later(self.given, self.device)
-        own_term = has_own_term(self.attached.model)
-        return select_mode(context, normalize=self.options.normalize, can_rescale=can_rescale, own_term=own_term)
+        return select_mode(context, normalize=self.options.normalize, can_rescale=can_rescale)
 
     def _begun(self, model: nn.Module) -> list[MicroBatch]:
         assert self._mode is not None

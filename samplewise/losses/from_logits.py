@@ -80,7 +80,7 @@ class FromLogits:
         if select is not None:
             micro = _with_selection(logits_of(outputs), micro, select)
         loss, tokens = self._from(outputs, micro, self.tally if tally else None)
-        router = getattr(outputs, "aux_loss", None) if has_router_term(model) else None
+        router = getattr(outputs, "aux_loss", None) if has_router_term(model) and bool((tokens > 0).any()) else None
         aux = None if router is None else router * coefficient(unwrapped(getattr(model, "module", model)))
         known = _weighed(loss, tokens, factors, aux)
         return known._replace(router=None if router is None else router.detach())

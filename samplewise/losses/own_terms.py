@@ -61,6 +61,12 @@ def refuse_unweighable(model: nn.Module) -> None:
                 "virtual tokens stand before the row and predict its first token",
                 remedy=ALTERNATIVES,
             )  # fmt: skip
+        if kind == "LILY":
+            raise SamplewiseError(
+                "model", expected="adapters that do to a row what they would do to it alone",
+                got=f"{kind}, which mixes its experts by their mean over all tokens of a micro-batch, padding included",
+                remedy=ALTERNATIVES,
+            )  # fmt: skip
         if getattr(config, "auxiliary_loss_weight", 0) > 0:
             raise SamplewiseError(
                 "model", expected="adapters without a token loss of their own",

@@ -107,8 +107,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["entropy"].append(entropy / max(predicted, 1))
         metrics["mean_token_accuracy"].append(correct / max(predicted, 1))
-        if self.aux_loss_enabled and result.router:
-            metrics["aux_loss"].append(_mean_over_ranks(result.router, self.args.device))
+        if self.aux_loss_enabled:
+            metrics["aux_loss"] += _mean_over_ranks(result.router, self.args.device)
 
     def _attach(self) -> None:
         super()._attach()
@@ -131,10 +131,10 @@ def _no_training_template(error: ValueError) -> SamplewiseError:
     )  # fmt: skip
 
 
-def _mean_over_ranks(values: list[Tensor], device: torch.device) -> float:
-    """The mean over ranks of one value per micro-batch that was trained on; every rank has as many."""
-    total, count = totals([float(torch.stack(values).sum()), float(len(values))], device)
-    return total / count
+def _mean_over_ranks(values: list[Tensor], device: torch.device) -> list[float]:
+    """The mean over ranks of one value per micro-batch with a row to train on; empty where no rank has one."""
+    total, count = totals([float(sum(map(float, values))), float(len(values))], device)
+    return [total / count] if count else []
 
 
 def _refuse_empty(dataset: Any) -> None:

@@ -5,6 +5,8 @@ import json
 import shutil
 import signal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import world
@@ -133,6 +135,57 @@ def test_resume_before_the_first_checkpoint_starts_anew(config, tmp_path, monkey
     monkeypatch.undo()
     run(settings, resume=True, say=said.append)
     assert any("starting at the first step" in line for line in said)
+
+
+@pytest.mark.parametrize("kind", ["parts", "half a part"])
+def test_resume_before_the_first_checkpoint_takes_the_logged_steps_again(config, tmp_path, monkeypatch, kind):
+    """Killed while the first checkpoint was written: the steps before it are logged, and stand in no checkpoint."""
+    settings, log = config("training.max_steps=2", f"log_samples={tmp_path / 'log'}"), tmp_path / "log"
+
+    def killed(self, *args, **kwargs):
+        log.mkdir()
+        name = "steps-00000001-00000009.parquet" if kind == "parts" else ".steps-00000001-00000009.parquet.77"
+        pq.write_table(pa.table({"id": [1], "step": [1]}), log / name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute.RunTrainer, "train", killed)
+    with pytest.raises(Stopped):
+        run(settings, say=str)
+    monkeypatch.undo()
+    run(settings, resume=True, say=str)
+    assert [path.name for path in log.iterdir()] == ["steps-00000001-00000002.parquet"]
+    assert set(pq.read_table(log)["step"].to_pylist()) == {1, 2}
+
+
+def test_killed_between_its_fingerprints_and_its_configuration(config, tmp_path, monkeypatch):
+    """What is there then is of no run yet: the same command begins it, whatever the data were."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / ".fingerprints.json").write_text('{"began": {"the training data": "another"}, "accepted": []}')
+    assert run(config("training.max_steps=1"), resume=True, say=str).history.steps == 1
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"began": 3, "accepted": []}', '{"began": {}, "accepted": 1}'])
+def test_damaged_fingerprints_are_named(config, tmp_path, monkeypatch, damage):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute.RunTrainer, "train", killed)
+    with pytest.raises(Stopped):
+        run(config("training.max_steps=1"), say=str)
+    (tmp_path / "out" / ".fingerprints.json").write_text(damage)
+    with pytest.raises(SamplewiseError, match=r"fingerprints.json: expected the fingerprints of a run, got a damaged"):
+        run(config("training.max_steps=1"), resume=True, say=str)
+
+
+def test_another_runs_log_is_left_alone(config, tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    pq.write_table(pa.table({"id": [1], "step": [1]}), log / "steps-00000001-00000009.parquet")
+    for resume in (False, True):
+        with pytest.raises(SamplewiseError, match="parts of another run"):
+            run(config(f"log_samples={log}"), resume=resume, say=str)
+    assert [path.name for path in log.iterdir()] == ["steps-00000001-00000009.parquet"]
 
 
 def test_the_first_signal_asks_and_the_second_stops(capsys):

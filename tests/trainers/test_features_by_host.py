@@ -267,3 +267,18 @@ def test_a_loss_of_ones_own_that_returns_another_number_of_samples_is_named():
     step = WeightedStep(Classifier(), RULE, losses=lambda model, micro: (model(**micro.inputs).sum(), 1))
     with pytest.raises(sw.SamplewiseError, match=r"^losses: expected losses \[n\] of the micro-batch's 4 samples"):
         list(step.plan([{"x": torch.zeros(4, 5), "sample_id": torch.arange(4)}]))
+
+
+@pytest.mark.parametrize("rule", ["uniform()", RULE, "top_k(0.5)"])
+def test_a_loss_of_ones_own_without_token_labels_is_not_averaged_over_tokens(rule):
+    """How many tokens a sample has is known to that loss alone: all would count the same, as per sample."""
+    from samplewise.trainers import WeightedStep
+
+    def by_length(model, micro):
+        loss = model(**micro.inputs).square().mean(1)
+        return loss, micro.inputs["length"]
+
+    batch = {"x": torch.randn(4, 5), "length": torch.tensor([1, 2, 3, 90]), "sample_id": torch.arange(4)}
+    step = WeightedStep(Classifier(), rule, losses=by_length, per="token")
+    with pytest.raises(sw.SamplewiseError, match=r"^per: expected 'sample' for a loss of your own .*column_weights"):
+        list(step.plan([batch]))

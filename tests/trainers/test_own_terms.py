@@ -72,6 +72,19 @@ def test_an_invoked_adapter_in_two_passes_under_checkpointing(tmp_path):
 
 
 @pytest.mark.parametrize("logits", ["refuse", "allow"])
+def test_an_adapter_that_mixes_the_rows_of_a_micro_batch_is_refused(tmp_path, logits):
+    config = peft.LilyConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(tiny.model(), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    rows = torch.randint(3, tiny.VOCABULARY, (2, 6))
+    assert (model(rows).logits[:1] - model(rows[:1]).logits).abs().max() > 1e-4, "else nothing need be refused"
+    with pytest.raises(sw.SamplewiseError, match="LILY, which mixes its experts"):
+        trained(tmp_path, WeightedTrainer, config, rule="ir_dro(r=0.5)", logits=logits)
+
+
+@pytest.mark.parametrize("logits", ["refuse", "allow"])
 def test_prompt_learning_is_refused_and_its_remedy_trains(tmp_path, logits):
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(sw.SamplewiseError, match="PrefixTuningConfig"):

@@ -46,6 +46,7 @@ class Mode(ABC):
         self.count = 0  # micro-batches to run
         self.router: list[Tensor] = []  # its load-balancing loss before the coefficient, of each that runs
         self.own: Tensor | float = 0.0  # the terms that the model and its adapters add, averaged over those that run
+        self.predicting = 1  # micro-batches of all ranks that predict anything: only those have such terms
 
     @abstractmethod
     def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
@@ -102,7 +103,10 @@ class Mode(ABC):
             run = step.get("tokens_before", step["tokens"])
             self.run_tokens = int(run[self.plan.coefficients > 0].sum())
             coefficients = [self.plan.coefficients[span] for span in spans]
-            return self._marked(dealt(batches, coefficients, context.capacity, context.device))
+            trained = dealt(batches, coefficients, context.capacity, context.device)
+            if context.own_term:
+                self.predicting = _predicting(trained, context.device)
+            return self._marked(trained)
 
     def _known(self, model: nn.Module, micro: MicroBatch, tally: bool) -> tuple[Tensor, ForwardResult]:
         """Σ coefficient × loss, for coefficients that sum to 1 over the step; and the model's own term, if any.
@@ -116,8 +120,15 @@ class Mode(ABC):
             self.router.append(out.router)
         if out.aux is None:
             return out.value, out
-        self.own = self.own + out.aux.detach() / self.count
-        return out.value + out.aux / self.count, out
+        own = out.aux * (world_size() / self.predicting)
+        self.own = self.own + own.detach()
+        return out.value + own, out
+
+
+def _predicting(batches: Sequence[MicroBatch], device: torch.device) -> int:
+    """How many micro-batches of all ranks hold a sample: a rank that is short of rows runs blank ones."""
+    held = sum(bool((micro.coefficient > 0).any()) for micro in batches if micro.coefficient is not None)
+    return max(1, int(gather_fields({"held": torch.tensor([held])}, device)[0]["held"].sum()))
 
 
 def step_fields(batches: Sequence[MicroBatch], loss: Tensor, tokens: Tensor) -> dict[str, Tensor]:

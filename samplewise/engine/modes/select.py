@@ -10,13 +10,10 @@ from samplewise.engine.modes.two_pass import TwoPass
 from samplewise.engine.modes.without_scoring import WithoutScoring
 
 
-def select_mode(
-    context: StepContext, *, normalize: str = "step", can_rescale: bool = True, own_term: bool = False
-) -> Mode:
+def select_mode(context: StepContext, *, normalize: str = "step", can_rescale: bool = True) -> Mode:
     """The cheapest mode that is exact for the next step.
 
     can_rescale: False where gradients cannot be multiplied between backward and clipping (DeepSpeed).
-    own_term: the model adds a loss term of its own, which a factor on all gradients would scale too.
     """
     if normalize == "micro":
         return Micro(context)
@@ -24,6 +21,6 @@ def select_mode(
     if not rule.needs_loss and tokens is None:
         return WithoutScoring(context)
     within_samples = tokens is None or tokens.scope == "sample"
-    if can_rescale and within_samples and not own_term and rule.pointwise and rule.factor_ready(context.state):
+    if can_rescale and within_samples and not context.own_term and rule.pointwise and rule.factor_ready(context.state):
         return OnePass(context)
     return TwoPass(context)

@@ -119,6 +119,7 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
     trainer: HistoryMixin = make(model, tokenizer, data, config, folder)
     _check_plan(trainer, config)
     check_space(folder, _bytes_needed(trainer.model, trainer.args))
+    _claim_log(trainer, saved is not None, goes_on)
     if trainer.options.reference_model is not None:
         facts["the reference model"] = fingerprint_model(trainer.options.reference_model)
     if fingerprints.check(folder, facts, accept_changes, say) & fingerprints.MEASURED:
@@ -141,6 +142,14 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
         folder=folder, before=before, after=after, history=trainer.history, results=results, title=title, groups=groups
     )
     return _finish(finished, draw)
+
+
+def _claim_log(trainer: HistoryMixin, begun: bool, goes_on: bool) -> None:
+    """Before the configuration is there: from then on all that is logged is this run's."""
+    if not begun:
+        trainer.engine.claim()
+    elif not goes_on and trainer.engine.log is not None:
+        trainer.engine.log.on_begin(0)  # killed before its first checkpoint: its steps are taken again
 
 
 def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:

@@ -14,14 +14,15 @@ from torch import nn
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.json_file import as_written, read_json
 from samplewise.corpus.settings import fingerprint_model, fingerprint_tokenizer
 from samplewise.data.dataset import StreamedWindows, WindowDataset
 from samplewise.data.find import find_files
 from samplewise.data.records import Problem
 from samplewise.data.sources import is_local
+from samplewise.evidence.run.folder import FINGERPRINTS
 from samplewise.evidence.run.prepared import Prepared
 
-FINGERPRINTS = ".fingerprints.json"
 EDGE = 2**16
 """Bytes of each end of a streamed file that are looked at: reading all of it would take as long as a pass."""
 MODEL, TOKENIZER, TRAINING, HELD_OUT = "the base model", "the tokenizer", "the training data", "the held-out data"
@@ -54,8 +55,8 @@ def check(folder: Path, now: Mapping[str, str], accept: bool, say: Callable[[str
     Errors: SamplewiseError naming it, unless `accept`.
     """
     path = folder / FINGERPRINTS
-    said = json.loads(path.read_text()) if path.exists() else {"began": dict(now), "accepted": []}
-    changed = [name for name in now if said["began"].get(name, now[name]) != now[name]]
+    began, met = _read(path) if path.exists() else (dict(now), [])
+    changed = [name for name in now if began.get(name, now[name]) != now[name]]
     if changed and not accept:
         raise SamplewiseError(
             "--resume", expected="what the run began with", got=f"a change of {', '.join(changed)}",
@@ -63,14 +64,22 @@ def check(folder: Path, now: Mapping[str, str], accept: bool, say: Callable[[str
         )  # fmt: skip
     if changed:
         say(f"changed    {', '.join(changed)} since the run began; resuming, because of --accept-changes")
-    accepted = sorted({*said["accepted"], *changed})
-    write_bytes(path, json.dumps({"began": {**said["began"], **now}, "accepted": accepted}, indent=1).encode())
+    said = {"began": {**began, **now}, "accepted": sorted({*met, *changed})}
+    write_bytes(path, json.dumps(said, indent=1).encode())
     return set(changed)
 
 
 def accepted(folder: Path) -> list[str]:
     """Everything that changed during the run."""
-    return json.loads((folder / FINGERPRINTS).read_text())["accepted"]
+    return _read(folder / FINGERPRINTS)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What the run began with, and what was accepted."""
+    what, remedy = "the fingerprints of a run", "Remove it: the run then goes on with what is there now, unchecked."
+    with as_written(path, what, remedy):
+        said = read_json(path, what, remedy)
+        return dict(said["began"]), [str(each) for each in said["accepted"]]
 
 
 def _digest(parts: Iterable[bytes]) -> str:

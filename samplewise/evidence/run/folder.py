@@ -16,6 +16,7 @@ from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
 
+FINGERPRINTS = ".fingerprints.json"
 LOCK, CONFIG, EVALUATION_BEFORE, RESULTS = ".lock", "run.yaml", ".before.json", "results.json"
 FIGURE, GROUPS, MODEL = "run.png", "groups.png", "model"
 OWN = (LOCK, CONFIG, EVALUATION_BEFORE, RESULTS, FIGURE, MODEL, GROUPS)
@@ -76,13 +77,14 @@ def check_folder(folder: Path, config: RunConfig, resume: bool) -> bool:
     already where `resume` is not set.
     """
     if not (folder / CONFIG).exists():
-        foreign = sorted(each.name for each in folder.iterdir() if each.name != LOCK)
+        foreign = sorted(each.name for each in folder.iterdir() if each.name not in (LOCK, FINGERPRINTS))
         if foreign:
             raise SamplewiseError(
                 "output", expected="an empty folder, or one of this run",
                 got=f"{folder} with {', '.join(foreign[:5])}" + (" …" if len(foreign) > 5 else ""),
                 remedy="Name a new or empty folder.",
             )  # fmt: skip
+        (folder / FINGERPRINTS).unlink(missing_ok=True)  # of a run that was killed before it had begun
         return False
     _check_same(folder, config)
     if (folder / RESULTS).exists():
