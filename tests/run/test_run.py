@@ -183,7 +183,7 @@ def test_another_runs_log_is_left_alone(config, tmp_path):
     log.mkdir()
     pq.write_table(pa.table({"id": [1], "step": [1]}), log / "steps-00000001-00000009.parquet")
     for resume in (False, True):
-        with pytest.raises(SamplewiseError, match="parts of another run"):
+        with pytest.raises(SamplewiseError, match="samples of another run"):
             run(config(f"log_samples={log}"), resume=resume, say=str)
     assert [path.name for path in log.iterdir()] == ["steps-00000001-00000009.parquet"]
 
