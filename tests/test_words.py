@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OPEN = ("does-it-help.md", "score.md")
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in OPEN)]
-PACKAGES = ("core", "rules", "losses", "engine", "trainers", "models")
-MODULES = sorted(module for package in PACKAGES for module in (ROOT / "samplewise" / package).rglob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = sorted((ROOT / "samplewise").rglob("*.py"))
 
 BANNED = {
     r"mend(s|ed|ing)?": "fix",
@@ -26,7 +24,6 @@ HOST = r"the host('s)?"
 
 ALLOWED = {
     ("README.md", "spoilt"): "names of result folders and files",
-    ("README.md", "told apart"): "a table made of committed results",
     ("glossary.md", ""): "lists the words",
 }
 

@@ -36,7 +36,7 @@ class DataConfig:
     """What is read, and how it is cut.
 
     path, text_field, on_error: as in `read_documents`; name, split: of a `datasets` name (its configuration and split).
-    streaming: documents are read while training goes on, so that a corpus of any size fits; duplicates within the
+    streaming: documents are read during training, so that a corpus of any size fits; duplicates within the
         training text are then not looked for, and training.max_steps must say where to end.
     max_length, min_tokens: as in `cut_windows`.
     held_out: share of documents held out, by a hash of their text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samplewise.data.deduplicate import NearIndex, normalise
+from samplewise.data.deduplicate import NearIndex, normalize
 
 
 def near_groups(texts: Sequence[str]) -> list[list[int]]:
@@ -17,7 +17,7 @@ def near_groups(texts: Sequence[str]) -> list[list[int]]:
     index, exact = NearIndex(), {}
     members: list[list[int]] = []  # by place in the index
     for place, text in enumerate(texts):
-        plain = normalise(text)
+        plain = normalize(text)
         group = exact.get(plain)
         if group is None:
             group = index.like_or_add(plain)

@@ -36,7 +36,7 @@ class SourceFile:
         return self.name.suffix
 
     def with_suffix(self, suffix: str) -> PurePath:
-        """As `Path.suffix` and `Path.with_suffix`."""
+        """The same path or URL with another suffix, as `Path.with_suffix` makes it."""
         return self.name.with_suffix(suffix)
 
     def open(self, mode: str = "rb") -> BinaryIO:

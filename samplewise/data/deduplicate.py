@@ -43,10 +43,10 @@ class Deduplicated(Generic[T]):
     near: int
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """What makes two texts the same: NFKC, no case, one space for any white space.
 
-    >>> normalise("A  caf\\u00e9\\r\\n") == normalise("a cafe\\u0301")
+    >>> normalize("A  caf\\u00e9\\r\\n") == normalize("a cafe\\u0301")
     True
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -54,11 +54,11 @@ def normalise(text: str) -> str:
 
 def fingerprint(text: str) -> bytes:
     """16 bytes that texts share when they are exact duplicates."""
-    return _digest(normalise(text))
+    return _digest(normalize(text))
 
 
 def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
-    """Leaves out every document that repeats an earlier kept one: the same normalised text, or 5-word shingles with
+    """Leaves out every document that repeats an earlier kept one: the same normalized text, or 5-word shingles with
     a Jaccard similarity of at least 0.8.
 
     Candidates come from MinHash bands and are then compared exactly, so no unlike pair is ever taken for duplicates;
@@ -76,7 +76,7 @@ def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
     index = NearIndex()
     exact = near = 0
     for document in documents:
-        text = normalise(document.text)
+        text = normalize(document.text)
         name = _digest(text)
         if name in seen:
             exact += 1
@@ -102,14 +102,14 @@ def without_copies(documents: Iterable[T], of: Iterable[HasText]) -> Deduplicate
     """
     names: set[bytes] = set()
     index = NearIndex()
-    for text in (normalise(document.text) for document in of):
+    for text in (normalize(document.text) for document in of):
         names.add(_digest(text))
         index.add(text)
     kept: list[T] = []
     exact = near = 0
     known: dict[bytes, bool] = {}  # whether a text, which may come often, is near one of them
     for document in documents:
-        text = normalise(document.text)
+        text = normalize(document.text)
         name = _digest(text)
         if name in names:
             exact += 1
@@ -133,7 +133,7 @@ class NearIndex:
         self.buckets: dict[tuple[int, int], list[int]] = {}
 
     def like_or_add(self, text: str) -> int | None:
-        """The place among the texts added of the first that a normalised text is a near-duplicate of; None if there is
+        """The place among the texts added of the first that a normalized text is a near-duplicate of; None if there is
         none: then the text is added. One too short for shingles is like none, and added without any.
         """
         sketch = self._sketch(text)
@@ -183,8 +183,8 @@ class _Sketch:
     keys: list[tuple[int, int]]
 
 
-def _digest(normalised: str) -> bytes:
-    return hashlib.blake2b(normalised.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _digest(normalized: str) -> bytes:
+    return hashlib.blake2b(normalized.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _shingles(text: str, words: dict[str, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from samplewise.data.deduplicate import T, fingerprint
 def split_documents(
     documents: Sequence[T], held_out: float, text: Callable[[T], str] = lambda document: document.text
 ) -> tuple[list[T], list[T]]:
-    """(to train on, held out): a document is held out where the hash of its normalised text is below the share.
+    """(to train on, held out): a document is held out where the hash of its normalized text is below the share.
 
     So the side of a document never changes, whatever is added, removed or reordered, and `held_out` is met on
     average only. Remove duplicates first (`deduplicate`), or near-copies land on both sides.

@@ -76,7 +76,7 @@ def accepted(folder: Path) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:
     """What the run began with, and what was accepted."""
-    what, remedy = "the fingerprints of a run", "Remove it: the run then goes on with what is there now, unchecked."
+    what, remedy = "the fingerprints of a run", "Remove it: the run then resumes with what is there now, unchecked."
     with as_written(path, what, remedy):
         said = read_json(path, what, remedy)
         return dict(said["began"]), [str(each) for each in said["accepted"]]
