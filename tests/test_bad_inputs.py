@@ -162,5 +162,15 @@ def test_steps_of_no_rows_are_refused_in_plans(tmp_path, change):
     path = tmp_path / "plan.yaml"
     arms = "{a: {rule: band(drop_top=0.1)}}"
     path.write_text(f"model: m\ndata: {{path: d}}\nbudget: {{steps: 3}}\noutput: o\narms: {arms}\n")
-    with pytest.raises(SamplewiseError, match="a whole number (from 1 to|of 1 or more)"):
+    with pytest.raises(SamplewiseError, match=r"a whole number (from 1 to|of 1 or more)"):
         all_arms(load_plan(path, [change]))
+
+
+@pytest.mark.parametrize("change", ["per_device_train_batch_size=0", "gradient_accumulation_steps=0", "adam_beta1=2.0",
+                                    "adam_beta2=1.0", "per_device_eval_batch_size=-1"])  # fmt: skip
+def test_values_that_the_trainer_would_fail_on_later_are_refused(tmp_path, change):
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\ndata: {path: d}\nrule: uniform()\noutput: o\n")
+    name = change.partition("=")[0]
+    with pytest.raises(SamplewiseError, match=rf"^training\.{name}: expected a"):
+        training_arguments(load_config(path, [f"training.{change}"]).training, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -66,6 +67,28 @@ def check_training(training: dict[str, Any], kind: str = "text") -> None:
         if not fits(value, hints[key]):
             expected = described(hints[key])
             raise SamplewiseError(f"training.{key}", expected=expected, got=shown(value), remedy="Check the value.")
+        if key in _BOUNDS and value is not None and not _BOUNDS[key][0](value):
+            raise SamplewiseError(
+                f"training.{key}", expected=_BOUNDS[key][1], got=shown(value), remedy="Check the value."
+            )  # fmt: skip
+
+
+def _positive(value: Any) -> bool:
+    return value >= 1
+
+
+def _share(value: Any) -> bool:
+    return 0 <= value < 1
+
+
+_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        (_positive, "a whole number of at least 1"),
+    ),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), (_share, "a number in [0, 1)")),
+}
+"""Values that the Trainer takes and fails on later, without a sentence."""
 
 
 def training_arguments(training: dict[str, Any], output: Path, max_length: int | None = None) -> TrainingArguments:
