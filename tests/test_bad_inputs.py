@@ -169,6 +169,9 @@ def test_steps_of_no_rows_are_refused_in_plans(tmp_path, change):
 @pytest.mark.parametrize("change", ["per_device_train_batch_size=0", "gradient_accumulation_steps=0", "adam_beta1=2.0",
                                     "adam_beta2=1.0", "per_device_eval_batch_size=-1"])  # fmt: skip
 def test_values_that_the_trainer_would_fail_on_later_are_refused(tmp_path, change):
+    from samplewise.config import load_config
+    from samplewise.evidence.run.arguments import training_arguments
+
     path = tmp_path / "run.yaml"
     path.write_text("model: m\ndata: {path: d}\nrule: uniform()\noutput: o\n")
     name = change.partition("=")[0]
