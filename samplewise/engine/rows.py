@@ -149,6 +149,8 @@ def _segments(micro: MicroBatch) -> list[Row]:
     found = []
     for begin, end in pairwise(starts):
         if owner[begin] >= 0:
+            while owner[end - 1] < 0:  # padding whose positions go on from the last segment's
+                end -= 1
             samples = slice(owner[begin], owner[end - 1] + 1)
             inputs = {key: value[begin:end] for key, value in by_position.items()}
             own = _own_segments({key: value[begin:end] for key, value in targets.items()})

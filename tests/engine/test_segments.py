@@ -180,3 +180,17 @@ def test_shares_are_fair_and_whole(sizes):
     if largest <= 1:
         assert max(loads) - min(loads) <= 1
     assert not worth_moving([[1, 1]], 2)
+
+
+def test_padding_whose_positions_go_on_belongs_to_no_segment():
+    """A collator may count on through its padding: the last segment keeps its sample, and nothing of the padding."""
+    from samplewise.core.micro_batch import MicroBatch
+    from samplewise.engine.rows import rows_of
+
+    ids = torch.tensor([[5, 6, 7, 8, 9, 0, 0]])
+    micro = MicroBatch(
+        {"input_ids": ids, "position_ids": torch.tensor([[0, 1, 0, 1, 2, 3, 4]])},
+        labels=ids.masked_fill(ids == 0, -100), id=torch.tensor([3, 4]),
+        segments=torch.tensor([[0, 0, 1, 1, 1, -1, -1]]),
+    )  # fmt: skip
+    assert [(row.samples["id"].tolist(), row.length) for row in rows_of(micro)] == [([3], 2), ([4], 3)]
