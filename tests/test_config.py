@@ -73,7 +73,7 @@ def test_the_last_override_wins(write):
         ("- a\n- b\n", "expected a mapping .* got list"),
         ("just text", "expected a mapping .* got str"),
         ("", "expected a mapping .* got NoneType"),
-        ("model: [", "expected YAML, got .*line 1"),
+        ("model: [", "expected valid YAML, got .*line 1"),
         (LEAST + "model: other\n", "the key 'model' is given twice"),
         (LEAST + "ruel: x\n", "ruel: expected a known key.*Did you mean rule?"),
         (LEAST.replace("path: docs", "path: docs, max_len: 3"), "data.max_len: .*Did you mean max_length?"),

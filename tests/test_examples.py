@@ -29,6 +29,7 @@ def test_the_loop_on_bare_pytorch_learns():
     assert found[-1] < found[0] - 1
 
 
+@pytest.mark.slow
 def test_the_loop_on_accelerate_learns_and_goes_on_from_its_checkpoint(tmp_path):
     first = losses("accelerate_loop.py", tmp_path / "checkpoint")
     again = losses("accelerate_loop.py", tmp_path / "checkpoint")

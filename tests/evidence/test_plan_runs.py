@@ -200,6 +200,7 @@ def test_a_folder_holds_one_plan(here, tmp_path):
         run_plan(load_plan(write_plan(here), [f"output={tmp_path / 'out'}"]), say=str)
 
 
+@pytest.mark.slow
 def test_a_plan_that_grew_ends_where_the_whole_one_does(here, tmp_path):
     """Arms, controls and seeds are added; what is there is kept, and taken for no other arm's."""
     path = write_plan(here, arms={"band": "band(drop_top=0.25)"}, budget={"steps": 2}, evaluations=0, seeds=[1])
