@@ -18,7 +18,7 @@ from demo_fetch import DEMO, DOCS, fetch_all
 
 from samplewise.core.checkpoint import write_bytes
 from samplewise.data import deduplicate, read_documents, read_instructions
-from samplewise.data.deduplicate import normalise
+from samplewise.data.deduplicate import normalize
 
 ROWS = DEMO / "django-instructions.jsonl"
 SHORTEST, LONGEST = 160, 1600
@@ -142,11 +142,11 @@ def unique(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], Counter[st
     seen: set[str] = set()
     distinct = []
     for row in rows:
-        repeated = [name for name in ("instruction", "output") if normalise(row[name]) in seen]
+        repeated = [name for name in ("instruction", "output") if normalize(row[name]) in seen]
         left_out.update(repeated[:1])
         if not repeated:
             distinct.append(row)
-            seen.update(normalise(row[name]) for name in ("instruction", "output"))
+            seen.update(normalize(row[name]) for name in ("instruction", "output"))
     found = deduplicate(read_instructions(distinct))
     left_out.update(near=found.near, exact=found.exact)
     return [distinct[conversation.row] for conversation in found.kept], left_out
