@@ -49,8 +49,10 @@ class Attached:
     def check_packing(self, model: nn.Module, micro: MicroBatch) -> None:
         """Errors: SamplewiseError where `model`, as it is called, does not keep packed segments apart."""
         tally, self.forward.tally = self.forward.tally, None  # its figures are of what is trained on
-        check_packing(model, micro, self.forward.token_losses)
-        self.forward.tally = tally
+        try:
+            check_packing(model, micro, self.forward.token_losses)
+        finally:
+            self.forward.tally = tally
 
 
 def attach_forward(
