@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, NoVerify, quiet, reported, require
+from samplewise.cli.shell import Debug, Memory, NoVerify, quiet, reported, require
 from samplewise.core.errors import SamplewiseError
 
 
@@ -15,7 +15,7 @@ def report(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
     out: Annotated[Path, typer.Option(help="The .html file to write.")],
     title: Annotated[str, typer.Option(help="The title of the page.")] = "",
-    memory: Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")] = "2GB",
+    memory: Memory = "2GB",
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, NoVerify, quiet, reported, require
+from samplewise.cli.shell import Debug, Memory, NoVerify, quiet, reported, require
 from samplewise.core.errors import SamplewiseError
 
 
@@ -50,7 +50,7 @@ def select(
     control: Control = None,
     data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of --control and of --take random.")] = 0,
-    memory: Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")] = "2GB",
+    memory: Memory = "2GB",
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:

@@ -24,6 +24,7 @@ AT = "In optimizer step "
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the logs of libraries.")]
 
+Memory = Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the checksums of the scores.")]
 
 
