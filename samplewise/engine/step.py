@@ -51,7 +51,7 @@ class Step:
     options: how samples are weighed. device: where the model computes. observers: what sees every finished step.
     A loop calls, for every optimizer step: `prepare` with all its micro-batches; `loss` and backward for each that it
     gets back, in order; `retry` where `loss` raised `RetryInTwoPasses`; `finish` after the last backward, before
-    clipping. Gradients must be zero before, and are averaged over ranks by whoever synchronises them.
+    clipping. Gradients must be zero before, and are averaged over ranks by whoever synchronizes them.
 
     ```python
     step = Step(WeightingOptions(rule="ir_dro(r=1.0)"), device)
