@@ -7,7 +7,7 @@ WORKERS  ?= -n 2 --dist worksteal
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
-.PHONY: demo test test-all test-versions results-pages lint types install clean
+.PHONY: demo test test-all test-versions test-frameworks results-pages lint types install clean
 
 demo: .venv/installed            ## train a real model on real text under several rules, and compare
 	$(RUN) examples/demo.py $(ARGS)
@@ -23,6 +23,20 @@ test-versions: test-oldest test-newest  ## the trainers' tests with other versio
 
 test-%: .venv-%/installed
 	OMP_WAIT_POLICY=PASSIVE .venv-$*/bin/python -m pytest tests/trainers $(ARGS)
+
+FRAMEWORKS := $(sort $(basename $(notdir $(wildcard tests/frameworks/requirements/*.txt))))
+
+test-frameworks: $(FRAMEWORKS:%=test-framework-%)  ## the hosts that need an environment of their own, each in its own
+
+test-framework-%: .venv-framework-%/installed
+	OMP_WAIT_POLICY=PASSIVE .venv-framework-$*/bin/python -m pytest $(wildcard tests/frameworks/test_$*.py tests/frameworks/test_$*__*.py) $(ARGS)
+
+.venv-framework-%/installed: tests/frameworks/requirements/%.txt pyproject.toml
+	test -x .venv-framework-$*/bin/python || $(PYTHON) -m venv .venv-framework-$*
+	.venv-framework-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch numpy
+	.venv-framework-$*/bin/python -m pip install -q $(PIP_ARGS) --no-deps -r tests/frameworks/requirements/$*.txt
+	.venv-framework-$*/bin/python -m pip install -q $(PIP_ARGS) --no-deps -e .
+	touch $@
 
 .venv-%/installed: constraints/%.txt pyproject.toml
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
@@ -51,4 +65,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info
+	rm -rf .venv .venv-* build dist *.egg-info

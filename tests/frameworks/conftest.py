@@ -1,0 +1,10 @@
+"""A framework's tests run where it is installed: `make test-frameworks`, each in a virtual environment of its own."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+collect_ignore = [
+    path.name
+    for path in Path(__file__).parent.glob("test_*.py")
+    if (name := path.stem.removeprefix("test_").split("__")[0]) != "plain" and find_spec(name) is None
+]
