@@ -101,12 +101,11 @@ def here(tmp_path_factory):
 
 @pytest.fixture
 def place(here, tmp_path, monkeypatch):
-    """An empty results/ beside a README.md, and the current folder that the run's paths start from."""
+    """An empty results/, and the current folder that the run's paths start from."""
     monkeypatch.chdir(here)
     root = tmp_path / "results"
     root.mkdir()
-    for path in (root / "README.md", tmp_path / "README.md"):
-        path.write_text("# A title\n\n<!-- summary -->\n<!-- /summary -->\n")
+    (root / "README.md").write_text("# A title\n\n<!-- summary -->\n<!-- /summary -->\n")
     return root
 
 
@@ -128,9 +127,9 @@ def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
     }  # fmt: skip
     assert (folder / "values.json").stat().st_size < 0.8 * (here / "out" / "values.json").stat().st_size
     assert load_plan(folder / "plan.yaml").output == "build/results/r1-own-data"
-    assert len(write(place, place.parent / "README.md")) == 3
-    assert outdated(place, place.parent / "README.md") == write(place, place.parent / "README.md") == []
-    assert broken_links(folder) == broken_links(place) == broken_links(place.parent) == []
+    assert len(write(place)) == 2
+    assert outdated(place) == write(place) == []
+    assert broken_links(folder) == broken_links(place) == []
     assert unwritten(folder) == ["Question", "Setup", "Result", "What it means", "Limits"], "headings are no page"
     text = (folder / "README.md").read_text()
     assert "llama with random weights" not in text
@@ -140,7 +139,7 @@ def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
 
 def test_the_table_has_the_numbers_of_the_results(place):
     folder = take(Path("out"), "r1", place)
-    write(place, place.parent / "README.md")
+    write(place)
     results, text = json.loads((folder / "results.json").read_text()), (folder / "README.md").read_text()
     found = rows(text)
     assert [*found] == ["arm", *(arm["name"] for arm in results["arms"]), "band − random 0.75"]
@@ -156,9 +155,9 @@ def test_the_table_has_the_numbers_of_the_results(place):
     assert "| band | `band(drop_top=0.25)` | – | 2 |" in text
     assert "2× the learning rate" in text
     assert "75%" in text, "the share that band keeps"
-    for summary in (place / "README.md", place.parent / "README.md"):
-        assert "band: " in summary.read_text()
-        assert EMPTY not in summary.read_text()
+    summary = (place / "README.md").read_text()
+    assert "band: " in summary
+    assert EMPTY not in summary
 
 
 def test_what_labels_got_is_shown_where_there_are_some(place):
@@ -168,7 +167,7 @@ def test_what_labels_got_is_shown_where_there_are_some(place):
     mean = {kind: {"weight": weight, "samples": seen, "tokens": seen} for kind, (weight, seen) in shares.items()}
     results["arms"][-1]["ran"]["labels"] = {"documents": {"base64": 8}, "mean": mean, "by_seed": {}}
     (folder / "results.json").write_text(json.dumps(results))
-    write(place, place.parent / "README.md")
+    write(place)
     text = (folder / "README.md").read_text()
     assert re.search(r"\| 75% \| [^|]+ \| [^|]+ \| [^|]+ \| 31% \| 20% \|", text)
     assert "| band | 1.55 | 0.86 |" in text
@@ -176,18 +175,19 @@ def test_what_labels_got_is_shown_where_there_are_some(place):
 
 def test_a_number_changed_by_hand_is_found(place):
     folder = take(Path("out"), "r1", place)
-    top, page = place.parent / "README.md", folder / "README.md"
-    write(place, top)
+    page = folder / "README.md"
+    write(place)
     text = page.read_text()
     page.write_text(text.replace("the control", "best of all"))
-    assert outdated(place, top) == [page]
+    assert outdated(place) == [page]
     page.write_text(text.replace("## Question", "## Question\n\nWords of one's own."))
-    assert outdated(place, top) == []
+    assert outdated(place) == []
+    top = place / "README.md"
     top.write_text(top.read_text().replace("band", "bond"))
-    assert outdated(place, top) == [top]
+    assert outdated(place) == [top]
     page.write_text(text.replace("<!-- /table -->", ""))
     with pytest.raises(SamplewiseError, match="once each"):
-        write(place, top)
+        write(place)
 
 
 def test_a_plan_that_is_there_stays_if_it_is_the_one_that_was_run(here, place):
@@ -232,7 +232,7 @@ def test_a_name_is_a_folder_or_one_below_it(place, name):
 def test_parts_of_a_page_have_tables_of_their_own(place):
     take(Path("probed"), "r0-losses/words", place)
     page = place / "r0-losses" / "README.md"
-    write(place, place.parent / "README.md")
+    write(place)
     text = page.read_text()
     assert "<!-- table words -->" in text
     found = json.loads((place / "r0-losses" / "words" / "probe.json").read_text())
@@ -242,13 +242,13 @@ def test_parts_of_a_page_have_tables_of_their_own(place):
     assert "Beside them: [r0-losses](r0-losses/README.md)" in (place / "README.md").read_text()
     page.write_text(text.replace("## Limits", "## Limits\n\nWords of one's own."))
     take(Path("out"), "r0-losses/arms", place)
-    write(place, place.parent / "README.md")
+    write(place)
     assert list(sections(page.read_text())) == list(SECTIONS)
     assert sections(page.read_text())["Limits"] == "Words of one's own."
     assert "<!-- table arms -->" in sections(page.read_text())["Result"]
     assert broken_links(page.parent) == []
     assert "](arms/plan.yaml)" in page.read_text()
-    assert "[r0-losses (arms)](results/r0-losses/README.md)" in (place.parent / "README.md").read_text()
+    assert "[r0-losses (arms)](r0-losses/README.md)" in (place / "README.md").read_text()
 
 
 def test_what_stands_between_markers_is_replaced_and_nothing_else():
@@ -271,7 +271,7 @@ def test_the_costs_have_a_row_for_each_rule(place, tmp_path):
         "planning": {"sizes": [32, 1024], "milliseconds": {"ir_dro(r=1)": [0.1, 0.22]}},
     }))  # fmt: skip
     take(tmp_path / "cost", "cost", place)
-    write(place, place.parent / "README.md")
+    write(place)
     found = rows((place / "cost" / "README.md").read_text())
     assert found["`ir_dro(r=1)`"] == ["one", "100%", "0.900", "0.800", "1.10", "0.25", "0.1", "0.22"]
     assert found["`rho1(keep=0.6)`"][-3:] == ["1.25", "–", "–"]

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted((ROOT / "samplewise").rglob("*.py"))
 
 BANNED = {
@@ -23,7 +23,6 @@ HOST = r"the host('s)?"
 """Messages and pages for users name the Trainer or the loop; docstrings of the architecture may say host."""
 
 ALLOWED = {
-    ("README.md", "spoilt"): "names of result folders and files",
     ("glossary.md", ""): "lists the words",
 }
 

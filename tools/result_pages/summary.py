@@ -17,15 +17,15 @@ HEAD = ["question", "model", "data", "budget", "seeds", "found", "the lowest arm
 EMPTY = "No result is here yet."
 
 
-def summary(root: Path, below: str) -> str:
-    """The table over all comparisons in `root`, then the other pages. below: what links are led through."""
+def summary(root: Path) -> str:
+    """The table over all comparisons in `root`, then the other pages."""
     rows, others = [], []
     for page in pages(root):
         own = parts(page)
         compared = [part for part in own if part.kind == PLAN]
-        rows += [_row(page, part, below) for part in compared]
+        rows += [_row(page, part) for part in compared]
         if not compared:
-            others.append(_link(page, "", below))
+            others.append(_link(page, ""))
     told = [table(HEAD, rows)] if rows else []
     if others:
         told.append(f"Beside them: {'; '.join(others)}.")
@@ -38,13 +38,13 @@ def title(page: Path) -> str:
     return next(line.removeprefix("# ") for line in lines if line.startswith("# "))
 
 
-def _link(page: Path, name: str, below: str) -> str:
-    return f"[{title(page)}{f' ({name})' if name else ''}]({below}{page.name}/README.md)"
+def _link(page: Path, name: str) -> str:
+    return f"[{title(page)}{f' ({name})' if name else ''}]({page.name}/README.md)"
 
 
-def _row(page: Path, part: Part, below: str) -> list[str]:
+def _row(page: Path, part: Part) -> list[str]:
     results = part.read()
-    return [_link(page, part.name, below), *facts.cells(part.folder, results), found(results), lowest(results)]
+    return [_link(page, part.name), *facts.cells(part.folder, results), found(results), lowest(results)]
 
 
 def found(results: Results) -> str:

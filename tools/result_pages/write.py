@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from result_pages import arms, cost, facts, probe
-from result_pages.parts import COST, PLAN, PROBE, ROOT, Part, between, pages, parts
+from result_pages.parts import COST, PLAN, PROBE, Part, between, pages, parts
 from result_pages.summary import summary
 from samplewise.core.checkpoint import write_bytes
 
@@ -23,8 +23,8 @@ def table_of(part: Part) -> str:
     return {PLAN: arms.tables, PROBE: probe.tables, COST: cost.tables}[part.kind](part.read())
 
 
-def written(root: Path, top: Path) -> Iterator[tuple[Path, str]]:
-    """Every page under `root`, its README.md and the project's, `top`, with the text that it should have."""
+def written(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every page under `root` and its README.md, with the text that it should have."""
     for page in pages(root):
         path = page / "README.md"
         text = path.read_text(encoding="utf-8")
@@ -32,19 +32,18 @@ def written(root: Path, top: Path) -> Iterator[tuple[Path, str]]:
             text = between(text, part.marker("facts"), lambda part=part: facts_of(part), path)
             text = between(text, part.marker("table"), lambda part=part: table_of(part), path)
         yield path, text
-    for path, below in ((root / "README.md", ""), (top, f"{root.name}/")):
-        text = path.read_text(encoding="utf-8")
-        yield path, between(text, "summary", lambda below=below: summary(root, below), path)
+    path = root / "README.md"
+    yield path, between(path.read_text(encoding="utf-8"), "summary", lambda: summary(root), path)
 
 
-def outdated(root: Path, top: Path = ROOT / "README.md") -> list[Path]:
+def outdated(root: Path) -> list[Path]:
     """Pages that are not what would be written."""
-    return [path for path, text in written(root, top) if path.read_text(encoding="utf-8") != text]
+    return [path for path, text in written(root) if path.read_text(encoding="utf-8") != text]
 
 
-def write(root: Path, top: Path = ROOT / "README.md") -> list[Path]:
+def write(root: Path) -> list[Path]:
     """Write those that are not; which they were."""
-    changed = [(path, text) for path, text in written(root, top) if path.read_text(encoding="utf-8") != text]
+    changed = [(path, text) for path, text in written(root) if path.read_text(encoding="utf-8") != text]
     for path, text in changed:
         write_bytes(path, text.encode())
     return [path for path, _ in changed]
