@@ -41,7 +41,7 @@ class Request:
     reference: Tensor | None = None
     token_losses: bool = False
     shifted: bool = False
-    backend: Backend = "chunked"
+    backend: Backend = "auto"
     chunk_bytes: int | None = None
     differentiable: bool = False
     tally: Tally | None = None

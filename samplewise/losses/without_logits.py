@@ -17,7 +17,7 @@ from samplewise.losses.token_losses import token_counts
 class WithoutLogits:
     """Through the request that `head.attach_objective` answers inside the model's forward."""
 
-    def __init__(self, backend: Backend = "chunked", chunk_bytes: int | None = None) -> None:
+    def __init__(self, backend: Backend = "auto", chunk_bytes: int | None = None) -> None:
         self.backend: Backend = backend
         self.chunk_bytes = chunk_bytes
         self.tally: Tally | None = None

@@ -9,12 +9,15 @@ inputs         the arguments and their checks
 targets        predicted positions, their labels and samples
 selection      token weights that follow from token losses
 plan           which positions form a chunk
+backends       which of them computes: asked for, or the best of the device
 residual       a chunk's logits to losses and p − one-hot
+residual_triton  the same in one Triton kernel
 tally          entropy and correctness of tokens, for logs
 gradients      the head's gradient, in fp32
 """
 
-from samplewise.losses.kernels.api import Backend, Objective, Scores, objective, sample_losses, score
+from samplewise.losses.kernels.api import Objective, Scores, objective, sample_losses, score
+from samplewise.losses.kernels.backends import Backend
 from samplewise.losses.kernels.inputs import Factor, Select
 from samplewise.losses.kernels.tally import Tally
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,12 +11,13 @@ from torch import Tensor
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels import autograd, torch_backend
 from samplewise.losses.kernels import reference as oracle
+from samplewise.losses.kernels.backends import Backend, resolve
 from samplewise.losses.kernels.inputs import Factor, Inputs, Select, check_factors
 from samplewise.losses.kernels.selection import apply_selection, selected_inputs
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.kernels.targets import Targets, find_targets
 
-Backend = Literal["reference", "chunked", "torch"]
+OURS = ("chunked", "triton")
 
 
 class Objective(NamedTuple):
@@ -49,7 +51,7 @@ class Scores(NamedTuple):
 def sample_losses(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
-    backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
+    backend: Backend = "auto", differentiable: bool = False, chunk_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The loss of every sample, and its number of predicted tokens, without logits.
 
@@ -60,7 +62,8 @@ def sample_losses(
     token_weights [B, T]: 0 or more, aligned with labels: what the prediction of labels[b, t] counts within its sample,
         whose loss is Σ m_t ℓ_t / Σ m_t (`losses.token_mass`). A target of weight 0 is one of label -100.
     softcap, scale: logits are softcap·tanh((hidden·headᵀ + bias)·scale / softcap).
-    backend: "chunked" (ours), "torch" (torch core; no softcap; products in fp32), "reference" (holds the logits).
+    backend: "chunked" (ours), "triton" (the same with one kernel a chunk), "torch" (torch core; no softcap; products
+        in fp32), "reference" (holds the logits); "auto" is "triton" on a CUDA device that has it, else "chunked".
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
     chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
@@ -84,7 +87,7 @@ def sample_losses(
 def score(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
-    backend: Backend = "chunked", differentiable: bool = False, chunk_bytes: int | None = None,
+    backend: Backend = "auto", differentiable: bool = False, chunk_bytes: int | None = None,
     token_losses: bool = False, tally: Tally | None = None,
 ) -> Scores:  # fmt: skip
     """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass, token_loss); the arguments are those.
@@ -105,7 +108,7 @@ def score(
 def objective(
     hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
     segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
-    scale: float = 1.0, shifted: bool = False, backend: Backend = "chunked", chunk_bytes: int | None = None,
+    scale: float = 1.0, shifted: bool = False, backend: Backend = "auto", chunk_bytes: int | None = None,
     select: Select | None = None, reference: Tensor | None = None, tally: Tally | None = None,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
@@ -117,15 +120,15 @@ def objective(
         tokens of complete samples, before the sample losses and factors that follow from them (`rules.TokenRule`);
         they multiply `token_weights`. reference: [B, T] token losses of another model, aligned with labels; select
         gets those of its tokens, or None.
-    tally: is filled with the predicted tokens' entropy and correctness ("chunked" only). The other arguments are those
-        of `sample_losses`.
+    tally: is filled with the predicted tokens' entropy and correctness ("chunked" and "triton" only). The others are
+        those of `sample_losses`.
 
     Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
     head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. With a
     function for factors, a sample longer than the chunk beside others takes a second such buffer, or a larger chunk
     where that is less and `chunk_bytes` is not given. With `select`, tokens of weight 0 cost one product instead of
     three; a sample longer than the chunk is scored first, so its kept tokens cost one more, and no second buffer.
-    Backends other than "chunked" score everything first.
+    "torch" and "reference" score everything first.
     Under autocast a copy of the head in its dtype, as F.linear makes.
     Returns Objective(value, loss, tokens, factors, mass). A backward that reaches `loss` raises: take loss.detach().
     Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
@@ -141,16 +144,16 @@ def objective(
         hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
         shifted=shifted, chunk_bytes=chunk_bytes, select=select, reference=reference, tally=tally,
     )  # fmt: skip
-    targets = _enter(inputs, backend)
+    inputs, targets = _enter(inputs, backend)
     if not callable(factors):
         factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
-    if backend == "chunked":
+    if inputs.backend in OURS:
         value, loss, used, tokens, mass = autograd.objective(inputs, targets, factors)
         loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
         return Objective(value, loss, tokens, used, mass)
     if select is not None:
-        inputs, targets = _select(inputs, targets, backend)
-    graph, _ = _differentiable(inputs, targets, backend)
+        inputs, targets = _select(inputs, targets)
+    graph, _ = _differentiable(inputs, targets)
     loss = graph.detach()
     used = _factors(loss, targets.tokens, factors)
     value = torch.where(used == 0, 0, used * graph).sum()
@@ -158,50 +161,48 @@ def objective(
     return Objective(value, loss, targets.tokens, used, targets.mass)
 
 
-def _enter(inputs: Inputs, backend: str) -> Targets:
-    if backend not in get_args(Backend):
-        raise SamplewiseError(
-            "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
-            remedy='Use "chunked", which handles every case.',
-        )  # fmt: skip
-    if inputs.tally is not None and backend != "chunked":
-        raise SamplewiseError(
-            "tally",
-            expected='backend="chunked"',
-            got=repr(backend),
-            remedy='Use backend="chunked", the only one that sees probabilities.',
-        )
+def _enter(inputs: Inputs, backend: str) -> tuple[Inputs, Targets]:
     inputs.check()
-    return find_targets(inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights)
+    inputs = replace(inputs, backend=resolve(backend, inputs))
+    if inputs.tally is not None and inputs.backend not in OURS:
+        raise SamplewiseError(
+            "tally", expected='backend="chunked" or "triton"', got=repr(backend),
+            remedy='Use backend="auto": the others see no probabilities.',
+        )  # fmt: skip
+    return inputs, find_targets(
+        inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights
+    )
 
 
 def _score(inputs: Inputs, backend: Backend, differentiable: bool, token_losses: bool) -> Scores:
-    targets = _enter(inputs, backend)
+    inputs, targets = _enter(inputs, backend)
     if differentiable:
-        loss, token = _differentiable(inputs, targets, backend)
+        loss, token = _differentiable(inputs, targets)
     else:
-        loss, token = _constant(inputs, targets, backend)
+        loss, token = _constant(inputs, targets)
         loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
     placed = targets.placed(token, inputs.labels) if token_losses else None
     return Scores(loss, targets.tokens, targets.mass, placed)
 
 
-def _select(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Inputs, Targets]:
-    _, token = _constant(inputs, targets, backend)
+def _select(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
+    _, token = _constant(inputs, targets)
     targets = apply_selection(inputs, targets, token, 0, len(targets))
     return selected_inputs(inputs, targets), targets.present()
 
 
 @torch.no_grad()
-def _constant(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Tensor, Tensor]:
-    return autograd.scored(inputs, targets) if backend == "chunked" else _differentiable(inputs, targets, backend)
+def _constant(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    return autograd.scored(inputs, targets) if inputs.backend in OURS else _differentiable(inputs, targets)
 
 
-def _differentiable(inputs: Inputs, targets: Targets, backend: Backend) -> tuple[Tensor, Tensor]:
+def _differentiable(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
     """([n] losses, [P] token losses, constants)."""
-    if backend == "reference":
+    if inputs.backend == "reference":
         return oracle.losses(inputs, targets)
-    return torch_backend.losses(inputs, targets) if backend == "torch" else autograd.sample_losses(inputs, targets)
+    return (
+        torch_backend.losses(inputs, targets) if inputs.backend == "torch" else autograd.sample_losses(inputs, targets)
+    )
 
 
 def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplewise.losses.kernels.backends import turn
 from samplewise.losses.kernels.gradients import HeadGradient
 from samplewise.losses.kernels.inputs import Factor, Inputs, check_factors
 from samplewise.losses.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
-from samplewise.losses.kernels.residual import Head, block_bytes, residual_
+from samplewise.losses.kernels.residual import Head, block_bytes
 from samplewise.losses.kernels.selection import apply_selection
 from samplewise.losses.kernels.targets import Targets
 
@@ -55,6 +56,7 @@ class Work:
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
+        self.turn = turn(inputs.backend)
 
     def new_gradient(self) -> HeadGradient:
         """An empty gradient of the head."""
@@ -68,7 +70,7 @@ class Work:
         rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[where]
         logits = self.head.logits(rounded, out=self.logits[: len(hidden)])
         own = None if self.tally is None else self.tally.new_empty(2, len(label))
-        self.token_loss[where] = residual_(self.head, rounded, logits, label, gradient, own)
+        self.token_loss[where] = self.turn(self.head, rounded, logits, label, gradient, own)
         if self.tally is not None and own is not None:
             self.tally[:, where] = own
         return logits, hidden

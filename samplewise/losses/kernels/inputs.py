@@ -40,6 +40,7 @@ class Inputs:
     select: Select | None = None
     reference: Tensor | None = None
     tally: Tally | None = None
+    backend: str = "chunked"
 
     @property
     def loss_dtype(self) -> torch.dtype:

@@ -1,0 +1,80 @@
+"""Which backend computes a micro-batch: the one that was asked for, or the best that this device has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels.inputs import Inputs
+
+logger = logging.getLogger("samplewise")
+
+Backend = Literal["auto", "chunked", "triton", "torch", "reference"]
+MIN_CAPABILITY = (8, 0)  # bf16 products; nothing older was thought of
+MAX_VOCABULARY = 2**20
+
+
+def resolve(backend: str, inputs: Inputs) -> str:
+    """The backend to use: "auto" is "triton" on a CUDA device that can, else "chunked".
+
+    Errors: SamplewiseError for an unknown name, and where "triton" was asked for and cannot be used.
+    """
+    if backend not in get_args(Backend):
+        raise SamplewiseError(
+            "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
+            remedy='Use "auto", which handles every case.',
+        )  # fmt: skip
+    if backend not in ("auto", "triton") or (backend == "auto" and inputs.hidden.device.type != "cuda"):
+        return "chunked" if backend == "auto" else backend
+    why = obstacle(inputs)
+    if why is None:
+        return "triton"
+    if backend == "triton":
+        raise SamplewiseError(
+            "backend", expected="'triton' where it can run", got=why, remedy='Use "auto" or "chunked".'
+        )
+    _say(why)
+    return "chunked"
+
+
+def obstacle(inputs: Inputs) -> str | None:
+    """Why these inputs cannot go through Triton; None where they can."""
+    if find_spec("triton") is None:
+        return "triton is not installed: pip install 'samplewise[triton]'"
+    if inputs.loss_dtype == torch.float64:
+        return "fp64, which Triton's statistics are not kept in"
+    if inputs.head.shape[0] > MAX_VOCABULARY:
+        return f"a vocabulary of {inputs.head.shape[0]}, above {MAX_VOCABULARY}"
+    device = inputs.hidden.device
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return (
+            None if capability >= MIN_CAPABILITY else f"compute capability {capability[0]}.{capability[1]}, below 8.0"
+        )
+    return None if _interpreted() else f"the device {device.type}, for which Triton has no compiler"
+
+
+def turn(backend: str) -> Callable[..., Any]:
+    """`residual_` of the backend: logits of a chunk to losses and residuals."""
+    if backend == "triton":
+        from samplewise.losses.kernels.residual_triton import residual_
+    else:
+        from samplewise.losses.kernels.residual import residual_
+    return residual_
+
+
+@cache
+def _say(why: str) -> None:
+    logger.warning("the Triton kernels are not used, the chunked ones are, which are as exact: %s", why)
+
+
+def _interpreted() -> bool:
+    from triton import knobs  # pyright: ignore[reportMissingImports]
+
+    return bool(knobs.runtime.interpret)
