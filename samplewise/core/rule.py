@@ -102,6 +102,9 @@ class Rule(Called):
         number; None where it does what it says. Such a step is run and counted; it is an error only where no step of
         the run can have more samples.
     remembers: whether weights depend on past steps.
+    multiplies: whether `apply` multiplies each weight by a number of at least 0 from the sample's own fields and past
+        state, and `update` takes nothing from the weights: only such a rule may see weights below 0.
+    absolute: whether `apply` and `factor` have a scale of their own, 1 being a sample as it is, and no common factor.
     expression: the text that `parse_rule` reads back.
     call: the call that makes the rule: what it is compared, hashed and pickled as.
     ranks: where the rule only ranks, what it keeps of a step, one after the other; None where weights need more.
@@ -121,6 +124,8 @@ class Rule(Called):
     epochs: ByEpoch | None = None
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = _enough
     remembers: bool = False
+    multiplies: bool = False
+    absolute: bool = False
     call: Call | None = field(default=None, init=False)
     ranks: tuple[Ranks, ...] | None = field(default=None, init=False)
 
@@ -135,16 +140,31 @@ class Rule(Called):
         made.__dict__.update(ranks=ranks)
         return made
 
+    def raw(self, samples: Samples, state: State, *, negative: bool = False) -> Tensor:
+        """[N] what `apply` makes of equal weights, before any normalization.
+
+        samples: all with a token and a finite loss, sorted by id. negative: whether the data's weights may be below 0.
+        Errors: SamplewiseError on values that cannot be used.
+        """
+        check_values(self, self.required_fields, samples, negative=negative)
+        raw = self.apply(torch.ones_like(samples.loss), samples, state)
+        check_weights(self, raw, samples, negative=negative)
+        return raw
+
+    def normalized(self, raw: Tensor) -> Tensor:
+        """[N] the weights whose size has mean 1, as they are where the norm is "count" (by chance, all may be 0 there).
+
+        raw: as the method of that name returns them. Errors: SamplewiseError on a rule that keeps nothing.
+        """
+        return raw if self.norm == "count" else with_mean_one(self, raw)
+
     def weigh(self, samples: Samples, state: State) -> Tensor:
         """[N] weights of samples that all have a token and a finite loss, sorted by id: of mean 1, unless the norm is
         "count".
 
         Errors: SamplewiseError on values that cannot be used, and on a rule that keeps nothing.
         """
-        check_values(self, self.required_fields, samples)
-        raw = self.apply(torch.ones_like(samples.loss), samples, state)
-        check_weights(self, raw, samples)
-        return raw if self.norm == "count" else with_mean_one(self, raw)  # by chance, all may be 0 there
+        return self.normalized(self.raw(samples, state))
 
     def __call__(self, samples: Samples | object, state: State | None = None) -> Tensor:
         """[N] weights of mean 1 over the samples that have a token and a finite loss; 0 for the others.

@@ -23,7 +23,8 @@ class Samples:
     loss: [N] mean loss over a sample's predicted tokens, nats/token, at least fp32.
     tokens: [N] int64, the number of predicted tokens.
     id: [N] int64, the sample's name: it breaks ties and seeds random choices, so that no split changes them.
-    weight: [N] float of at least 0, the data's own weight (column `sample_weight`); None where the data has none.
+    weight: [N] float, the data's own weight (column `sample_weight`), of at least 0 unless negative ones are allowed;
+        None where the data has none.
     reference: [N] the sample's loss under a reference model, nats/token; None without one.
     group: [N] int64, the sample's group (domain); None where the data has none.
     """

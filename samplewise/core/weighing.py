@@ -31,22 +31,24 @@ def check_fields(rule: object, required: frozenset[str], samples: Samples) -> No
         )  # fmt: skip
 
 
-def check_values(rule: object, required: frozenset[str], samples: Samples) -> None:
+def check_values(rule: object, required: frozenset[str], samples: Samples, *, negative: bool = False) -> None:
     """Errors: SamplewiseError naming the samples whose value of a field that the rule reads cannot be used."""
     for name in sorted(required):
         value = getattr(samples, name)
-        bad = ~torch.isfinite(value) | (value < 0 if name == "weight" else torch.zeros_like(value, dtype=torch.bool))
+        from_zero = name == "weight" and not negative
+        bad = ~torch.isfinite(value) | (value < 0 if from_zero else torch.zeros_like(value, dtype=torch.bool))
         if bool(bad.any()):
             raise SamplewiseError(
-                name, expected=f"finite numbers{' of at least 0' if name == 'weight' else ''}, which {rule} reads",
+                name, expected=f"finite numbers{' of at least 0' if from_zero else ''}, which {rule} reads",
                 got=f"{value[bad][:5].tolist()} for ids {samples.id[bad][:5].tolist()}",
                 remedy="Fill the column in, or leave those rows out of the data.",
             )  # fmt: skip
 
 
-def check_weights(rule: object, weights: Tensor, samples: Samples) -> None:
-    """Errors: SamplewiseError unless a rule's weights are N finite numbers of at least 0."""
-    if weights.shape != samples.loss.shape or not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
+def check_weights(rule: object, weights: Tensor, samples: Samples, *, negative: bool = False) -> None:
+    """Errors: SamplewiseError unless a rule's weights are N finite numbers, of at least 0 unless `negative`."""
+    usable = weights.shape == samples.loss.shape and bool(torch.isfinite(weights).all())
+    if not usable or (not negative and bool((weights < 0).any())):
         raise SamplewiseError(
             "rule", expected=f"{len(samples)} finite weights of at least 0",
             got=f"{weights.flatten()[:8].tolist()} … from {rule}",
@@ -55,15 +57,16 @@ def check_weights(rule: object, weights: Tensor, samples: Samples) -> None:
 
 
 def with_mean_one(rule: object, weights: Tensor) -> Tensor:
-    """[N] the weights over their mean. Errors: SamplewiseError if all are 0."""
-    largest = weights.max()
+    """[N] the weights over the mean of their sizes, signs kept. Errors: SamplewiseError if all are 0."""
+    largest = weights.abs().max()
     if not bool(largest > 0):
         raise SamplewiseError(
-            "rule", expected="at least one sample with a weight above 0", got=f"none of {len(weights)} from {rule}",
+            "rule", expected="at least one sample with a weight other than 0",
+            got=f"none of {len(weights)} from {rule}",
             remedy="Loosen the selection, or raise the number of samples of a step.",
         )  # fmt: skip
     weights = weights / largest  # so that a sum of denormals divides as any other
-    return weights / weights.sum() * len(weights)
+    return weights / weights.abs().sum() * len(weights)
 
 
 def no_token_in_step() -> SamplewiseError:

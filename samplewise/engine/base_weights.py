@@ -13,7 +13,7 @@ from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.weighing import no_token_in_step
-from samplewise.engine.plan import Per
+from samplewise.engine.plan import Per, StepNorm
 from samplewise.losses.token_losses import token_counts, token_mass
 
 
@@ -40,11 +40,19 @@ def counts_of(micro: MicroBatch) -> Tensor:
     return token_counts(micro.labels, micro.token_weights, micro.segments)
 
 
-def with_base_weights(batches: Sequence[MicroBatch], per: Per, mean: TokenMean) -> list[MicroBatch]:
+def with_base_weights(
+    batches: Sequence[MicroBatch], per: Per, mean: TokenMean, norm: StepNorm = "weights"
+) -> list[MicroBatch]:  # fmt: skip
     """The micro-batches with `base_weight` [n] fp64: 1 each, or per token what they count in the loop's own loss.
 
-    Errors: SamplewiseError per token where there are no tokens to count before the forward: a loss of one's own.
+    Errors: SamplewiseError per token where there are no tokens to count before the forward: a loss of one's own; with
+    norm "nonzero_tokens" where the loop does not average over all tokens of a step.
     """
+    if norm == "nonzero_tokens" and mean.over != "step":
+        raise SamplewiseError(
+            "norm", expected=f"'weights' where means of tokens are averaged over each {mean.over}", got=repr(norm),
+            remedy="Set average_tokens_across_devices=True, or train a model that takes num_items_in_batch.",
+        )  # fmt: skip
     if per == "token" and any(micro.labels is None for micro in batches):
         raise SamplewiseError(
             "per", expected="'sample' for a loss of your own whose batches have no token labels", got="'token'",

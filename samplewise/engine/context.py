@@ -8,7 +8,7 @@ import torch
 
 from samplewise.core.clock import Clock
 from samplewise.core.rule import Rule, State
-from samplewise.engine.plan import Per
+from samplewise.engine.plan import Per, StepNorm
 from samplewise.losses.forward import Forward
 from samplewise.rules.tokens import TokenRule
 
@@ -22,6 +22,7 @@ class StepContext:
     unit: brings unnormalized weights near 1/N, so that gradients before the division are of the size of those after it.
     scale: multiplies the objective and the reported loss: what the loop's own divisor differs by.
     own_term: the model adds a loss term of its own, which a factor on all gradients would scale too.
+    allow_negative: whether the data's weights may be below 0. norm: what the step is divided by (`plan.normalizer`).
     token_rule: which tokens of the samples count, before the rule weighs samples; None: all that are predicted.
     """
 
@@ -36,5 +37,7 @@ class StepContext:
     unit: float = 1.0
     scale: float = 1.0
     own_term: bool = False
+    allow_negative: bool = False
+    norm: StepNorm = "weights"
     token_rule: TokenRule | None = None
     clock: Clock = field(default_factory=Clock)

@@ -143,6 +143,7 @@ class Watch:
             return None
         n, shaped = figures.get("samples", math.inf), not names.isdisjoint(MIN_MAX)
         flat = figures.get("ess", 0.0) > 1 - 1e-9 and figures.get("kept", 0.0) == 1 and "warmup" not in names
+        flat = flat and figures.get("negative", 0.0) in (0.0, 1.0)  # else the same sizes have two signs
         self.lone = self.lone + steps if n <= 1 or (n <= 2 and shaped) else 0
         self.flat = self.flat + steps if flat else 0
         if self.lone >= PATIENCE:
@@ -179,7 +180,7 @@ class Watch:
 
 
 class _WeightById:
-    """The sum of the weights that each id was given."""
+    """The sum of the sizes of the weights that each id was given."""
 
     def __init__(self) -> None:
         self.ids: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -187,7 +188,7 @@ class _WeightById:
         self.held: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
 
     def add(self, ids: Tensor, weights: Tensor) -> None:
-        self.held.append((ids.cpu().numpy().astype(np.int64), weights.detach().double().cpu().numpy()))
+        self.held.append((ids.cpu().numpy().astype(np.int64), weights.detach().abs().double().cpu().numpy()))
 
     def share(self, top: float) -> tuple[int, float]:
         """(number of ids, the share of all weight that the `top` share of them holds)."""

@@ -25,17 +25,17 @@ Shares = list[list[tuple[int, int]]]
 def dealt(
     batches: Sequence[MicroBatch], coefficients: list[Tensor], capacity: int, device: torch.device
 ) -> list[MicroBatch]:
-    """The rows of positive coefficient in as few micro-batches as possible, as many on every rank.
+    """The rows of a coefficient other than 0 in as few micro-batches as possible, as many on every rank.
 
     coefficients: of every rank's samples, fp64; they are written into the micro-batches here.
     Rows move between ranks only where that saves a micro-batch.
     """
     own, counts = coefficients[rank()], [len(micro) for micro in batches]
     marked = [replace(micro, coefficient=part) for micro, part in zip(batches, own.split(counts), strict=True)]
-    if all(bool((each > 0).all()) for each in coefficients):
+    if all(bool((each != 0).all()) for each in coefficients):
         return marked
     given = [row for micro in marked for row in rows_of(micro)]
-    mine = [row for row in given if bool((row.samples["coefficient"] > 0).any())]
+    mine = [row for row in given if bool((row.samples["coefficient"] != 0).any())]
     sizes = of_all_ranks([row.size for row in mine], device)
     capacity = largest(capacity, device)
     moving = worth_moving(sizes, capacity)

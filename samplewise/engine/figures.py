@@ -12,6 +12,7 @@ from samplewise.rules.groups import group_weights
 
 PREFIX = "samplewise/"
 LOGGED = ("weighted_loss", "ess", "max_weight", "kl", "kept", "length_corr", "samples")
+OPTIONAL = frozenset({"tokens_kept", "negative"})
 COUNTED = ("empty", "nonfinite", "no_effect")
 
 
@@ -40,8 +41,8 @@ class Figures(StatelessObserver):
         self.retried += result.retried
         for name in (*LOGGED, *COUNTED):
             self.sums[name] += result.figures[name]
-        if "tokens_kept" in result.figures:
-            self.sums["tokens_kept"] += result.figures["tokens_kept"]
+        for name in OPTIONAL & result.figures.keys():
+            self.sums[name] += result.figures[name]
         self.sums["mode"] += result.passes
         for phase, spent in result.seconds.items():
             self.seconds[phase] += spent
@@ -54,7 +55,7 @@ class Figures(StatelessObserver):
         """The means since the last call (counts and mode alike: `mode` is the mean number of passes), then forget."""
         if self.steps == 0 or self.last is None:
             return {}
-        named = (*LOGGED, "mode", *(["tokens_kept"] if "tokens_kept" in self.sums else []))
+        named = (*LOGGED, "mode", *sorted(OPTIONAL & self.sums.keys()))
         means = {PREFIX + name: self.sums[name] / self.steps for name in named}
         means |= {PREFIX + name: value for name, value in self.noted.items()}
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}

@@ -10,7 +10,9 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
+from samplewise.engine.plan import StepNorm
 from samplewise.engine.weighting import Weighting, weighting_values
+from samplewise.rules.base import refuses_negative
 from samplewise.rules.parse import parse_rule
 from samplewise.rules.tokens import TokenRule, parse_token_rule
 
@@ -26,6 +28,11 @@ class WeightingOptions(Weighting):
         the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
+    allow_negative: the data's weights may be below 0: such a sample's loss is raised (unlearning). The step is divided
+        by Σ |w|. Only `column_weights` and rules that multiply (`Rule.multiplies`) can be combined with it.
+    norm: "weights" divides a step by Σ w_i n_i; "nonzero_tokens", with per="token", by the number of predicted tokens
+        of a weight other than 0 (of those samples, and of `token_weights`): then the size of weights counts. For the
+        data's weights, selections and other rules that have a scale (`Rule.absolute`).
     min_stored_corr: the rank correlation of stored and fresh losses below which `loss_from="stored"` scores all rows.
     Rules given as text become rules. Errors: SamplewiseError on values outside these, and on options that exclude each
     other.
@@ -37,6 +44,8 @@ class WeightingOptions(Weighting):
     log_samples: Any = None
     losses: Callable[..., Any] | None = None
     turns: bool = False
+    allow_negative: bool = False
+    norm: StepNorm = "weights"
     min_stored_corr: float = 0.7
 
     def __post_init__(self) -> None:
@@ -52,6 +61,7 @@ class WeightingOptions(Weighting):
         )  # fmt: skip
         self._check_pool()
         self._check_together()
+        self._check_scale()
 
     def _check_pool(self) -> None:
         pool = self.pool
@@ -84,6 +94,23 @@ class WeightingOptions(Weighting):
                     remedy=f"{name} works on the tokens of a language model: leave one of them out.",
                 )  # fmt: skip
 
+    def _check_scale(self) -> None:
+        if self.allow_negative and (other := _first(self.rule, "multiplies")) is not None:
+            raise refuses_negative(other)
+        if self.norm == "weights":
+            return
+        if self.per != "token":
+            raise SamplewiseError(
+                "norm", expected="'weights' with per='sample'", got=repr(self.norm),
+                remedy='Add per="token": only then is a step divided by tokens.',
+            )  # fmt: skip
+        if (other := _first(self.rule, "absolute")) is not None:
+            raise SamplewiseError(
+                "norm", expected="'weights', or a rule whose weights have a scale: column_weights(), uniform(), "
+                "focal(…), a selection", got=f"'nonzero_tokens' with {other}",
+                remedy="Leave norm out: the weights of this rule are known up to a common factor only.",
+            )  # fmt: skip
+
     def frozen_reference(self) -> nn.Module | None:
         """The reference model, frozen and in evaluation mode; None where there is none."""
         model = self.reference_model
@@ -102,8 +129,18 @@ CHOICES: Mapping[str, tuple[object, ...]] = {
     "normalize": ("step", "micro"),
     "logits": ("refuse", "allow"),
     "turns": (True, False),
+    "allow_negative": (True, False),
+    "norm": ("weights", "nonzero_tokens"),
     "loss_from": ("fresh", "stored"),
 }
+
+
+def _first(rule: Rule, trait: str) -> Rule | None:
+    """The part of a rule, or it itself, that lacks a trait; None where it has it."""
+    if getattr(rule, trait):
+        return None
+    parts = [_first(part, trait) for part in rule.children if isinstance(part, Rule)]
+    return next((part for part in parts if part is not None), rule)
 
 
 def split_options(given: dict[str, Any]) -> tuple[WeightingOptions, dict[str, Any]]:

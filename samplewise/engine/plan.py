@@ -19,6 +19,7 @@ from samplewise.core.weighing import check_fields, no_token_in_step, present_by_
 logger = logging.getLogger("samplewise")
 
 Per = Literal["sample", "token"]
+StepNorm = Literal["weights", "nonzero_tokens"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,11 @@ class Plan:
 
     weights: [N] mean 1 over the samples present; 0 where a sample is dropped, has no token or no finite loss.
     coefficients: [N] what each sample loss is multiplied by; they sum to 1 over the step.
-        With a rule of norm "count" the mean and the sum are 1 in expectation only.
+        With a rule of norm "count" the mean and the sum are 1 in expectation only. Where weights may be negative, mean
+        and sum are those of sizes. With norm "nonzero_tokens" coefficients sum to what `normalizer` makes of them.
     figures: loss (unweighted), weighted_loss, ess (a share of N), max_weight, kl (nats), kept (a share),
-        length_corr, samples, empty, nonfinite, no_effect (1 where the step is too short for the rule).
+        length_corr, samples, empty, nonfinite, no_effect (1 where the step is too short for the rule); where weights
+        may be negative, the share of the weight that is (`negative`). ess, max_weight, kl, length_corr are of sizes.
     state: the rule's state after this step.
     nonfinite: ids of samples left out because their loss is NaN or infinite.
     shortfall: what the rule could not do in a step of so few samples, with the least number; None as a rule.
@@ -67,6 +70,8 @@ def plan_step(
     *,
     base_weight: Tensor | None = None,
     max_nonfinite: float = 0.01,
+    allow_negative: bool = False,
+    norm: StepNorm = "weights",
 ) -> Plan:
     """Weigh all N samples of a step and normalize once.
 
@@ -75,6 +80,8 @@ def plan_step(
         give Σ w_i n_i L_i / Σ w_i n_i.
     max_nonfinite: the largest share of samples that may have a NaN or infinite loss: those are left out, as if
         they were not in the batch (a factor of 0 would not do: 0·inf is NaN in every gradient).
+    allow_negative: whether the data's weights may be below 0; sums of weights are then sums of their sizes.
+    norm: what the step is divided by (`normalizer`).
     Cost: N floats, sorted once by id so that sums do not depend on the split; below 2 ms at N = 4,096.
     Errors: SamplewiseError on too many non-finite losses, on no sample at all, on a rule that selects nothing. A step
     that is too short for the rule to do anything is none (`Plan.shortfall`).
@@ -84,27 +91,38 @@ def plan_step(
     nonfinite = _nonfinite(samples) if len(index) < len(samples) else []
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
-    weights, ones = rule.weigh(taken, state), torch.ones_like(taken.loss)
-    shortfall = rule.shortfall(ones, taken, state)
+    raw, ones = rule.raw(taken, state, negative=allow_negative), torch.ones_like(taken.loss)
+    weights, shortfall = rule.normalized(raw), rule.shortfall(ones, taken, state)
     q = ones if base_weight is None else base_weight[index].to(weights)
-    coefficients = weights * q / normalizer(rule, weights * q, q)
+    weighed = (weights if norm == "weights" else raw) * q
+    coefficients = weighed / normalizer(rule, weighed, q, taken.tokens, norm)
     figures = {
         "loss": float((taken.loss * q).sum() / q.sum()),
         "weighted_loss": float((taken.loss * coefficients).sum()),
-        "ess": effective_sample_size(weights) / len(taken) if bool(weights.any()) else 0.0,
-        "max_weight": float(weights.max()),
-        "kl": kl_to_uniform(weights),
-        "kept": float((weights > 0).double().mean()),
-        "length_corr": correlation(weights, taken.tokens),
+        **_shape(weights, taken.tokens),
         "samples": float(len(taken)),
         "empty": float((~present).sum()),
         "nonfinite": float(len(nonfinite)),
         "no_effect": float(shortfall is not None),
     }
+    if allow_negative:
+        figures["negative"] = float(weights.clamp(max=0).abs().sum() / weights.abs().sum())
     return Plan(
         weights=_scattered(weights, index, samples), coefficients=_scattered(coefficients, index, samples),
         figures=figures, state=rule.update(taken, ones, state), nonfinite=nonfinite, shortfall=shortfall,
     )  # fmt: skip
+
+
+def _shape(weights: Tensor, tokens: Tensor) -> dict[str, float]:
+    """The figures of weights [N] alone: of their sizes, where some are below 0."""
+    size = weights.abs()
+    return {
+        "ess": effective_sample_size(size) / len(size) if bool(size.any()) else 0.0,
+        "max_weight": float(size.max()),
+        "kl": kl_to_uniform(size),
+        "kept": float((size > 0).double().mean()),
+        "length_corr": correlation(size, tokens),
+    }
 
 
 def _nonfinite(samples: Samples) -> list[int]:
@@ -122,13 +140,19 @@ def learned(rule: Rule, samples: Samples, state: State) -> State:
     return rule.update(taken, torch.ones_like(taken.loss), state)
 
 
-def normalizer(rule: Rule, weighed: Tensor, base_weight: Tensor) -> float:
+def normalizer(
+    rule: Rule, weighed: Tensor, base_weight: Tensor, tokens: Tensor, norm: StepNorm = "weights"
+) -> float:  # fmt: skip
     """What a step's gradient is divided by, whichever way the step is run.
 
     weighed: [N] weight (or unnormalized weight) × base weight of every sample present in the step.
-    base_weight: [N] 1 each, or token counts.
+    base_weight: [N] 1 each, or token counts. tokens: [N] predicted tokens of a weight other than 0.
+    norm: "weights": Σ |weighed|, or Σ base_weight where the rule's norm is "count". "nonzero_tokens": the tokens of the
+        samples of a weight other than 0, so that the size of weights counts.
     """
-    return float(weighed.sum() if rule.norm == "sum" else base_weight.sum())
+    if norm == "nonzero_tokens":
+        return float(tokens[weighed != 0].sum().clamp(min=1))
+    return float(weighed.abs().sum() if rule.norm == "sum" else base_weight.sum())
 
 
 def weights(

@@ -18,7 +18,7 @@ class StepResult:
 
     step: its number, from 1. rule: that weighed it; state: after it. mode, passes: how it ran.
     loss: what the loop reports, the unweighted mean in its own terms. figures: as in `Plan.figures`.
-    samples: all N of all ranks; weights: [N] mean 1 over those weighed, 0 where left out; weighed: how many were.
+    samples: all N of all ranks; weights: [N] mean size 1 over those weighed, 0 where left out; weighed: how many were.
     nonfinite: ids left out for a loss that is not finite. shortfall: what the rule could not do in a step of so few
     samples. retried: whether a first pass was discarded.
     tokens: predicted tokens of the samples trained on. units: what it cost: 1 for each token of a forward, 2 for each

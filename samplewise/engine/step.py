@@ -189,7 +189,7 @@ class Step:
         self._first_look(batches[0])
         per_token = self.options.per == "token"
         scale = loop_scale(batches, mean, unpredicted, self.device) if per_token else 1.0
-        batches = with_base_weights(batches, self.options.per, mean)
+        batches = with_base_weights(batches, self.options.per, mean, self.options.norm)
         self.referred = self.reference.runs(batches[0])
         return self.reference.add(batches, self.device, self.clock), scale
 
@@ -202,7 +202,8 @@ class Step:
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,
             max_nonfinite=options.max_nonfinite, unit=max(1.0, total), scale=scale, token_rule=options.token_rule,
-            clock=self.clock, own_term=has_own_term(self.attached.model),
+            clock=self.clock, own_term=has_own_term(self.attached.model), allow_negative=options.allow_negative,
+            norm=options.norm,
         )  # fmt: skip
 
     def _select(self, context: StepContext, can_rescale: bool) -> Mode:
@@ -323,11 +324,9 @@ class Step:
 
         They would weigh other samples, or wait for ever.
         """
-        options = self.options
-        facts = {
-            "rule": options.rule.expression, "per": options.per, "normalize": options.normalize, "pool": options.pool,
-            "max_nonfinite": options.max_nonfinite, "step": self.steps, "torch.__version__": torch.__version__, **more,
-        }  # fmt: skip
+        options, names = self.options, ("per", "normalize", "pool", "max_nonfinite", "allow_negative", "norm")
+        facts = {"rule": options.rule.expression} | {name: getattr(options, name) for name in names}
+        facts |= {"step": self.steps, "torch.__version__": torch.__version__, **more}
         check_same({name: str(value) for name, value in facts.items()}, self.device)
 
     def state_dict(self) -> State:

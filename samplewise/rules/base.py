@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,11 +48,14 @@ def make_rule(
     norm: Norm = "sum",
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = enough,
     remembers: bool | None = None,
+    multiplies: bool = False,
+    absolute: bool = False,
 ) -> Rule:
     """A rule whose `body` sees present samples only: a sample that enters with weight 0 does not exist for it.
 
     So counts, shares, ranks and extrema are over samples of positive weight, no rule revives one, and
-    `chain(select, rule)` on N samples equals `rule` on the kept subset, whatever the body does.
+    `chain(select, rule)` on N samples equals `rule` on the kept subset, whatever the body does. A weight below 0, which
+    the data may give where that is allowed, is an error for a rule that does not say that it `multiplies`.
     The arguments are fields of `Rule`. remembers: None for every rule that has a state.
     Such a rule can be pickled if its functions can, or if a function at the top level of a module, marked with
     `samplewise.core.calls.called`, makes it.
@@ -59,37 +63,52 @@ def make_rule(
 
     @torch.no_grad()
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        present = weights > 0
-        if bool(present.all()):
+        if bool((weights > 0).all()):
             return body(weights, samples, state)
-        out = torch.zeros_like(weights)
-        index = present.nonzero().squeeze(1)
+        out, index = torch.zeros_like(weights), present(weights)
         if len(index):
             out[index] = body(weights[index], samples.select(index), state)
         return out
 
     @torch.no_grad()
     def update_present(samples: Samples, weights: Tensor, state: State) -> State:
-        present = weights > 0
-        if bool(present.all()) and len(weights):
+        if bool((weights > 0).all()) and len(weights):
             return update(samples, weights, state)
-        index = present.nonzero().squeeze(1)
+        index = present(weights)
         return update(samples.select(index), weights[index], state) if len(index) else state
 
     @torch.no_grad()
     def short(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
-        present = (weights > 0).nonzero().squeeze(1)
-        return shortfall(weights[present], samples.select(present), state) if len(present) else None
+        index = present(weights)
+        return shortfall(weights[index], samples.select(index), state) if len(index) else None
 
+    present = partial(_present, expression=expression, multiplies=multiplies)
     made = Rule(
         expression=expression, init=init, apply=apply, update=update_present, factor=factor, factor_ready=factor_ready,
         needs_loss=needs_loss, required_fields=required_fields, norm=norm,
         shortfall=enough if shortfall is enough else short,
-        remembers=init is not stateless if remembers is None else remembers,
+        remembers=init is not stateless if remembers is None else remembers, multiplies=multiplies, absolute=absolute,
     )  # fmt: skip
     options = {"init": init, "update": update, "factor": factor, "factor_ready": factor_ready, "shortfall": shortfall}
     more = {"needs_loss": needs_loss, "required_fields": required_fields, "norm": norm, "remembers": remembers}
+    more |= {"multiplies": multiplies, "absolute": absolute}
     return knowing(made, Call(make_rule, (expression, body), tuple((options | more).items())))
+
+
+def _present(weights: Tensor, *, expression: str, multiplies: bool) -> Tensor:
+    """[K] positions of the samples that exist for a rule. Errors: SamplewiseError on weights that it cannot see."""
+    if not multiplies and bool((weights < 0).any()):
+        raise refuses_negative(expression)
+    return weights.nonzero().squeeze(1)
+
+
+def refuses_negative(rule: object) -> SamplewiseError:
+    """The error of a rule that reads more of a weight than its own sample's, where weights may be below 0."""
+    return SamplewiseError(
+        "allow_negative", expected="column_weights(), and rules that multiply each weight by a factor of its sample "
+        "alone: uniform(), ir_dro(r=…), focal(…), threshold(…)", got=f"{rule}",
+        remedy="Leave that rule out, or give weights of at least 0.",
+    )  # fmt: skip
 
 
 def under(prefix: object, state: State) -> State:

@@ -70,6 +70,8 @@ def chain(*rules: Rule) -> Rule:
         epochs=chained(rules),
         shortfall=_first_shortfall(rules, last),
         remembers=any(rule.remembers for rule in rules),
+        multiplies=all(rule.multiplies for rule in rules),
+        absolute=all(rule.absolute for rule in rules),
     )
     ranks = [rule.ranks for rule in rules]
     return made.ranking(None if None in ranks else tuple(each for own in ranks for each in own or ()))
@@ -151,17 +153,12 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
     return Rule(
         expression=f"warmup({steps}, {rule.expression})",
         init=lambda: {"step": 0, **under("rule", rule.init())},
-        apply=apply,
-        update=update,
-        factor=factor,
-        factor_ready=factor_ready,
-        needs_loss=rule.needs_loss,
-        required_fields=rule.required_fields,
-        norm=rule.norm,
+        apply=apply, update=update, factor=factor, factor_ready=factor_ready,
+        needs_loss=rule.needs_loss, required_fields=rule.required_fields, norm=rule.norm,
         for_run_length=(lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if shares else None,
         shortfall=enough if rule.shortfall is enough else shortfall,
-        remembers=True,
-    )
+        remembers=True, multiplies=rule.multiplies, absolute=rule.absolute,
+    )  # fmt: skip
 
 
 @schedulable

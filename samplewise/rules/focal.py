@@ -33,4 +33,6 @@ def focal(gamma: Number = 2.0) -> Rule:
         f"focal(gamma={power})",
         lambda weights, samples, state: weights * uncertain(samples, state),
         factor=uncertain,
+        multiplies=True,
+        absolute=True,
     )

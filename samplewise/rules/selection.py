@@ -145,6 +145,8 @@ def threshold(low: Number | None = None, high: Number | None = None) -> Rule:
         f"threshold({', '.join(f'{name}={value}' for name, value in ends.items())})",
         lambda weights, samples, state: weights * inside(samples),
         factor=lambda samples, state: inside(samples),
+        multiplies=True,
+        absolute=True,
     )
 
 
@@ -178,6 +180,7 @@ def sample_proportional(share: Number, seed: int = 0) -> Rule:
         body,
         init=lambda: {"step": 0},
         update=lambda samples, weights, state: counting(state),
+        absolute=True,
     )
 
 
@@ -206,6 +209,7 @@ def random_keep(share: Number, seed: int = 0) -> Rule:
         init=lambda: {"step": 0},
         update=lambda samples, weights, state: counting(state),
         needs_loss=False,
+        absolute=True,
     )
     return rule.ranking((Ranks("random", lambda n: (0, share_of(share, n)), min_samples(share), seed),))
 

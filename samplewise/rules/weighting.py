@@ -34,6 +34,8 @@ def uniform() -> Rule:
         factor=lambda samples, state: torch.ones_like(samples.loss),
         needs_loss=False,
         norm="count",  # and the sum: the same here, so that a chain keeps its norm
+        multiplies=True,
+        absolute=True,
     )
     return rule.ranking(())
 
@@ -43,7 +45,8 @@ def column_weights() -> Rule:
     """The data's own weights, from its column `sample_weight`; a sample of weight 0 is left out.
 
     `chain(column_weights(), ir_dro(r=1.0))` multiplies them with a rule. Reads the field `weight` of the samples:
-    finite numbers of at least 0, in any unit. Pointwise, and no loss is needed.
+    finite numbers of at least 0, in any unit. Pointwise, and no loss is needed. Trainers and loops read numbers below 0
+    too where they are told to (`allow_negative`): such a sample's loss is raised.
 
     >>> import samplewise as sw
     >>> sw.weights(sw.column_weights(), [1.0, 2.0, 3.0, 4.0], weight=[1.0, 0.5, 0.5, 0.0]).tolist()
@@ -60,6 +63,8 @@ def column_weights() -> Rule:
         factor=lambda samples, state: given(samples),
         needs_loss=False,
         required_fields=frozenset({"weight"}),
+        multiplies=True,
+        absolute=True,
     )
 
 
@@ -148,6 +153,7 @@ def _tilted(r: float) -> Rule:
         factor=lambda samples, state: torch.exp((samples.loss - float(state["shift"])) / r),
         factor_ready=lambda state: not math.isnan(float(state["shift"])),
         remembers=False,  # the shift is common to all: no weight depends on it
+        multiplies=True,
     )
 
 

@@ -49,6 +49,7 @@ def sliced(
 
     rule = make_rule(
         expression, body, update=update, shortfall=lambda weights, samples, state: check(len(samples)),
+        absolute=True,
     )  # fmt: skip
     return rule.ranking((Ranks("highest", ranks, min_samples),))
 
@@ -103,7 +104,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
 
     rule = make_rule(
         expression, body, init=init, update=update, factor_ready=factor_ready, shortfall=shortfall,
-        factor=lambda samples, state: inside(samples.loss, state).to(samples.loss),
+        factor=lambda samples, state: inside(samples.loss, state).to(samples.loss), absolute=True,
     )  # fmt: skip
 
     def first(n: int) -> tuple[int, int]:

@@ -114,6 +114,7 @@ class CheckpointsMixin(_Host):
         data, options = self.train_dataset, self.options
         return {
             "per": options.per, "normalize": options.normalize, "pool": options.pool, "turns": options.turns,
+            "allow_negative": options.allow_negative, "norm": options.norm,
             "token_rule": None if options.token_rule is None else repr(options.token_rule),
             "loss_from": options.loss_from,
             "rows of data": len(data) if hasattr(data, "__len__") else None,  # pyright: ignore[reportArgumentType]

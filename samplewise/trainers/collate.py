@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,15 @@ class FieldsCollator:
     turns: every run of predicted labels becomes a sample of its own.
     columns: of samples, those that are read: what is not the number it must be is an error there, and NaN (of groups:
         −1) elsewhere. None where nobody knows: NaN, which a rule that reads the column refuses, naming the sample.
+    negative: whether a weight may be below 0.
     """
 
     def __init__(
-        self, collate: Callable[[list[Any]], Any], *, turns: bool = False, columns: frozenset[str] | None = None
-    ) -> None:
+        self, collate: Callable[[list[Any]], Any], *, turns: bool = False, columns: frozenset[str] | None = None,
+        negative: bool = False,
+    ) -> None:  # fmt: skip
         self.collate, self.turns, self.columns = collate, turns, columns
+        self.checked = partial(checked, negative=negative)
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
         """The batch that `collate` makes of the rows, with the fields of the n samples, [n] each."""
@@ -70,7 +74,7 @@ class FieldsCollator:
 
     def _reader(self, name: str) -> Read:
         read = name == ID or (self.columns is None and name == GROUP) or name in (self.columns or ())
-        return checked if read else _number_or_none
+        return self.checked if read else _number_or_none
 
 
 def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from samplewise.core.columns import GROUP, ID, REFERENCE, STORED, WEIGHT
 from samplewise.core.errors import SamplewiseError
 
 
-def identified(dataset: Any, columns: frozenset[str] = frozenset()) -> Any:
+def identified(dataset: Any, columns: frozenset[str] = frozenset(), *, negative: bool = False) -> Any:
     """`dataset` with a column `sample_id`: its own if it has one, else the row's number or place in the stream.
 
-    columns: of samples, those that are read: a stream names the row whose value cannot be used.
+    columns: of samples, those that are read: a stream names the row whose value cannot be used. negative: whether a
+    weight may be below 0.
     """
     import datasets
 
@@ -26,7 +27,7 @@ def identified(dataset: Any, columns: frozenset[str] = frozenset()) -> Any:
         has_ids = ID in dataset.column_names
         return dataset if has_ids else dataset.add_column(ID, list(range(len(dataset))))  # pyright: ignore[reportCallIssue]
     if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
-        return IdentifiedStream(dataset, columns)
+        return IdentifiedStream(dataset, columns, negative=negative)
     return IdentifiedRows(dataset)
 
 
@@ -51,15 +52,15 @@ class IdentifiedRows(Dataset):
 class IdentifiedStream(IterableDataset):
     """A stream whose rows carry their position; with several loader workers, worker w of W counts w, w + W, …"""
 
-    def __init__(self, dataset: Any, columns: frozenset[str] = frozenset()) -> None:
-        self.dataset, self.columns = dataset, columns
+    def __init__(self, dataset: Any, columns: frozenset[str] = frozenset(), *, negative: bool = False) -> None:
+        self.dataset, self.columns, self.negative = dataset, columns, negative
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for position, row in enumerate(self.dataset):
             number = first + step * position
-            yield _checked_row(_with_id(row, number), self.columns, number)
+            yield _checked_row(_with_id(row, number), self.columns, number, self.negative)
 
     def set_epoch(self, epoch: int) -> None:
         """Passed on to the dataset: the Trainer calls it at each epoch."""
@@ -76,12 +77,12 @@ def _with_id(row: Any, number: int) -> dict[str, Any]:
     return dict(row) if ID in row else {**row, ID: number}
 
 
-def _checked_row(row: dict[str, Any], columns: frozenset[str], number: int) -> dict[str, Any]:
+def _checked_row(row: dict[str, Any], columns: frozenset[str], number: int, negative: bool) -> dict[str, Any]:
     for column in sorted(columns & row.keys()):
         given = row[column]
         for value in given if not isinstance(given, str) and np.ndim(given) == 1 else (given,):
             try:
-                checked(column, value)
+                checked(column, value, negative=negative)
             except SamplewiseError as error:
                 raise SamplewiseError(
                     column, expected=error.expected, got=f"{error.got} in row {number} of the stream",
@@ -90,14 +91,17 @@ def _checked_row(row: dict[str, Any], columns: frozenset[str], number: int) -> d
     return row
 
 
-def checked(column: str, value: Any) -> int | float:
-    """The value of a sample's column as the number it must be. Errors: SamplewiseError naming the column."""
+def checked(column: str, value: Any, *, negative: bool = False) -> int | float:
+    """The value of a sample's column as the number it must be. Errors: SamplewiseError naming the column.
+
+    negative: whether a weight may be below 0.
+    """
     try:
-        return _whole(value) if column in (ID, GROUP) else _number(column, float(value))
+        return _whole(value) if column in (ID, GROUP) else _number(column, float(value), negative)
     except (TypeError, ValueError, OverflowError):
         raise SamplewiseError(
             column,
-            expected=EXPECTED_VALUES[column],
+            expected=expected_values(column, negative=negative),
             got=repr(value)[:50],
             remedy="Fix the data, or rename the column.",
         ) from None
@@ -112,6 +116,11 @@ EXPECTED_VALUES = {
 }
 
 
+def expected_values(column: str, *, negative: bool = False) -> str:
+    """What a column must hold, for messages."""
+    return "finite numbers" if column == WEIGHT and negative else EXPECTED_VALUES[column]
+
+
 def _whole(value: Any) -> int:
     number = int(value)
     if number != value and not isinstance(value, str):
@@ -119,9 +128,9 @@ def _whole(value: Any) -> int:
     return number
 
 
-def _number(column: str, value: float) -> float:
+def _number(column: str, value: float, negative: bool) -> float:
     if column == STORED and math.isnan(value):
         return value
-    if not math.isfinite(value) or (column == WEIGHT and value < 0):
+    if not math.isfinite(value) or (column == WEIGHT and value < 0 and not negative):
         raise ValueError
     return value

@@ -32,7 +32,7 @@ class LoadingMixin(_Host):
         check_collator(self)
         given = set() if self.options.reference_model is None else {"reference"}
         check_columns(self.options.rule, column_names(self.train_dataset), given)
-        check_values(self.train_dataset, self._columns())
+        check_values(self.train_dataset, self._columns(), negative=self.options.allow_negative)
         rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else None  # pyright: ignore
         if self._loader_is_the_hosts():
             check_rows(rows, self._train_batch_size * self.options.pool if self.args.dataloader_drop_last else 1)
@@ -73,8 +73,9 @@ class LoadingMixin(_Host):
             return super().get_train_dataloader()  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
         columns = self._columns()
-        self.train_dataset = identified(before[0], columns)
-        self.data_collator = FieldsCollator(before[1], turns=self.options.turns, columns=columns)
+        negative = self.options.allow_negative
+        self.train_dataset = identified(before[0], columns, negative=negative)
+        self.data_collator = FieldsCollator(before[1], turns=self.options.turns, columns=columns, negative=negative)
         self._train_batch_size = before[2] * self.options.pool
         try:
             return super().get_train_dataloader()

@@ -83,7 +83,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         if dataset_name != "train" or self._prepared:  # an evaluation set may have that name too
             return host(dataset, args, packing)
         self._prepared = True
-        check_values(dataset, self._columns())  # while rows are still those that were given
+        negative = self.options.allow_negative
+        check_values(dataset, self._columns(), negative=negative)  # while rows are still those that were given
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         prepared = prepare_training(dataset, args, packing, host, tokenizer)
         if hasattr(prepared, "__len__") and len(prepared) == 0:

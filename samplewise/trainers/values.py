@@ -12,7 +12,7 @@ import torch
 from samplewise.core.columns import FIELDS, ID, STORED
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
-from samplewise.trainers.identify import EXPECTED_VALUES, checked
+from samplewise.trainers.identify import checked, expected_values
 
 MAX_SHOWN = 5
 
@@ -23,31 +23,33 @@ def columns_read(rule: Rule, *, stored: bool) -> frozenset[str]:
     return frozenset({ID, *own, *((STORED,) if stored else ())})
 
 
-def check_values(dataset: Any, columns: frozenset[str]) -> None:
+def check_values(dataset: Any, columns: frozenset[str], *, negative: bool = False) -> None:
     """Errors: SamplewiseError naming the rows of map-style data whose value of one of `columns` cannot be used.
 
     Cost: those columns of a dataset of the `datasets` library; one of another kind is read through where its first row
-    has such a column, beside its id (without a draw from torch's global generator).
+    has such a column, beside its id (without a draw from torch's global generator). negative: whether a weight may be
+    below 0.
     """
     names = sorted(columns - {ID})
     if not names or not hasattr(dataset, "__len__") or not len(dataset):
         return
     for name, values in _given(dataset, names):
-        bad = ((row, value) for row, value in enumerate(values) if not usable(name, value))
+        bad = ((row, value) for row, value in enumerate(values) if not usable(name, value, negative=negative))
         found = list(itertools.islice(bad, MAX_SHOWN + 1))
         if found:
             shown = ", ".join(f"{value!r:.50} in row {row}" for row, value in found[:MAX_SHOWN])
             raise SamplewiseError(
-                name, expected=EXPECTED_VALUES[name], got=shown + (", …" if len(found) > MAX_SHOWN else ""),
+                name, expected=expected_values(name, negative=negative),
+                got=shown + (", …" if len(found) > MAX_SHOWN else ""),
                 remedy="Fix those rows, leave them out, or rename the column.",
             )  # fmt: skip
 
 
-def usable(name: str, value: Any) -> bool:
+def usable(name: str, value: Any, *, negative: bool = False) -> bool:
     """Whether a row's value, or each of a packed row's, is the number it must be."""
     try:
         for each in value if not isinstance(value, str) and np.ndim(value) == 1 else (value,):
-            checked(name, each)
+            checked(name, each, negative=negative)
     except SamplewiseError:
         return False
     return True

@@ -235,7 +235,7 @@ def test_a_step_without_any_token_is_an_error():
         ("finite weights of at least 0", lambda w: w[:-1]),
         ("finite weights of at least 0", lambda w: w[:, None]),
         ("finite weights of at least 0", lambda w: w.sum()),
-        ("at least one sample with a weight above 0", torch.zeros_like),
+        ("at least one sample with a weight other than 0", torch.zeros_like),
     ],
 )
 def test_a_rule_that_returns_nonsense_is_refused(says, made_of):

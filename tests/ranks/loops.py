@@ -34,7 +34,15 @@ def step_batches(split: str, rank: int, step: int) -> list[dict]:
     first = sum(len(part) for part in sizes[:rank])
     chosen = [range(step * ROWS + a, step * ROWS + b) for a, b in bounds[first : first + len(sizes[rank])]]
     batches = [tiny.collate([data[i] for i in rows]) for rows in chosen]
-    return [{**batch, "sample_id": torch.tensor(rows)} for batch, rows in zip(batches, chosen, strict=True)]
+    return [
+        {**batch, "sample_id": torch.tensor(rows), "sample_weight": signed(rows)}
+        for batch, rows in zip(batches, chosen, strict=True)
+    ]
+
+
+def signed(rows: range) -> torch.Tensor:
+    """Weights of both signs, of which every fifth is 0: read by a rule that has column_weights()."""
+    return torch.tensor([[1.0, -0.5, 2.0, 0.0, -1.5][row % 5] for row in rows], dtype=torch.float64)
 
 
 def wrapped(wrapper: str, model, ranks: int):
@@ -64,7 +72,7 @@ def loop(case: str, out: Path, rank: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3 if task == "parameters" else 0.0)
     if accelerator is not None:
         model, optimizer = accelerator.prepare(model, optimizer)
-    step = WeightedStep(model, rule, accelerator=accelerator)
+    step = WeightedStep(model, rule, accelerator=accelerator, allow_negative="column_weights" in rule)
     seen = []
     for number in range(5 if task == "parameters" else 2):
         for micro in step.plan(step_batches(split, rank, number)):

@@ -45,6 +45,11 @@ def test_fsdp2_gives_the_gradient_of_one_process(tmp_path):
     compare(tmp_path, ["fsdp2:3|5"], [TILT, CHOICE], [("gradients", "float64")])
 
 
+def test_negative_weights_give_the_gradient_of_one_process(tmp_path):
+    """In two passes, from which samples of weight 0 are left out, and in one."""
+    compare(tmp_path, ["ddp:2,1|3,2"], ["chain(column_weights(), ir_dro(r=0.3))"], [("gradients", "float64")])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [TILT, CHOICE])
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "accelerate"])

@@ -216,7 +216,7 @@ def test_a_weight_that_is_none_is_named(tmp_path, bad):
 
 
 def test_a_step_of_zero_weights_is_an_error(tmp_path):
-    with pytest.raises(sw.SamplewiseError, match="at least one sample with a weight above 0"):
+    with pytest.raises(sw.SamplewiseError, match="at least one sample with a weight other than 0"):
         trained(tmp_path, "bfd", "column_weights()", data=conversations(sample_weight=[0.0] * ROWS))
 
 

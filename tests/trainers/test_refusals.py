@@ -135,7 +135,7 @@ def test_a_rule_that_selects_nothing(tmp_path):
     from samplewise.rules.base import make_rule
 
     nothing = make_rule("nothing()", lambda weights, samples, state: torch.zeros_like(weights))
-    with pytest.raises(sw.SamplewiseError, match=r"at least one sample with a weight above 0.*nothing\(\)"):
+    with pytest.raises(sw.SamplewiseError, match=r"at least one sample with a weight other than 0.*nothing\(\)"):
         trainer(tmp_path, rule=nothing).train()
 
 

@@ -72,7 +72,7 @@ class Mode(ABC):
     @property
     def trained_tokens(self) -> int:
         """Predicted tokens of the samples trained on, those that a token rule leaves."""
-        return int(self.samples.tokens[self.plan.weights.cpu() > 0].sum())
+        return int(self.samples.tokens[self.plan.weights.cpu() != 0].sum())
 
     def _marked(self, trained: list[MicroBatch]) -> list[MicroBatch]:
         self.count = len(trained)
@@ -88,6 +88,8 @@ class Mode(ABC):
             context.state,
             base_weight=step["base_weight"],
             max_nonfinite=context.max_nonfinite,
+            allow_negative=context.allow_negative,
+            norm=context.norm,
         )
         if "tokens_before" not in step:
             return plan
@@ -101,7 +103,7 @@ class Mode(ABC):
             step, spans = gather_fields(step_fields(batches, loss, tokens), context.device)
             self.plan = self._planned(step)
             run = step.get("tokens_before", step["tokens"])
-            self.run_tokens = int(run[self.plan.coefficients > 0].sum())
+            self.run_tokens = int(run[self.plan.coefficients != 0].sum())
             coefficients = [self.plan.coefficients[span] for span in spans]
             trained = dealt(batches, coefficients, context.capacity, context.device)
             if context.own_term:
@@ -127,7 +129,7 @@ class Mode(ABC):
 
 def _predicting(batches: Sequence[MicroBatch], device: torch.device) -> int:
     """How many micro-batches of all ranks hold a sample: a rank that is short of rows runs blank ones."""
-    held = sum(bool((micro.coefficient > 0).any()) for micro in batches if micro.coefficient is not None)
+    held = sum(bool((micro.coefficient != 0).any()) for micro in batches if micro.coefficient is not None)
     return max(1, int(gather_fields({"held": torch.tensor([held])}, device)[0]["held"].sum()))
 
 

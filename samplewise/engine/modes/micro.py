@@ -42,6 +42,8 @@ class Micro(Mode):
                 self.context.state,
                 base_weight=fields["base_weight"],
                 max_nonfinite=0.0,
+                allow_negative=self.context.allow_negative,
+                norm=self.context.norm,
             )
             self.plans.append(plan)
             weights, coefficients = plan.weights, plan.coefficients

@@ -97,12 +97,17 @@ class OnePass(Mode):
         self._check(step["loss"][present], factor)
         self.plan = self._planned(step)
         self.run_tokens = self.all_tokens
-        divisor = normalizer(self.context.rule, factor, step["base_weight"][present] / self.context.unit)
+        divisor = self._divisor(factor, step["base_weight"][present], step["tokens"][present])
         check_agreement(
             self.context.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
             coarse=bool(step["coarse"].any()), raw=self._applied,
         )  # fmt: skip
         return world_size() * self.context.scale / divisor
+
+    def _divisor(self, factor: Tensor, base_weight: Tensor, tokens: Tensor) -> float:
+        context = self.context
+        found = normalizer(context.rule, factor, base_weight / context.unit, tokens, context.norm)
+        return found / context.unit if context.norm == "nonzero_tokens" else found
 
     def _applied(self) -> Tensor:
         """[N] what the rule's exact form says, before any division."""
@@ -113,6 +118,6 @@ class OnePass(Mode):
         """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32."""
         if not bool((torch.isfinite(loss) & torch.isfinite(factor)).all()):
             raise RetryInTwoPasses("a loss or a factor is not finite")
-        largest = float(factor.max()) * self.context.unit
+        largest = float(factor.abs().max()) * self.context.unit
         if not MIN_LARGEST_FACTOR <= largest <= MAX_LARGEST_FACTOR:
             raise RetryInTwoPasses(f"the largest factor is {largest:.3g}")

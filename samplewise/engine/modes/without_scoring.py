@@ -44,7 +44,7 @@ class WithoutScoring(Mode):
     def _settle(self) -> None:
         """Fill in the losses, which are those of the samples trained on."""
         step, _ = gather_fields(self.parts.fields(), self.context.device)
-        run = step["coefficient"] > 0
+        run = step["coefficient"] != 0
         loss, base_weight, coefficient = step["loss"][run], step["base_weight"][run], step["coefficient"][run]
         if not bool(torch.isfinite(loss).all()):
             raise RetryInTwoPasses("a loss is not finite")

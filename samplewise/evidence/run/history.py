@@ -53,7 +53,7 @@ class History:
         """
         for name, values in self.curves.items():
             values.append(float(figures[name]))
-        positive = weights[weights > 0].double().clamp(EDGES[0], EDGES[-1] * (1 - 1e-9))
+        positive = weights.abs()[weights != 0].double().clamp(EDGES[0], EDGES[-1] * (1 - 1e-9))
         places = torch.bucketize(positive, torch.tensor(EDGES, dtype=torch.float64), right=True) - 1
         counts = torch.bincount(places, minlength=len(self.bins)).tolist()
         self.bins = [a + b for a, b in zip(self.bins, counts, strict=True)]

@@ -113,7 +113,7 @@ def objective(
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
-    factors: the u_i, [n] of 0 or more; or a function `factor(loss [k], tokens [k], index [k]) -> [k]`, called with
+    factors: the u_i, [n], of any sign; or a function `factor(loss [k], tokens [k], index [k]) -> [k]`, called with
         complete samples that have at least one predicted token, possibly several times a micro-batch; index numbers
         them within it. u is a constant to autograd.
     select: `select(loss [c], reference [c], sample [c]) -> [c]` token weights, called with the losses of all predicted
@@ -131,7 +131,7 @@ def objective(
     "torch" and "reference" score everything first.
     Under autocast a copy of the head in its dtype, as F.linear makes.
     Returns Objective(value, loss, tokens, factors, mass). A backward that reaches `loss` raises: take loss.detach().
-    Raises SamplewiseError as `sample_losses` does, and on factors that are NaN or negative where the loss is finite.
+    Raises SamplewiseError as `sample_losses` does, and on factors that are NaN where the loss is finite.
 
     >>> hidden, head = torch.zeros(2, 3, 4, requires_grad=True), torch.zeros(8, 4)
     >>> labels = torch.tensor([[0, 1, 2], [0, 1, -100]])

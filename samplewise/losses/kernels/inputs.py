@@ -104,10 +104,10 @@ def check_factors(factors: Tensor, shape: tuple[int, ...], loss: Tensor | None =
     wide = factors.to(
         torch.promote_types(factors.dtype, torch.float32) if factors.is_floating_point() else torch.float32
     )
-    bad = ~(wide >= 0) if loss is None else ~(wide >= 0) & loss.isfinite()
+    bad = wide.isnan() if loss is None else wide.isnan() & loss.isfinite()
     if bool(bad.any()):
         raise SamplewiseError(
-            "factors", expected="numbers of 0 or more",
+            "factors", expected="numbers",
             got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",
             remedy="A factor is an unnormalized weight; leave a sample out with 0.",
         )  # fmt: skip

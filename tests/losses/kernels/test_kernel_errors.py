@@ -34,7 +34,6 @@ BAD = {
 }
 BAD_FACTORS = {
     "NaN": (torch.tensor([1.0, float("nan")]), r"nan.*\[1\]"),
-    "negative": (torch.tensor([-1.0, 1.0]), r"-1\.0.*\[0\]"),
     "too many": (torch.ones(3), r"\(2,\).*\(3,\)"),
 }
 
@@ -64,6 +63,26 @@ def test_bad_factors(bad, backend, asks):
     given = (lambda loss, tokens, index: factors) if asks else factors
     with pytest.raises(SamplewiseError, match=message):
         objective(**{**good(), "factors": given, "backend": backend})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_factor_of_either_sign_multiplies_value_and_gradient(backend, asks):
+    torch.manual_seed(0)
+    inputs = good()
+
+    def gradient(factors):
+        hidden = inputs["hidden"].clone().requires_grad_()
+        given = (lambda loss, tokens, index: factors[index]) if asks else factors
+        out = objective(**{**inputs, "hidden": hidden, "factors": given, "backend": backend})
+        out.value.backward()
+        return out.value.detach(), hidden.grad
+
+    up, down = gradient(torch.tensor([1.0, 0.5])), gradient(torch.tensor([-1.0, -0.5]))
+    both, one, other = (gradient(torch.tensor(each)) for each in ([2.0, -0.5], [2.0, 0.0], [0.0, 0.5]))
+    for k in (0, 1):
+        torch.testing.assert_close(down[k], -up[k])
+        torch.testing.assert_close(both[k], one[k] - other[k])
 
 
 def test_a_budget_below_one_row_names_the_least():
