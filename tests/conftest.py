@@ -10,6 +10,7 @@ collect_ignore = [
     "ranks/met.py",
     "ranks/loops.py",
     "ranks/epochs_of_ranks.py",
+    "ranks/fsdp2.py",
 ]  # programs, not modules
 
 settings.register_profile("untimed", deadline=None)  # a busy machine, or a first import, is no failure

@@ -62,7 +62,7 @@ def body_of(model: nn.Module) -> Callable[..., Hidden]:
         inputs = {**inputs, "use_cache": False, "return_dict": True}
         if inner is model:
             return _hidden(inner, *args, **inputs)
-        with _forward_of(inner, _hidden, getattr(model, "base_model", None)), _checkpointing_of_backward(inner):
+        with forward_of(inner, _hidden, getattr(model, "base_model", None)), _checkpointing_of_backward(inner):
             hidden = type(model).forward(model, *args, **inputs)
         if isinstance(hidden, Hidden):
             return hidden
@@ -91,7 +91,7 @@ def with_own_terms(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) 
     before = {name: inner.__dict__[name] for name in names if name in inner.__dict__}
     inner.loss_function = nothing
     try:
-        with _forward_of(inner, type(inner).forward), _checkpointing_of_backward(inner):
+        with forward_of(inner, type(inner).forward), _checkpointing_of_backward(inner):
             outputs = type(model).forward(model, **inputs, labels=labels, use_cache=False)
     finally:
         for name in names:
@@ -134,7 +134,7 @@ def _nothing(hidden: Tensor) -> Tensor:
 
 
 @contextmanager
-def _forward_of(inner: nn.Module, function: Callable[..., Any], tuner: Any = None) -> Generator[None]:
+def forward_of(inner: nn.Module, function: Callable[..., Any], tuner: Any = None) -> Generator[None]:
     """`function(inner, …)` as this instance's forward; afterwards what was there is there again.
 
     tuner: of PEFT, around it; AdaptionPrompt's keeps the model's forward as its own.

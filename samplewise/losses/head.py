@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.body import Hidden, body_of, decoder_of, unwrapped
-from samplewise.losses.own_terms import refuse_unweighable
+from samplewise.losses.own_terms import has_router_term, refuse_unweighable
+from samplewise.losses.sharded import Unit, has_foreign_hooks, in_pieces, is_unit
 
 REMEDY = 'Use logits="allow" to train from logits, which takes more memory.'
+IN_PIECES = "one in pieces; call the model that FSDP wraps, not its parts, and shard it in no other way"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,31 @@ class Head:
     """What stands between a model's hidden states and its logits.
 
     body: the model without its head, inside PEFT's own forward; body(**inputs).last_hidden_state [B, T, D], no cache.
-    weight [V, D], bias [V] or None: parameters of the output embedding.
+    linear: what holds the weight. unit: what FSDP2 shards it with, where that is not the whole model.
     softcap, scale: logits = softcap·tanh((hidden·weightᵀ + bias)·scale / softcap).
     """
 
     body: Callable[..., Hidden]
-    weight: Tensor
-    bias: Tensor | None
+    linear: nn.Linear
     softcap: float | None
     scale: float
+    unit: Unit | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """[V, D], looked up each time: FSDP replaces parameters between calls. Errors: SamplewiseError if in pieces."""
+        if in_pieces(self.linear.weight):
+            raise _not_plain(type(self.linear).__name__, IN_PIECES, "Under FSDP2 call the model itself.")
+        return self.linear.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """[V] or None."""
+        return self.linear.bias
+
+    def run(self, hidden: Tensor, compute: Callable[[Tensor], tuple[Tensor, T]]) -> T:
+        """What `compute` makes of hidden while weight and bias are whole; see `sharded.Unit.run`."""
+        return compute(hidden)[1] if self.unit is None else self.unit.run(hidden, compute)
 
 
 def find_head(model: nn.Module, remedy: str = REMEDY) -> Head:
@@ -55,24 +75,26 @@ def find_head(model: nn.Module, remedy: str = REMEDY) -> Head:
             "model", expected="a causal LM of transformers: config, base_model and get_output_embeddings()", got=name,
             remedy="Pass the model itself, before DDP or compile; there is no logits-free path for other models.",
         )  # fmt: skip
-    head = _called(head)
-    _check_linear(name, head, remedy)
+    linear = _called(head)
+    unit = next((each for each in (head, linear) if is_unit(each)), None)
+    _check_linear(name, linear, unit, remedy)
     text = config.get_text_config()
-    return Head(body_of(model), head.weight, head.bias, _softcap(text), _scale(text))
+    sharded = None if unit is None else Unit(unit, called=has_router_term(inner))
+    return Head(body_of(model), linear, _softcap(text), _scale(text), sharded)
 
 
 def _called(head: nn.Module) -> Any:
     """What a wrapper of PEFT's `modules_to_save` calls: the active adapter's own copy, or the original without one."""
     copies: Any = getattr(head, "modules_to_save", None)
-    if not isinstance(copies, nn.ModuleDict) or head._forward_hooks or head._forward_pre_hooks:
+    if not isinstance(copies, nn.ModuleDict) or has_foreign_hooks(head):
         return head
     wrapper: Any = head
     active = [] if wrapper.disable_adapters else wrapper.active_adapters
     return copies[active[0]] if active and all(name in copies for name in active) else wrapper.original_module
 
 
-def _check_linear(name: str, head: nn.Module, remedy: str) -> None:
-    """Only a plain linear head is hidden·weightᵀ + bias: no adapter, no quantisation, no hook, no shards."""
+def _check_linear(name: str, head: nn.Module, unit: nn.Module | None, remedy: str) -> None:
+    """Only a plain linear head is hidden·weightᵀ + bias: no adapter, no quantisation, no hook, no shards but FSDP's."""
     weight = getattr(head, "weight", None)
     found = None
     if hasattr(head, "base_layer") or hasattr(head, "original_module"):
@@ -82,15 +104,18 @@ def _check_linear(name: str, head: nn.Module, remedy: str) -> None:
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
         found = "one with a forward of its own"
-    elif hasattr(weight, "full_tensor"):
-        found = "one sharded on its own; shard it with the root module and call the model, not its parts"
-    elif head._forward_hooks or head._forward_pre_hooks:
+    elif in_pieces(weight) and unit is None:
+        found = IN_PIECES
+    elif has_foreign_hooks(head):
         found = "one with forward hooks, which would not run"
     if found is not None:
-        raise SamplewiseError(
-            "model", expected="a plain nn.Linear as output embedding", got=f"{type(head).__name__} in {name}: {found}",
-            remedy=remedy,
-        )  # fmt: skip
+        raise _not_plain(f"{type(head).__name__} in {name}", found, remedy)
+
+
+def _not_plain(head: str, found: str, remedy: str) -> SamplewiseError:
+    return SamplewiseError(
+        "model", expected="a plain nn.Linear as output embedding", got=f"{head}: {found}", remedy=remedy
+    )
 
 
 def _softcap(config: Any) -> float | None:

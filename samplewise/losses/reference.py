@@ -39,11 +39,12 @@ def reference_token_losses(
     micro = read_micro_batch({ID: torch.zeros(0, dtype=torch.int64), **batch}) if isinstance(batch, Mapping) else batch
     head, labels = find_head(model, REFERENCE_REMEDY), micro.targets
     segments, token_weights = micro.segments, micro.token_weights
+    weight = head.weight  # before the body: a head in pieces is refused
     if not bool(token_counts(labels, token_weights, segments).any()):
         return torch.zeros_like(labels, dtype=torch.float32)
     with evaluating(model):
         hidden = head.body(**micro.inputs).last_hidden_state
-        scores = score(hidden, head.weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
+        scores = score(hidden, weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
                        segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
                        token_losses=True)  # fmt: skip
     assert scores.token_loss is not None

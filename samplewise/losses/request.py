@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.head import find_head
+from samplewise.losses.head import Head, find_head
 from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, score
 from samplewise.losses.own_terms import has_own_term
+from samplewise.losses.sharded import Sealed
 
 HEAD_ERRORS = (
     "labels", "shift_labels", "num_items_in_batch", "logits_to_keep", "return_dict", "output_hidden_states",
@@ -31,6 +33,8 @@ class Request:
 
     factors: [n] or a function of complete samples; None: score only.
     select, reference: only with factors. token_losses, differentiable: only when scoring.
+    blank: nothing is predicted: the value is a 0 that hangs on the graph, so that ranks make the same calls.
+    A mixed precision policy of FSDP2 casts the tensors in it: give `Sealed(request)`, and take `exact(result)`.
     """
 
     labels: Tensor
@@ -45,6 +49,7 @@ class Request:
     chunk_bytes: int | None = None
     differentiable: bool = False
     tally: Tally | None = None
+    blank: bool = False
 
     def __post_init__(self) -> None:
         """Errors: SamplewiseError for a field that would be ignored."""
@@ -67,6 +72,7 @@ class Result(NamedTuple):
         coefficient, AdaLoRA's orthogonality); not in value.
     mass: [n] Σ m_t of the token weights; tokens without them.
     token_loss: [B, T] aligned with labels, where asked for. router: [] its load-balancing loss before the coefficient.
+    sealed: the same, as it was made.
     """
 
     value: Tensor | None
@@ -77,6 +83,16 @@ class Result(NamedTuple):
     mass: Tensor
     token_loss: Tensor | None = None
     router: Tensor | None = None
+    sealed: Sealed[Result] | None = None
+
+
+def exact(result: Result) -> Result:
+    """The result as it was made, where a wrapper has cast it on the way: FSDP2 rounds what a model returns to 16 bits.
+
+    Gradients through either are the same, but for the rounding of what multiplies the value.
+    """
+    cast = result.sealed is not None and result.loss.dtype != result.sealed.content.loss.dtype
+    return result.sealed.content if cast and result.sealed is not None else result
 
 
 def attach_objective(model: nn.Module) -> Callable[[], None]:
@@ -89,9 +105,11 @@ def attach_objective(model: nn.Module) -> Callable[[], None]:
     previous = model.__dict__.get("forward")
     state = {"on": True}
 
-    def forward(self: nn.Module, *args: Any, samplewise: Request | None = None, **inputs: Any) -> Any:
+    def forward(self: nn.Module, *args: Any, samplewise: Request | Sealed[Request] | None = None, **inputs: Any) -> Any:
         if samplewise is not None and state["on"]:
-            return _answer(self, samplewise, args, inputs)
+            request = samplewise.content if isinstance(samplewise, Sealed) else samplewise
+            result = _answer(self, request, args, inputs)
+            return result._replace(sealed=Sealed(result))
         if samplewise is not None:
             inputs["samplewise"] = samplewise
         return type(self).forward(self, *args, **inputs) if previous is None else previous(*args, **inputs)
@@ -135,39 +153,51 @@ def with_objective(model: nn.Module) -> Generator[nn.Module]:
 
 
 def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
-    """Body, then kernel. The head is looked up on every call, since FSDP replaces its parameters between calls."""
+    """Body, then kernel."""
     head = find_head(model)
     for name in HEAD_ERRORS:
         inputs.pop(name, None)
     outputs = head.body(*args, **inputs)
-    hidden, router = outputs.last_hidden_state, outputs.router
-    options: dict[str, Any] = {
-        "bias": head.bias, "softcap": head.softcap, "scale": head.scale, "segments": request.segments,
-        "token_weights": request.token_weights, "shifted": request.shifted, "backend": request.backend,
-        "chunk_bytes": request.chunk_bytes, "tally": request.tally,
-    }  # fmt: skip
-    aux = outputs.loss if has_own_term(model) else None
-    if request.factors is not None:
-        selection: dict[str, Any] = {"select": request.select, "reference": request.reference}
-        out = objective(hidden, head.weight, request.labels, request.factors, **selection, **options)
-        return Result(
-            value=out.value,
-            loss=out.loss,
-            tokens=out.tokens,
-            factors=out.factors,
-            aux=aux,
-            mass=out.mass,
-            router=router,
-        )
-    wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
-    scores = score(hidden, head.weight, request.labels, **wanted, **options)
+
+    def compute(hidden: Tensor) -> tuple[Tensor, Result]:
+        if request.blank:
+            result = _blank(hidden, head)
+        else:
+            result = _scored(hidden, head, request) if request.factors is None else _weighed(hidden, head, request)
+        return result.loss if result.value is None else result.value, result
+
+    result = head.run(outputs.last_hidden_state, compute)
+    own = has_own_term(model) and not request.blank
+    return result._replace(aux=outputs.loss if own else None, router=outputs.router if own else None)
+
+
+def _blank(hidden: Tensor, head: Head) -> Result:
+    """Zeros with a gradient of zeros for the hidden states and the head, whatever stands in them."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    parts = [hidden[:, :0], head.weight[:0], *([] if head.bias is None else [head.bias[:0]])]
+    value = torch.stack([part.sum(dtype=wide) for part in parts]).sum()
+    nothing = value.detach().new_zeros(0)
+    return Result(value=value, loss=nothing, tokens=nothing.long(), factors=nothing, aux=None, mass=nothing)
+
+
+def _weighed(hidden: Tensor, head: Head, request: Request) -> Result:
+    selection: dict[str, Any] = {"select": request.select, "reference": request.reference}
+    assert request.factors is not None
+    out = objective(hidden, head.weight, request.labels, request.factors, **selection, **_options(head, request))
     return Result(
-        value=None,
-        loss=scores.loss,
-        tokens=scores.tokens,
-        factors=None,
-        aux=aux,
-        mass=scores.mass,
-        token_loss=scores.token_loss,
-        router=router,
-    )
+        value=out.value, loss=out.loss, tokens=out.tokens, factors=out.factors, aux=None, mass=out.mass
+    )  # fmt: skip
+
+
+def _scored(hidden: Tensor, head: Head, request: Request) -> Result:
+    wanted: dict[str, Any] = {"differentiable": request.differentiable, "token_losses": request.token_losses}
+    out = score(hidden, head.weight, request.labels, **wanted, **_options(head, request))
+    return Result(
+        value=None, loss=out.loss, tokens=out.tokens, factors=None, aux=None, mass=out.mass, token_loss=out.token_loss
+    )  # fmt: skip
+
+
+def _options(head: Head, request: Request) -> dict[str, Any]:
+    names = ("segments", "token_weights", "shifted", "backend", "chunk_bytes", "tally")
+    asked = {name: getattr(request, name) for name in names}
+    return {"bias": head.bias, "softcap": head.softcap, "scale": head.scale, **asked}

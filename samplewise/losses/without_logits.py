@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Backend, Factor, Select, Tally
-from samplewise.losses.request import Request
+from samplewise.losses.request import Request, Result, exact
+from samplewise.losses.sharded import Sealed
 from samplewise.losses.token_losses import token_counts
 
 
@@ -27,7 +28,7 @@ class WithoutLogits:
         if not _predicts(micro):
             return _nothing(model, micro)
         request = self._request(micro, differentiable=differentiable)
-        result = model(**micro.inputs, samplewise=request)
+        result = _answered(model, micro, request)
         return result.loss, result.tokens
 
     def token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
@@ -35,7 +36,7 @@ class WithoutLogits:
         if not _predicts(micro):
             _nothing(model, micro)
             return torch.zeros(micro.targets.shape, device=micro.targets.device)
-        result = model(**micro.inputs, samplewise=replace(self._request(micro), token_losses=True))
+        result = _answered(model, micro, replace(self._request(micro), token_losses=True))
         return result.token_loss
 
     def objective(
@@ -49,7 +50,7 @@ class WithoutLogits:
         request = self._request(micro, factors, tally=tally)
         if select is not None:
             request = replace(request, select=select, reference=micro.token_reference)
-        result = model(**micro.inputs, samplewise=request)
+        result = _answered(model, micro, request)
         router = None if result.router is None else result.router.detach()
         return ForwardResult(
             value=result.value,
@@ -70,11 +71,16 @@ class WithoutLogits:
         )  # fmt: skip
 
 
+def _answered(model: nn.Module, micro: MicroBatch, request: Request) -> Result:
+    return exact(model(**micro.inputs, samplewise=Sealed(request)))
+
+
 def _predicts(micro: MicroBatch) -> bool:
     return bool((token_counts(micro.targets, micro.token_weights, micro.segments) > 0).any())
 
 
 def _nothing(model: nn.Module, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-    """Zeros that hang on the graph: every rank makes as many calls, and every parameter gets a gradient."""
-    zero = model(**micro.inputs, logits_to_keep=1).logits.float().sum() * 0
+    """Zeros that hang on the graph: every rank makes the same calls, and every parameter gets a gradient."""
+    zero = _answered(model, micro, Request(micro.targets, blank=True)).value
+    assert zero is not None
     return zero.expand(len(micro)), torch.zeros(len(micro), dtype=torch.int64, device=zero.device)

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
+
+
+def autocast(accelerator: Any) -> AbstractContextManager[Any]:
+    """What accelerate runs a model under; nothing under FSDP2, whose own policy casts parameters and activations."""
+    if accelerator is None or getattr(accelerator, "is_fsdp2", False):
+        return nullcontext()
+    return accelerator.autocast()
+
+
+def discard_gradients(model: Any, reason: Any) -> None:
+    """Set the gradients of a step to zero that `RetryInTwoPasses` ended.
+
+    FSDP2 keeps what is accumulated without communication where `zero_grad` does not reach it, until a backward reduces
+    it: so the last micro-batch has its backward too.
+    """
+    if hasattr(model, "set_requires_gradient_sync"):
+        reason.objective.backward()
+    model.zero_grad()
 
 
 def check_accelerator(accelerator: Any) -> None:

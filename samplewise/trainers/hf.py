@@ -22,6 +22,8 @@ from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.options import split_options
 from samplewise.engine.result import StepResult
 from samplewise.engine.step import Step
+from samplewise.losses.sharded import in_pieces
+from samplewise.trainers.accelerators import autocast, discard_gradients
 from samplewise.trainers.checkpoints import CheckpointsMixin
 from samplewise.trainers.checks import (
     check_batch,
@@ -109,7 +111,8 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         self.engine.start()
 
     def _attach(self) -> None:
-        head = "partitioned" if has_partitioned_head(self.accelerator) else "whole"
+        sharded = any(in_pieces(parameter) for parameter in self.model.parameters())  # trained before, or loaded so
+        head = "partitioned" if has_partitioned_head(self.accelerator) else "sharded" if sharded else "whole"
         checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.engine.attach(self.model, head=head, check=checked)  # pyright: ignore[reportArgumentType]
 
@@ -138,7 +141,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         given = [dict(self._prepare_inputs(batch)) for batch in batches]
         self._look(given)
         self.engine.set_total_steps(self.state.max_steps)
-        with self.accelerator.autocast():
+        with autocast(self.accelerator):
             rescalable = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
             mean = self._token_mean(num_items)
             model: Any = self.model_wrapped
@@ -190,8 +193,8 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
                 "loss", expected="finite losses: DeepSpeed's gradients cannot be discarded", got=str(reason),
                 remedy="Use a rule that runs in two passes, which leaves such samples out, or clean the data.",
             ) from None  # fmt: skip
-        model.zero_grad()
-        with self.accelerator.autocast():
+        discard_gradients(model, reason)
+        with autocast(self.accelerator):
             return self.engine.retry(self.model_wrapped, reason)  # pyright: ignore[reportArgumentType]
 
     def _finished(self, result: StepResult) -> None:
@@ -204,7 +207,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         if micro is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
         prepared = {key: inputs[key] for key in micro.inputs}  # once more, by the Trainer: to another dtype, say
-        with self.accelerator.autocast():  # the Trainer's own is missing where a model is trained a second time
+        with autocast(self.accelerator):  # the Trainer's own is missing where a model is trained a second time
             objective = self.engine.loss(model, replace(micro, inputs=prepared))
         return objective * self._host_divisor()
 

@@ -17,8 +17,9 @@ from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.saving import read, restore, saved, write
 from samplewise.engine.step import Step
+from samplewise.losses.sharded import in_pieces
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.trainers.accelerators import check_accelerator
+from samplewise.trainers.accelerators import autocast, check_accelerator, discard_gradients
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.reference_model import with_loaded_reference
 
@@ -57,7 +58,7 @@ class WeightedStep:
         refuse_epochs(chosen.rule, "in a loop of your own")
         if accelerator is not None:
             check_accelerator(accelerator)
-        sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+        sharded = any(in_pieces(parameter) for parameter in model.parameters())
         self.engine = Step(chosen, next(model.parameters()).device, observers)
         self.engine.attach(getattr(model, "module", model), head="sharded" if sharded else "whole")
         self._started, self._reason = False, None
@@ -75,7 +76,6 @@ class WeightedStep:
         given = [split_into_turns(batch) for batch in batches] if self.engine.options.turns else batches
         yield from self._autocast(self.engine.prepare, self.model, given)
         if self._reason is not None:
-            self.model.zero_grad()
             yield from self._autocast(self.engine.retry, self.model, self._reason)
 
     def backward(self, micro: MicroBatch) -> None:
@@ -85,6 +85,7 @@ class WeightedStep:
                 objective: Tensor = self._autocast(self.engine.loss, self.model, micro)
             except RetryInTwoPasses as reason:
                 self._reason = reason
+                discard_gradients(self.model, reason)
                 return
             objective.backward() if self.accelerator is None else self.accelerator.backward(objective)
 
@@ -116,7 +117,7 @@ class WeightedStep:
         return nullcontext() if last or not hasattr(self.model, "no_sync") else self.model.no_sync()  # pyright: ignore
 
     def _autocast(self, call: Callable[..., Any], *args: Any) -> Any:
-        with nullcontext() if self.accelerator is None else self.accelerator.autocast():
+        with autocast(self.accelerator):
             return call(*args)
 
     # ---- checkpoints ----

@@ -25,7 +25,14 @@ from samplewise.losses.forward import ForwardResult
 
 
 class RetryInTwoPasses(Exception):  # noqa: N818 - not an error: the one way back
-    """A step's unnormalized weights cannot be used: no parameter has moved; the micro-batches go to `TwoPass`."""
+    """A step's unnormalized weights cannot be used: no parameter has moved; the micro-batches go to `TwoPass`.
+
+    objective: [] of the last micro-batch; its graph is kept for hosts that must end every forward with a backward.
+    """
+
+    def __init__(self, reason: str, objective: Tensor) -> None:
+        super().__init__(reason)
+        self.objective = objective
 
 
 class Mode(ABC):

@@ -46,7 +46,7 @@ class OnePass(Mode):
         if not micro.last:
             return out.value
         with self.context.clock.timed("rule"):
-            self.rescale = self._settle()
+            self.rescale = self._settle(out.value)
         if self.count > 1:
             return out.value
         value, self.rescale = out.value * self.rescale, None  # known before the only backward: gradients are not read
@@ -83,7 +83,7 @@ class OnePass(Mode):
             gradients = [p.grad for p in parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self.rescale)
 
-    def _settle(self) -> float:
+    def _settle(self, objective: Tensor) -> float:
         """What gradients are multiplied by, ranks / Σu over all; raises where the factors cannot be used."""
         fields = self.parts.fields()
         if self.context.token_rule is not None and self.context.per == "token":
@@ -94,7 +94,7 @@ class OnePass(Mode):
         if not bool(present.any()):
             raise no_token_in_step()
         factor = step["factor"][present]
-        self._check(step["loss"][present], factor)
+        self._check(step["loss"][present], factor, objective)
         self.plan = self._planned(step)
         self.run_tokens = self.all_tokens
         divisor = self._divisor(factor, step["base_weight"][present], step["tokens"][present])
@@ -114,10 +114,10 @@ class OnePass(Mode):
         taken = self.samples.select(present_by_id(self.samples))
         return self.context.rule.apply(torch.ones_like(taken.loss), taken, self.context.state)
 
-    def _check(self, loss: Tensor, factor: Tensor) -> None:
+    def _check(self, loss: Tensor, factor: Tensor, objective: Tensor) -> None:
         """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32."""
         if not bool((torch.isfinite(loss) & torch.isfinite(factor)).all()):
-            raise RetryInTwoPasses("a loss or a factor is not finite")
+            raise RetryInTwoPasses("a loss or a factor is not finite", objective)
         largest = float(factor.abs().max()) * self.context.unit
         if not MIN_LARGEST_FACTOR <= largest <= MAX_LARGEST_FACTOR:
-            raise RetryInTwoPasses(f"the largest factor is {largest:.3g}")
+            raise RetryInTwoPasses(f"the largest factor is {largest:.3g}", objective)

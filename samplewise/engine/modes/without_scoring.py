@@ -38,16 +38,16 @@ class WithoutScoring(Mode):
         self.parts.add(micro, out)
         if micro.last:
             with self.context.clock.timed("rule"):
-                self._settle()
+                self._settle(value)
         return value
 
-    def _settle(self) -> None:
+    def _settle(self, objective: Tensor) -> None:
         """Fill in the losses, which are those of the samples trained on."""
         step, _ = gather_fields(self.parts.fields(), self.context.device)
         run = step["coefficient"] != 0
         loss, base_weight, coefficient = step["loss"][run], step["base_weight"][run], step["coefficient"][run]
         if not bool(torch.isfinite(loss).all()):
-            raise RetryInTwoPasses("a loss is not finite")
+            raise RetryInTwoPasses("a loss is not finite", objective)
         if not bool(run.any()):  # chance has dropped them all
             return
         self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))

@@ -1,0 +1,68 @@
+"""Heads that FSDP2 shards on their own: used inside their own call, so that FSDP gathers them and reduces gradients.
+
+What FSDP does to a call under a mixed precision policy (cast what goes in and comes out) must not happen to losses and
+weights: they go through it sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from samplewise.losses.body import forward_of
+
+T = TypeVar("T")
+FSDP_MODULE = "torch.distributed.fsdp"
+
+
+class Sealed(Generic[T]):
+    """What DDP and FSDP hand through a call without looking in: they cast the tensors of dicts, tuples, dataclasses."""
+
+    def __init__(self, content: T) -> None:
+        self.content = content
+
+
+def is_unit(module: nn.Module) -> bool:
+    """Whether FSDP2's `fully_shard` was called on this module, alone or in a group."""
+    return hasattr(module, "unshard") and hasattr(module, "set_requires_gradient_sync")
+
+
+def in_pieces(parameter: Tensor | None) -> bool:
+    """Whether it is a DTensor: the rank holds a piece, or a view of all pieces."""
+    return hasattr(parameter, "full_tensor")
+
+
+def has_foreign_hooks(module: nn.Module) -> bool:
+    """Whether the module has forward hooks that are not FSDP's: what they do would be left out."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(not getattr(hook, "__module__", "").startswith(FSDP_MODULE) for hook in hooks)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The module that FSDP2 shards the head with: the output embedding, or PEFT's wrapper around its copies.
+
+    called: whether the model's own forward calls it before the losses are computed. FSDP has gathered it then, and one
+    more call would reduce its group's gradients before the final norm's are there.
+    """
+
+    module: Any
+    called: bool
+
+    def run(self, hidden: Tensor, compute: Callable[[Tensor], tuple[Tensor, T]]) -> T:
+        """What `compute` makes of hidden while the head is whole.
+
+        compute: returns a tensor that a backward will go through, for FSDP to hang its hooks on, and the result.
+        """
+        if self.called:
+            self.module.unshard()  # nothing to do unless it was resharded after its call
+            return compute(hidden)[1]
+        with forward_of(self.module, lambda _, given: _sealed(compute(given))):
+            return self.module(hidden)[1].content
+
+
+def _sealed(made: tuple[Tensor, T]) -> tuple[Tensor, Sealed[T]]:
+    return made[0], Sealed(made[1])
