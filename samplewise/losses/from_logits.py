@@ -89,7 +89,9 @@ class FromLogits:
         logits, labels = logits_of(outputs), micro.targets
         if tally is not None:
             with torch.no_grad():
-                targets = find_targets(labels, micro.segments, False, logits.shape[-1], micro.token_weights)
+                targets = find_targets(
+                    labels, micro.segments, False, logits.shape[-1], micro.token_weights, device=logits.device
+                )
                 own = logits.flatten(0, 1)[targets.position].float()
                 tally.add(tallied(own, own.softmax(-1), targets.label))
         return sample_losses(logits, labels, segments=micro.segments, token_weights=micro.token_weights)
@@ -99,7 +101,11 @@ def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor
     """Σ u_i L_i. A row of factor 0 is left out of the sum: 0·inf would be NaN."""
     used = torch.zeros_like(loss.detach())
     index = (tokens > 0).nonzero().squeeze(1)
-    known = factors(loss.detach()[index], tokens[index], index) if callable(factors) else factors.to(used)[index]
+    known = (
+        factors(loss.detach()[index], tokens[index], index)
+        if callable(factors)
+        else factors.to(used.dtype).to(used.device)[index]
+    )
     used[index] = known.to(used)
     value = torch.where(used == 0, 0.0, used * loss).sum()
     return ForwardResult(value, loss.detach(), tokens, used, aux)

@@ -146,7 +146,7 @@ def objective(
     )  # fmt: skip
     inputs, targets = _enter(inputs, backend)
     if not callable(factors):
-        factors = check_factors(factors, tuple(targets.tokens.shape)).to(hidden.device)
+        factors = check_factors(factors, tuple(targets.tokens.shape))
     if inputs.backend in OURS:
         value, loss, used, tokens, mass = autograd.objective(inputs, targets, factors)
         loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
@@ -170,8 +170,9 @@ def _enter(inputs: Inputs, backend: str) -> tuple[Inputs, Targets]:
             remedy='Use backend="auto": the others see no probabilities.',
         )  # fmt: skip
     return inputs, find_targets(
-        inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights
-    )
+        inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights,
+        device=inputs.hidden.device,
+    )  # fmt: skip
 
 
 def _score(inputs: Inputs, backend: Backend, differentiable: bool, token_losses: bool) -> Scores:
@@ -208,7 +209,7 @@ def _differentiable(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
 def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:
     """[n] the factors of all samples at once, 0 where a sample has no token."""
     index = (tokens > 0).nonzero().squeeze(1)
-    given = factors(loss[index], tokens[index], index) if callable(factors) else factors[index]
+    given = factors(loss[index], tokens[index], index) if callable(factors) else factors.to(loss.device)[index]
     used = torch.zeros_like(loss)
     used[index] = check_factors(given, tuple(index.shape), loss[index]).to(used)
     return used

@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels.chunked import Wanted, Work, asked, known
-from samplewise.losses.kernels.inputs import Factor, Inputs
+from samplewise.losses.kernels.inputs import Factor, Inputs, refuse_nan
 from samplewise.losses.kernels.targets import Targets
 
 Outcome = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -38,7 +38,7 @@ def scored(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
         work = Work(inputs, targets, Wanted(False, False, False), dtype)
         known(work, None)
         work.finish()
-        return targets.means(work.token_loss), work.token_loss
+        return work.means(), work.token_loss
 
 
 def refuse_gradient(loss: Tensor) -> Tensor:
@@ -68,12 +68,14 @@ class _Objective(Function):
                 whole=callable(factors) or inputs.select is not None,
             )
             if callable(factors) or inputs.select is not None:
-                used = asked(work, factors if callable(factors) else lambda loss, tokens, index: factors[index])
+                given = factors if callable(factors) else factors.to(hidden.device)
+                used = asked(work, given if callable(given) else lambda loss, tokens, index: given[index])
             else:
-                used = torch.where(targets.tokens > 0, factors.to(work.head.wide), 0)
-                known(work, used if work.wanted else None)
+                used = known(work, factors)
             work.finish()
-            loss = work.targets.means(work.token_loss)
+            loss = work.means()
+            if callable(factors):  # once, when all are there: every look waits for the device
+                refuse_nan(torch.where(targets.tokens > 0, used, 0), loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
         tokens, mass = work.targets.tokens, work.targets.mass.clone()  # two outputs, not one twice
@@ -112,7 +114,7 @@ class _SampleLosses(Function):
         like = ctx.saved_tensors
         with torch.autocast(like[0].device.type, enabled=False):
             work = Work(replace(ctx.inputs, tally=None), ctx.targets, Wanted(*ctx.needs_input_grad[:3]), ctx.dtype)
-            known(work, upstream[0])
+            known(work, upstream[0])  # waits once: a sample without a gradient is left out
             parts = (work.hidden, *work.gradient.finish())
         grads = [None if x is None else x.view(like[i].shape).to(like[i].dtype) for i, x in enumerate(parts)]
         return *grads, None, None

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.losses.kernels.backends import turn
 from samplewise.losses.kernels.gradients import HeadGradient
-from samplewise.losses.kernels.inputs import Factor, Inputs, check_factors
+from samplewise.losses.kernels.inputs import Factor, Inputs, wide_factors
 from samplewise.losses.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
 from samplewise.losses.kernels.residual import Head, block_bytes
 from samplewise.losses.kernels.selection import apply_selection
-from samplewise.losses.kernels.targets import Targets
+from samplewise.losses.kernels.targets import Targets, on_device
 
 Where = slice | Tensor
 """Which of the P positions, [c] of them: a slice, or their numbers."""
@@ -49,7 +50,7 @@ class Work:
         self.rows = rows_per_chunk(inputs.chunk_bytes, len(self.head.weight), dtype, self.source.device)
         if whole and wanted.head and inputs.chunk_bytes is None:  # a budget that was given is kept
             buffer = self.head.weight.numel() * wide.itemsize
-            self.rows = widen(self.rows, targets.tokens, len(self.head.weight) * dtype.itemsize, buffer)
+            self.rows = widen(self.rows, targets.counts.tolist(), len(self.head.weight) * dtype.itemsize, buffer)
         size = (min(self.rows, len(targets)), len(self.head.weight))
         self.logits = torch.empty(size, dtype=dtype, device=self.source.device)
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
@@ -70,7 +71,7 @@ class Work:
         rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[where]
         logits = self.head.logits(rounded, out=self.logits[: len(hidden)])
         own = None if self.tally is None else self.tally.new_empty(2, len(label))
-        self.token_loss[where] = self.turn(self.head, rounded, logits, label, gradient, own)
+        self.token_loss[where] = self.turn(self.head, logits, label, gradient, own)
         if self.tally is not None and own is not None:
             self.tally[:, where] = own
         return logits, hidden
@@ -80,26 +81,32 @@ class Work:
         if self.inputs.tally is not None and self.tally is not None:
             self.inputs.tally.add(self.tally)
 
+    def means(self) -> Tensor:
+        """[n] the losses of the samples, once every position was scored."""
+        return self.targets.means(self.token_loss)
+
+    def weights(self, factors: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """[c] what each token of positions start..end-1 weighs under the factors [n]; NaN if its loss is not finite."""
+        weight = self.targets.shares(factors, start, end)
+        finite = self.token_loss[start:end].isfinite() | (weight == 0)
+        return torch.where(finite, weight, torch.nan)
+
     def spread(self, where: Where, chunk: tuple[Tensor, Tensor], weight: Tensor, into: HeadGradient) -> None:
         """Add the gradients of positions `where`, of which each token weighs weight [c] in the objective.
 
-        A position of weight 0 is absent: 0·inf would poison the whole head.
+        A position of weight 0 is absent: 0·inf would poison the whole head. So a token whose loss is not finite has
+        residual and hidden state 0, and `weights` says NaN of it unless it is absent.
         """
         (residual, hidden), position = chunk, self.targets.position[where]
-        absent = weight == 0
-        if bool(absent.any()):
-            if bool(absent.all()):
+        if self.inputs.select is None:
+            absent = (weight == 0) | ~self.token_loss[where].isfinite()
+            hidden = hidden.masked_fill(absent[:, None], 0.0)
+        else:  # many, and known to be: two products of the rest alone are cheaper, and worth a wait
+            kept = weight.nonzero().squeeze(1)
+            if not len(kept):
                 return
-            if self.inputs.select is None:
-                residual[absent], hidden[absent] = 0, 0
-            else:  # many, and known to be: two products of the rest alone are cheaper than moving it together
-                kept = (~absent).nonzero().squeeze(1)
-                residual, hidden, weight, position = (
-                    to_front_(residual, kept),
-                    hidden[kept],
-                    weight[kept],
-                    position[kept],
-                )
+            residual, hidden = to_front_(residual, kept), hidden[kept]
+            weight, position = weight[kept], position[kept]
         if self.hidden is not None:
             rows = torch.mm(residual, self.head.weight).to(self.head.wide)
             rows.mul_((weight * (self.head.scale / self.head.gain))[:, None])
@@ -116,28 +123,44 @@ def to_front_(rows: Tensor, index: Tensor) -> Tensor:
     return rows[: len(index)]
 
 
-def known(work: Work, factors: Tensor | None) -> None:
-    """All factors [n] are there beforehand: chunks need not end where samples end. None: losses only."""
-    targets = work.targets
-    weight = None if factors is None else targets.shares(factors.to(work.head.wide))
-    trained = 0 if weight is None else int((weight != 0).sum())
-    if weight is not None and trained < len(
-        targets
-    ):  # those of factor 0 last, in chunks of one product instead of three
-        order = (weight == 0).to(torch.int8).argsort(stable=True)
-        work.targets, weight = targets.reorder(order), weight[order]
+def known(work: Work, factors: Tensor | None) -> Tensor:
+    """All factors [n] are there beforehand: chunks need not end where samples end. None: losses only.
+
+    Returns those used, 0 where a sample has no token. Factors that lie on the host are read there, without a wait.
+    """
+    targets, device = work.targets, work.token_loss.device
+    if factors is None or not work.wanted:
+        for start, end in cut(0, len(targets), work.rows):
+            work.score(slice(start, end), False)
+        return torch.zeros_like(targets.tokens, dtype=work.head.wide) if factors is None else _used(work, factors)
+    used = _used(work, factors)
+    there = np.repeat(factors.detach().cpu().numpy() != 0, targets.counts)
+    trained, order = int(there.sum()), None
+    if trained < len(targets):  # those of factor 0 last, in chunks of one product instead of three
+        order = on_device((~there).argsort(kind="stable"), device)
+        work.targets = targets.reorder(order)
     for start, end in cut(0, trained, work.rows):
-        assert weight is not None
         where = slice(start, end)
-        work.spread(where, work.score(where, True), weight[where], work.gradient)
+        chunk = work.score(where, True)
+        work.spread(where, chunk, work.weights(used, start, end), work.gradient)
     for start, end in cut(trained, len(targets), work.rows):
         work.score(slice(start, end), False)
+    if order is not None:
+        work.targets, ordered = targets, work.token_loss
+        work.token_loss = torch.zeros_like(ordered).index_copy_(0, order, ordered)
+    return used
+
+
+def _used(work: Work, factors: Tensor) -> Tensor:
+    """[n] on the device; factors that are wider than its floats are rounded on the host."""
+    factors = factors.to(work.head.wide).to(work.token_loss.device, non_blocking=True)
+    return torch.where(work.targets.tokens > 0, factors, 0)
 
 
 def asked(work: Work, factor: Factor) -> Tensor:
     """Factors [n] come from the losses of complete samples, group by group."""
     used = torch.zeros_like(work.targets.tokens, dtype=work.head.wide)
-    for group in group_samples(work.targets.tokens.tolist(), work.rows):
+    for group in group_samples(work.targets.counts.tolist(), work.rows):
         if len(group.spans) == 1:
             where = slice(*group.spans[0])
             chunk = work.score(where, bool(work.wanted))
@@ -152,15 +175,27 @@ def asked(work: Work, factor: Factor) -> Tensor:
 
 
 def _ask(work: Work, group: Group, factor: Factor, used: Tensor) -> Tensor:
-    """Ask for a group's token weights and factors, note them; returns what each of its tokens weighs, [c]."""
+    """Ask for a group's token weights and factors, note them; returns what each of its tokens weighs, [c].
+
+    Whether a factor is NaN is looked at once, by the caller.
+    """
     start, end = group.spans[0][0], group.spans[-1][1]
     if work.inputs.select is not None:
         work.targets = apply_selection(work.inputs, work.targets, work.token_loss, start, end)
-    index = torch.arange(group.first, group.stop, device=used.device)
-    index = index[work.targets.tokens[index] > 0]
-    loss, tokens = work.targets.means(work.token_loss, start, end)[index], work.targets.tokens[index]
-    used[index] = check_factors(factor(loss, tokens, index), tuple(loss.shape), loss).to(used)
-    return work.targets.shares(used, start, end)
+    index = _with_tokens(work, group)
+    loss = work.targets.means(work.token_loss, group.first, group.stop)[index - group.first]
+    found = wide_factors(factor(loss, work.targets.tokens[index], index), tuple(index.shape), loss.device)
+    used[index] = found.to(used)
+    return work.weights(used, start, end)
+
+
+def _with_tokens(work: Work, group: Group) -> Tensor:
+    """[k] the samples of a group that have a predicted token. After a selection only the device knows them."""
+    if work.inputs.select is None:
+        there = work.targets.counts[group.first : group.stop].nonzero()[0] + group.first
+        return on_device(there, work.token_loss.device)
+    index = torch.arange(group.first, group.stop, device=work.token_loss.device)
+    return index[work.targets.tokens[index] > 0]
 
 
 def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None:
@@ -178,11 +213,10 @@ def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None
         if work.wanted:
             work.spread(slice(start, end), chunk, work.targets.shares(unit, start, end), into)
     start, end = group.spans[0][0], group.spans[-1][1]
-    _ask(work, group, factor, used)
-    u = float(used[work.targets.sample[start]])
+    weight = _ask(work, group, factor, used)
+    u = used[work.targets.sample[start]] + 0 * weight.sum()  # NaN where a loss is not finite and the sample counts
     if work.hidden is not None:
-        position = work.targets.position[start:end]
-        work.hidden[position] = work.hidden[position] * u if u else 0.0
+        work.hidden[work.targets.position[start:end]] *= u
     into.scale_(u) if first else work.gradient.merge(into, u)
 
 

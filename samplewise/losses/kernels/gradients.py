@@ -50,17 +50,17 @@ class HeadGradient:
                 tile = tile.to(out.dtype).mul_(size)
             out[i : i + step].copy_(tile) if self.empty else out[i : i + step].add_(tile)
 
-    def merge(self, other: HeadGradient, factor: float) -> None:
-        """self += factor·other, where self is not empty."""
+    def merge(self, other: HeadGradient, factor: Tensor) -> None:
+        """self += factor [] · other, where self is not empty."""
         for mine, theirs in ((self.weight, other.weight), (self.bias, other.bias)):
-            if mine is not None and theirs is not None and factor != 0:
-                mine.add_(theirs, alpha=factor)
+            if mine is not None and theirs is not None:
+                mine.addcmul_(theirs, factor)
 
-    def scale_(self, factor: Tensor | float) -> None:
-        """Multiply everything gathered so far; by 0, forget it, for 0·inf is not 0."""
+    def scale_(self, factor: Tensor) -> None:
+        """Multiply everything gathered so far, all of it finite, by factor []."""
         for part in (self.weight, self.bias):
             if part is not None:
-                part.mul_(factor) if factor != 0 else part.zero_()
+                part.mul_(factor)
 
     def finish(self) -> tuple[Tensor | None, Tensor | None]:
         """(weight, bias), zero where no chunk had anything to add."""

@@ -95,15 +95,26 @@ def _check_integers(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def check_factors(factors: Tensor, shape: tuple[int, ...], loss: Tensor | None = None) -> Tensor:
     """`factors` as at least fp32 without history; NaN is allowed only where the sample's own loss is not finite."""
-    factors = torch.as_tensor(factors, device=None if loss is None else loss.device).detach()
+    wide = wide_factors(factors, shape, None if loss is None else loss.device)
+    refuse_nan(wide, loss)
+    return wide
+
+
+def wide_factors(factors: Tensor, shape: tuple[int, ...], device: torch.device | None = None) -> Tensor:
+    """`factors` as at least fp32 without history. Errors: SamplewiseError on another shape."""
+    factors = torch.as_tensor(factors, device=device).detach()
     if tuple(factors.shape) != shape:
         raise SamplewiseError(
             "factors", expected=f"shape {shape}, one a sample", got=tuple(factors.shape),
             remedy="Samples are the rows of hidden, or the segments 0..max(segments).",
         )  # fmt: skip
-    wide = factors.to(
+    return factors.to(
         torch.promote_types(factors.dtype, torch.float32) if factors.is_floating_point() else torch.float32
     )
+
+
+def refuse_nan(wide: Tensor, loss: Tensor | None = None) -> None:
+    """Errors: SamplewiseError where a factor is NaN and the sample's loss is finite. Waits for the device."""
     bad = wide.isnan() if loss is None else wide.isnan() & loss.isfinite()
     if bool(bad.any()):
         raise SamplewiseError(
@@ -111,4 +122,3 @@ def check_factors(factors: Tensor, shape: tuple[int, ...], loss: Tensor | None =
             got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",
             remedy="A factor is an unnormalized weight; leave a sample out with 0.",
         )  # fmt: skip
-    return wide

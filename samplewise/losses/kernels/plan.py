@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
 
@@ -49,13 +49,13 @@ def rows_per_chunk(chunk_bytes: int | None, vocabulary: int, dtype: torch.dtype,
     return chunk_bytes // size
 
 
-def widen(rows: int, tokens: Tensor, row_bytes: int, buffer_bytes: int) -> int:
+def widen(rows: int, counts: Sequence[int], row_bytes: int, buffer_bytes: int) -> int:
     """Enough rows for the longest of several samples, where that takes less memory than a second head gradient.
 
-    >>> widen(128, torch.tensor([255, 255]), row_bytes=2**20, buffer_bytes=640 * 2**20)
+    >>> widen(128, [255, 255], row_bytes=2**20, buffer_bytes=640 * 2**20)
     255
     """
-    longest, several = int(tokens.max()), int((tokens > 0).sum()) > 1
+    longest, several = max(counts), sum(count > 0 for count in counts) > 1
     return longest if several and 0 < (longest - rows) * row_bytes <= buffer_bytes else rows
 
 

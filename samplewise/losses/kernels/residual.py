@@ -16,8 +16,6 @@ ACCELERATOR_BLOCK_BYTES = 64 * 2**20
 # fp16 keeps probabilities below 6e-5 with fewer digits and none below 6e-8: p is stored times this, and divided later.
 # Larger would overflow sums of p·hidden for hidden states above 256.
 FP16_GAIN = 256.0
-# A loss above this (nats) is not read from the probability, which is nearly denormal there, but from a logsumexp.
-MAX_LOSS_BY_PROBABILITY = 69.0
 
 
 def block_bytes(device: torch.device) -> int:
@@ -59,14 +57,10 @@ class Head:
         return slope
 
 
-def residual_(
-    head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None
-) -> Tensor:
+def residual_(head: Head, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None) -> Tensor:
     """Token losses [c]; with `gradient`, `logits` [c, V] becomes (p − one-hot)·slope·gain, otherwise rubbish.
 
-    tally: [2, c] to be filled with each token's entropy and correctness.
-
-    The loss is −log p(label), read from the softmax that the gradient needs anyway: no logsumexp, no second copy.
+    tally: [2, c] to be filled with each token's entropy and correctness. Rows whose loss is not finite become 0.
     """
     loss = torch.empty(len(label), dtype=head.wide, device=logits.device)
     step = max(1, block_bytes(logits.device) // (logits.shape[1] * head.wide.itemsize))
@@ -78,33 +72,28 @@ def residual_(
         loss[i : i + step] = _softmax_(head, z, label[i : i + step], gradient, own)
         if scratch is not None and gradient:
             torch.mul(z, head.gain, out=block) if head.gain != 1 else block.copy_(z)
-    rare = loss > MAX_LOSS_BY_PROBABILITY
-    if bool(rare.any()):
-        loss[rare] = _far_losses(head, hidden[rare], label[rare], step)
     return loss
 
 
 def _softmax_(head: Head, z: Tensor, label: Tensor, gradient: bool, tally: Tensor | None) -> Tensor:
-    """Losses of the rows of `z`, which become their residual; p(label) − 1 = expm1(−loss) keeps its digits near 1."""
+    """Losses of the rows of `z`, which become their residual; p(label) − 1 = expm1(−loss) keeps its digits near 1.
+
+    The loss is logsumexp − z(label). The logsumexp comes from the softmax that the gradient needs anyway, at the
+    largest logit, whose probability is never denormal: one more read of a block in the cache, and no branch that
+    would have to ask the device whether a loss is too large.
+    """
     slope = head.cap_(z)
     raw = None if tally is None else z.clone()
+    row = torch.arange(len(label), device=z.device)
+    largest, place = z.max(-1)
+    gap = largest - z[row, label]
     torch.softmax(z, -1, out=z)
     if tally is not None and raw is not None:
         tally.copy_(tallied(raw, z, label))
-    row = torch.arange(len(label), device=z.device)
-    loss = -z[row, label].log()
+    loss = gap - z[row, place].log()
     if gradient:
         z[row, label] = torch.expm1(-loss)
         if slope is not None:
             z.mul_(slope)
+        z.masked_fill_(~loss.isfinite()[:, None], 0.0)  # 0·NaN would poison the whole head, were the row left out
     return loss
-
-
-def _far_losses(head: Head, hidden: Tensor, label: Tensor, step: int) -> Tensor:
-    """Losses above MAX_LOSS_BY_PROBABILITY: logits again, in blocks, and their logsumexp."""
-    parts = []
-    for h, y in zip(hidden.split(step), label.split(step), strict=True):
-        z = head.logits(h).to(head.wide)
-        head.cap_(z)
-        parts.append(torch.logsumexp(z, -1) - z.gather(1, y[:, None]).squeeze(1))
-    return torch.cat(parts)

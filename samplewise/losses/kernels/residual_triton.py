@@ -18,13 +18,10 @@ MAX_BLOCK = 8192
 """Logits of a row that a program holds at once: 32 KiB in fp32. Larger blocks spill registers."""
 
 
-def residual_(
-    head: Head, hidden: Tensor, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None
-) -> Tensor:
+def residual_(head: Head, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None) -> Tensor:
     """Token losses [c]; with `gradient`, `logits` [c, V] becomes (p − one-hot)·slope·gain, otherwise it is kept.
 
-    The arguments are those of `residual.residual_`; `hidden` is not needed: the loss is a logsumexp less a logit, so
-    that no loss is too large for it.
+    The arguments are those of `residual.residual_`.
     """
     loss = torch.empty(len(label), dtype=head.wide, device=logits.device)
     if not len(label):
@@ -98,6 +95,7 @@ def _residual(
             if CAPPED:
                 t = z / cap
                 p *= 1.0 - t * t
+            p = tl.where(tl.abs(lost) < float("inf"), p, 0.0)  # and NaN: neither is below
             tl.store(logits + offset, (p * gain).to(logits.dtype.element_ty), mask=offset < V)
 
 

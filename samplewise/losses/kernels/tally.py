@@ -7,25 +7,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplewise.losses.token_losses import exact_dtype
+
 
 @dataclass
 class Tally:
     """Sums over the predicted tokens of one or more forwards, filled by the kernel.
 
     entropy: nats, Σ over tokens of −Σ_v p_v log p_v. correct: tokens whose label has the largest logit. tokens: how
-    many. Costs three passes over a chunk's logits while they are in the cache.
+    many. sums: [2] of both, on the device. Costs three passes over a chunk's logits while they are in the cache.
     """
 
-    entropy: float = 0.0
-    correct: int = 0
     tokens: int = 0
+    sums: Tensor | None = None
 
     def add(self, found: Tensor) -> None:
         """Take in [2, P]: the entropy of each token, and whether it is right."""
-        entropy, correct = found.double().sum(1).tolist()
-        self.entropy += entropy
-        self.correct += round(correct)
+        sums = found.to(exact_dtype(found.device)).sum(1)
+        self.sums = sums if self.sums is None else self.sums + sums
         self.tokens += found.shape[1]
+
+    @property
+    def entropy(self) -> float:
+        """Nats; waits for the device."""
+        return 0.0 if self.sums is None else float(self.sums[0])
+
+    @property
+    def correct(self) -> int:
+        """How many tokens; waits for the device."""
+        return 0 if self.sums is None else round(float(self.sums[1]))
 
 
 def tallied(logits: Tensor, p: Tensor, label: Tensor) -> Tensor:

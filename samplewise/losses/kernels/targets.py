@@ -1,4 +1,6 @@
-"""Which positions are predicted, what they predict and whose they are: found once, before any matrix product.
+"""Which positions are predicted, what they predict and whose they are: found once, on the host, before any product.
+
+The host finds them with numpy, so that no kernel waits for the device; labels that lie on a device are fetched once.
 
 Shapes: B rows, T positions, V vocabulary, P predicted positions, n samples of the micro-batch.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +27,7 @@ class Targets:
     tokens: [n] int64, predicted tokens of every sample; the P are theirs, in order.
     weight: [P] fp64: what the token counts within its sample; None: 1 each.
     mass: [n] a sample's Σ weight, what its loss is divided by; its tokens where weight is None.
+    counts: [n] how many of the P positions each sample has, on the host; a selection does not change them.
     ahead: how far its label stands after a position: 1, or 0 where labels are shifted.
     """
 
@@ -33,27 +37,31 @@ class Targets:
     tokens: Tensor
     weight: Tensor | None
     mass: Tensor
+    counts: np.ndarray
     ahead: int
 
     def __len__(self) -> int:
         return self.position.numel()
 
     def reorder(self, order: Tensor) -> Targets:
-        """The same positions in another order; `sample` ascends no longer."""
+        """The same positions in another order; `sample` ascends no longer, and `counts` are of no use."""
         weight = None if self.weight is None else self.weight[order]
         return replace(
             self, position=self.position[order], label=self.label[order], sample=self.sample[order], weight=weight
         )
 
-    def means(self, token_loss: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-        """[n] Σ m·loss / Σ m of token losses [P] over positions start..end-1.
+    def means(self, token_loss: Tensor, first: int = 0, stop: int | None = None) -> Tensor:
+        """[stop − first] Σ m·loss / Σ m of samples first..stop-1, from the token losses [P] of all.
 
-        Summed in fp64: a plain fp32 sum of 4,096 tokens is off by more than the softmax.
+        Summed in fp64: a plain fp32 sum of 4,096 tokens is off by more than the softmax. A sum by segments of what is
+        sorted by sample, not an index_add, whose order CUDA does not fix.
         """
-        exact = exact_dtype(token_loss.device)
-        part = self.weighed(token_loss[start:end].to(exact), start, end)
-        total = torch.zeros(len(self.tokens), dtype=exact, device=token_loss.device)
-        return (total.index_add_(0, self.sample[start:end], part) / self.divisor).to(token_loss.dtype)
+        stop = len(self.counts) if stop is None else stop
+        start, end = int(self.counts[:first].sum()), int(self.counts[:stop].sum())
+        part = self.weighed(token_loss[start:end].to(exact_dtype(token_loss.device)), start, end)
+        lengths = on_device(self.counts[first:stop], token_loss.device)
+        total = torch.segment_reduce(part, "sum", lengths=lengths, unsafe=True)  # unsafe: lengths are not read back
+        return (total / self.divisor[first:stop]).to(token_loss.dtype)
 
     def weighed(self, token_loss: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] m·loss of positions start..end-1, 0 where m is, whatever the loss."""
@@ -95,9 +103,10 @@ class Targets:
 
 
 def find_targets(
-    labels: Tensor, segments: Tensor | None, shifted: bool, vocabulary: int, token_weights: Tensor | None = None
-) -> Targets:
-    """The predicted positions of `labels` [B, T], sorted by sample.
+    labels: Tensor, segments: Tensor | None, shifted: bool, vocabulary: int, token_weights: Tensor | None = None,
+    device: torch.device | None = None,
+) -> Targets:  # fmt: skip
+    """The predicted positions of `labels` [B, T], sorted by sample; on `device`, that of the labels by default.
 
     A target at the first position of a segment is nobody's: nothing of its own segment precedes it. One of weight 0 is
     not predicted; token_weights [B, T] are aligned with labels.
@@ -105,30 +114,47 @@ def find_targets(
     >>> find_targets(torch.tensor([[7, -100, 3, 4]]), None, shifted=False, vocabulary=8).position
     tensor([1, 2])
     """
-    target = labels if shifted else _shift(labels, IGNORED)
+    device = labels.device if device is None else device
+    given, owner = _host(labels), None if segments is None else _host(segments)
+    target = given if shifted else _shift(given, IGNORED)
     predicted = target != IGNORED
-    if segments is None:
-        sample = torch.arange(labels.shape[0], device=labels.device)[:, None].expand_as(labels)
-        count = labels.shape[0]
-    else:
-        sample = segments
-        count = int(segments.max()) + 1
-        predicted = predicted & (segments >= 0) & _continues(segments)
+    if owner is not None:
+        predicted &= (owner >= 0) & _continues(owner)
+    weight = None
     if token_weights is not None:
-        token_weights = token_weights if shifted else _shift(token_weights, 0)
-        predicted = predicted & (token_weights > 0)
-    position = predicted.reshape(-1).nonzero().squeeze(1)
-    if segments is not None:
-        position = position[sample.reshape(-1)[position].argsort(stable=True)]
-    label, owner = target.reshape(-1)[position], sample.reshape(-1)[position].long()
+        weight = _host(token_weights.double())
+        weight = weight if shifted else _shift(weight, 0)
+        predicted &= weight > 0
+    position = np.flatnonzero(predicted)
+    sample = position // labels.shape[1] if owner is None else owner.reshape(-1)[position]
+    if owner is not None:
+        order = sample.argsort(kind="stable")
+        position, sample = position[order], sample[order]
+    label = target.reshape(-1)[position]
     _check_labels(label, labels, vocabulary)
-    tokens = torch.bincount(owner, minlength=count)
-    weight = None if token_weights is None else token_weights.reshape(-1)[position].to(exact_dtype(labels.device))
-    mass = tokens if weight is None else _mass(weight, owner, tokens)
+    counts = np.bincount(sample, minlength=len(given) if owner is None else int(owner.max()) + 1)
+    tokens, mass = on_device(counts, device), None
+    if weight is not None:
+        weight = weight.reshape(-1)[position]
+        mass = np.bincount(sample, weights=weight, minlength=len(counts))
     return Targets(
-        position=position, label=label, sample=owner, tokens=tokens, weight=weight, mass=mass,
-        ahead=0 if shifted else 1,
+        position=on_device(position, device), label=on_device(label, device), sample=on_device(sample, device),
+        tokens=tokens, weight=None if weight is None else on_device(weight, device),
+        mass=tokens if mass is None else on_device(mass, device), counts=counts, ahead=0 if shifted else 1,
     )  # fmt: skip
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor of the array, int64 or as wide as the device's floats are, which the host does not wait for."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    tensor = tensor.to(exact_dtype(device) if tensor.is_floating_point() else torch.int64)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # copied from pageable memory, it would wait for what runs before it
+    return tensor.to(device, non_blocking=True)
+
+
+def _host(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
 
 
 def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
@@ -136,26 +162,26 @@ def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
     return torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, sample, weight)
 
 
-def _shift(values: Tensor, last: int) -> Tensor:
+def _shift(values: np.ndarray, last: int) -> np.ndarray:
     """Position t has what stands at t + 1; the last position, which predicts nothing, has `last`."""
-    return torch.cat([values[:, 1:], values.new_full((values.shape[0], 1), last)], dim=1)
+    return np.concatenate([values[:, 1:], np.full_like(values[:, :1], last)], axis=1)
 
 
-def _continues(segments: Tensor) -> Tensor:
+def _continues(segments: np.ndarray) -> np.ndarray:
     """[B, T] whether the next position belongs to the same segment; nothing is known to end at the last one."""
-    same = torch.ones_like(segments, dtype=torch.bool)
+    same = np.ones(segments.shape, dtype=bool)
     same[:, :-1] = segments[:, :-1] == segments[:, 1:]
     return same
 
 
-def _check_labels(label: Tensor, labels: Tensor, vocabulary: int) -> None:
-    """On the P predicted labels only: two reductions over integers, nothing beside one row of logits."""
-    if label.numel() == 0:
+def _check_labels(label: np.ndarray, labels: Tensor, vocabulary: int) -> None:
+    """On the P predicted labels only."""
+    if not len(label):
         raise SamplewiseError(
             "labels", expected="at least one predicted token", got=f"none in shape {tuple(labels.shape)}",
             remedy="Leave out batches whose labels are all -100 (the first token of a row is never predicted).",
         )  # fmt: skip
-    low, high = (int(x) for x in torch.aminmax(label))
+    low, high = int(label.min()), int(label.max())
     if low < 0 or high >= vocabulary:
         raise SamplewiseError(
             "labels", expected=f"-100 or 0..{vocabulary - 1}, the {vocabulary} rows of the head", got=f"{low}..{high}",
