@@ -18,7 +18,7 @@ def losses(name: str, *arguments: object, launcher: tuple = ()) -> list[float]:
     return [float(loss) for loss in re.findall(r"^step +\d+: loss ([\d.]+), ess", done.stdout, re.M)]
 
 
-@pytest.mark.parametrize("name", ["accelerate_loop.py", "torch_loop.py"])
+@pytest.mark.parametrize("name", ["accelerate_loop.py", "torch_loop.py", "dpo_pairs.py"])
 def test_the_examples_are_short(name):
     assert len((EXAMPLES / name).read_text().splitlines()) <= 60
 
@@ -27,6 +27,12 @@ def test_the_loop_on_bare_pytorch_learns():
     found = losses("torch_loop.py")
     assert len(found) > 8
     assert found[-1] < found[0] - 1
+
+
+def test_the_trainer_of_preference_pairs_learns():
+    found = losses("dpo_pairs.py")
+    assert len(found) == 12
+    assert found[-1] < found[0] - 0.1
 
 
 @pytest.mark.slow

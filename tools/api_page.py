@@ -15,6 +15,7 @@ PUBLIC = {  # module: the names of its public surface; None for its __all__
     "samplewise.rules": None,
     "samplewise.trainers": None,
     "samplewise.trainers.trl": ["WeightedSFTTrainer"],
+    "samplewise.trainers.dpo": ["WeightedDPOTrainer"],
     "samplewise.trainers.collate": ["FieldsCollator"],
     "samplewise.engine.options": ["WeightingOptions"],
     "samplewise.engine.weighting": ["RuleOptions", "StepOptions", "Weighting"],

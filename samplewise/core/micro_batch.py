@@ -28,6 +28,9 @@ class MicroBatch:
         labels among the inputs. The collator.
     id: [n] int64. weight: [n] fp64, the data's own. reference: [n] fp64, loss under a reference model, nats/token.
     group: [n] int64. stored_loss: [n] fp64, an earlier loss, nats/token, NaN where there is none. The collator.
+    counts: [n] int64, of a loss of one's own: predicted tokens, where they are known before the forward. The host.
+    padding: of a loss of one's own: its inputs by position [n, T, …], whose T may differ between micro-batches, and
+        what fills them up on the right. A position where all of them hold that is padding. The host.
     segments: [B, T] int64, the sample 0..n-1 of each position, −1 for none; None where rows are the samples.
     token_weights: [B, T] fp32, what the prediction of each label counts within its sample. The collator; then
         `engine.token_selection`, for tokens that a token rule leaves out.
@@ -45,6 +48,8 @@ class MicroBatch:
     reference: Tensor | None = None
     group: Tensor | None = None
     stored_loss: Tensor | None = None
+    counts: Tensor | None = None
+    padding: Mapping[str, float] | None = None
     segments: Tensor | None = None
     token_weights: Tensor | None = None
     token_reference: Tensor | None = None
@@ -90,7 +95,7 @@ class MicroBatch:
 
 
 RULE_FIELDS = ("weight", "reference", "group")
-SAMPLE_FIELDS = ("id", *RULE_FIELDS, "stored_loss", "tokens_before", "base_weight", "coefficient")
+SAMPLE_FIELDS = ("id", *RULE_FIELDS, "stored_loss", "counts", "tokens_before", "base_weight", "coefficient")
 POSITION_FIELDS = ("labels", "segments", "token_weights", "token_reference")
 
 COLUMN_OF = {

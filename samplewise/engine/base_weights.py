@@ -34,9 +34,9 @@ class TokenMean:
 
 
 def counts_of(micro: MicroBatch) -> Tensor:
-    """[n] predicted tokens of a micro-batch's samples; 1 each without token labels."""
+    """[n] predicted tokens of a micro-batch's samples; without token labels those that are given, else 1 each."""
     if micro.labels is None:
-        return torch.ones(len(micro), dtype=torch.int64)
+        return torch.ones(len(micro), dtype=torch.int64) if micro.counts is None else micro.counts
     return token_counts(micro.labels, micro.token_weights, micro.segments)
 
 

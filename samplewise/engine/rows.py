@@ -7,7 +7,7 @@ depends on nothing else in its micro-batch: a row of a padded one, or a segment 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +33,7 @@ class Row:
         map of segments counts this row's samples from 0. constant: the row's inputs that are not by position.
     samples: [k] each, the fields of its k samples (one, unless it is cut in turns).
     left: padded on the left. packed: which boundaries its micro-batch gave the model; None for a padded one.
+    padding: as in `MicroBatch`.
     """
 
     inputs: dict[str, Tensor]
@@ -42,6 +43,7 @@ class Row:
     length: int
     left: bool = False
     packed: frozenset[str] | None = None
+    padding: Mapping[str, float] | None = None
 
     @property
     def size(self) -> int:
@@ -78,10 +80,38 @@ def rows_of(micro: MicroBatch) -> list[Row]:
 
 
 def _plain_rows(micro: MicroBatch) -> list[Row]:
-    """Rows of no known length: nothing of them is cut."""
+    """Rows without token labels: only what `padding` says is padding is cut."""
     _check_rows(micro.inputs, len(micro))
-    samples = _samples_by_row(micro, len(micro))
-    return [Row({}, {}, {k: v[i] for k, v in micro.inputs.items()}, own, 1) for i, own in enumerate(samples)]
+    padding, lengths = micro.padding or {}, _lengths(micro)
+    return [
+        Row(
+            inputs={k: micro.inputs[k][i, : lengths[i]] for k in padding},
+            targets={},
+            constant={k: v[i] for k, v in micro.inputs.items() if k not in padding},
+            samples=own,
+            length=lengths[i],
+            padding=micro.padding,
+        )
+        for i, own in enumerate(_samples_by_row(micro, len(micro)))
+    ]
+
+
+def _lengths(micro: MicroBatch) -> list[int]:
+    """How long each row is without the padding on its right, at least 1; 1 each where nothing is padded."""
+    if not micro.padding:
+        return [1] * len(micro)
+    inputs = [micro.inputs.get(key) for key in micro.padding]
+    by_position = [value for value in inputs if isinstance(value, Tensor) and value.dim() > 1]
+    if len(by_position) < len(inputs) or len({value.shape[1] for value in by_position}) > 1:
+        raise SamplewiseError(
+            "padding", expected="names of inputs [n, T, …] of one length T", got=sorted(micro.padding),
+            remedy="Name the inputs by position alone, all of them.",
+        )  # fmt: skip
+    held = [value != fill for value, fill in zip(by_position, micro.padding.values(), strict=True)]
+    held = [each.reshape(*each.shape[:2], -1).any(2) for each in held]
+    used = torch.stack(held).any(0)
+    position = torch.arange(used.shape[1], device=used.device)
+    return (torch.where(used, position, 0).amax(1) + 1).tolist()
 
 
 def _padded_rows(micro: MicroBatch) -> list[Row]:
@@ -181,10 +211,13 @@ def collate(rows: Sequence[Row]) -> MicroBatch:
         return MicroBatch(inputs, **joined, **samples)
     width, left = max(row.length for row in rows), any(row.left for row in rows)
     inputs = {key: _stacked(key, [row.constant[key] for row in rows]) for key in first.constant}
-    inputs |= {key: _padded(key, [row.inputs[key] for row in rows], width, left) for key in first.inputs}
+    fill = {**PADDING_VALUES, **(first.padding or {})}
+    inputs |= {key: _padded([row.inputs[key] for row in rows], width, fill.get(key, 0), left) for key in first.inputs}
     if not first.targets:
-        return MicroBatch(inputs, labels=None, **samples)
-    whole: dict[str, Any] = {key: _padded(key, [own[key] for own in targets], width, left) for key in first.targets}
+        return MicroBatch(inputs, labels=None, padding=first.padding, **samples)
+    whole: dict[str, Any] = {
+        key: _padded([own[key] for own in targets], width, fill.get(key, 0), left) for key in first.targets
+    }
     return unpredicted_first(MicroBatch(inputs, **whole, **samples))
 
 
@@ -209,7 +242,13 @@ def _numbered(rows: Sequence[Row]) -> list[dict[str, Tensor]]:
 
 
 def blank(row: Row) -> Row:
-    """Two positions that predict nothing, and coefficient 0: a forward and a backward that add no gradient."""
+    """Two positions that predict nothing, and coefficient 0: a forward and a backward that add no gradient.
+
+    Of a loss of one's own it is the same row with coefficient 0.
+    """
+    samples = {key: torch.zeros_like(value[:1]) for key, value in row.samples.items()}
+    if not row.targets:  # what a row of zeros would mean to a loss of one's own is not known: its inputs stay
+        return replace(row, samples=samples)
     inputs, targets = ({key: _filled(key, value) for key, value in part.items()} for part in (row.inputs, row.targets))
     if "attention_mask" in inputs:
         inputs["attention_mask"].fill_(1)
@@ -217,9 +256,7 @@ def blank(row: Row) -> Row:
         targets["segments"].zero_()
     if row.packed is not None:
         inputs[POSITION].copy_(torch.arange(2))
-    # Inputs of a loss of one's own stay as they are: what a row of zeros would mean there is not known.
-    constant = row.constant if not row.targets else {k: torch.zeros_like(v) for k, v in row.constant.items()}
-    samples = {key: torch.zeros_like(value[:1]) for key, value in row.samples.items()}
+    constant = {key: torch.zeros_like(value) for key, value in row.constant.items()}
     return Row(
         inputs=inputs, targets=targets, constant=constant, samples=samples, length=2, left=row.left, packed=row.packed
     )
@@ -239,13 +276,12 @@ def _stacked(key: str, values: list[Tensor]) -> Tensor:
     return torch.stack(values)
 
 
-def _padded(key: str, values: list[Tensor], width: int, left: bool) -> Tensor:
+def _padded(values: list[Tensor], width: int, fill: float, left: bool) -> Tensor:
     """[rows, width, …] the values padded to one width."""
-    fill = PADDING_VALUES.get(key, 0)
     return torch.stack([_pad(value, width - len(value), fill, left) for value in values])
 
 
-def _pad(value: Tensor, missing: int, fill: int, left: bool) -> Tensor:
+def _pad(value: Tensor, missing: int, fill: float, left: bool) -> Tensor:
     if missing == 0:
         return value
     trailing = [0, 0] * (value.dim() - 1)

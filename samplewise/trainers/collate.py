@@ -84,7 +84,7 @@ def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lengths(feature: Mapping[str, Any]) -> list[int]:
     given = feature.get(LENGTHS)
-    return [len(feature["input_ids"])] if given is None else [int(length) for length in given]
+    return [len(feature.get("input_ids", ()))] if given is None else [int(length) for length in given]
 
 
 def _is_flat(batch: Batch, features: Sequence[Mapping[str, Any]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +138,7 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
                     asked,
                 )
             return [FREED_INPUTS] * len(batches), num_items
-        given = [dict(self._prepare_inputs(batch)) for batch in batches]
-        self._look(given)
+        given = self._read(batches)
         self.engine.set_total_steps(self.state.max_steps)
         with autocast(self.accelerator):
             rescalable = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
@@ -149,6 +148,12 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
         return [FREED_INPUTS] * (missing + len(batches) - len(trained)) + [
             _inputs(micro) for micro in trained
         ], num_items
+
+    def _read(self, batches: list[Any]) -> Sequence[dict[str, Any] | MicroBatch]:
+        """A step's micro-batches as the engine takes them."""
+        given = [dict(self._prepare_inputs(batch)) for batch in batches]
+        self._look(given)
+        return given
 
     def _look(self, batches: list[dict[str, Any]]) -> None:
         for batch in batches:

@@ -32,7 +32,7 @@ def prepare_training(dataset: Any, args: Any, packing: bool, host: Host, tokeniz
     """
     wrapped, first = packing and args.packing_strategy == "wrapped", next(iter(dataset))
     if ID not in first and not wrapped:
-        dataset = _numbered(dataset, packing)
+        dataset = numbered(dataset, packing)
     if has_weights(dataset):
         dataset = encoded_messages(dataset, tokenizer)
     elif hasattr(dataset, "__len__"):
@@ -67,7 +67,7 @@ def _column_names(dataset: Any) -> list[str]:
     return list(dataset.column_names or next(iter(dataset)))
 
 
-def _numbered(dataset: Any, packing: bool) -> Any:
+def numbered(dataset: Any, packing: bool) -> Any:
     """The dataset with ids by row; a stream gets them here only if packed, otherwise while it is read."""
     import datasets
 

@@ -47,7 +47,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
             _refuse(config)
-        _refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
+        refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
         try:
             super().__init__(*args, **kwargs)
         except ValueError as error:
@@ -138,7 +138,8 @@ def _mean_over_ranks(values: list[Tensor], device: torch.device) -> list[float]:
     return [total / count] if count else []
 
 
-def _refuse_empty(dataset: Any) -> None:
+def refuse_empty(dataset: Any) -> None:
+    """Errors: SamplewiseError for data without any row."""
     if dataset is not None and next(iter(dataset), None) is None:  # the host looks at the first row in the same way
         raise SamplewiseError(
             "train_dataset", expected="at least 1 row", got="no rows", remedy="Look at what reads or filters the data."

@@ -1,0 +1,31 @@
+"""Preference pairs on two processes: the gradient and the metrics of one process, and Dr. DPO's own."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from preferences import PAIRS, by_hand, close, gradient, pairs, policy
+from test_loops import ENVIRONMENT
+
+PROGRAM = Path(__file__).with_name("pairs.py")
+
+
+def test_two_ranks_take_the_step_of_one(tmp_path):
+    """A rule that weighs all pairs, and one that keeps a single pair, so that the other rank runs a blank one."""
+    command = [sys.executable, str(PROGRAM), str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    for number in range(2):
+        one, two = (torch.load(tmp_path / f"{number}-{ranks}.pt", weights_only=True) for ranks in (1, 2))
+        assert all(map(close, two["gradients"], one["gradients"]))
+        for alone, together in zip(one["logged"], two["logged"], strict=True):
+            assert together == pytest.approx(alone, rel=1e-5, abs=1e-6)
+    second, model = 0.4, policy().double()
+    losses = by_hand(model, pairs())
+    want = gradient(-second * (torch.logsumexp(-losses / second, 0) - math.log(PAIRS)), model.parameters())
+    found = torch.load(tmp_path / "0-2.pt", weights_only=True)["gradients"]
+    assert len(found) == 2
+    assert all(close(step, want, 1e-5) for step in found)
