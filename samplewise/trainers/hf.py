@@ -37,7 +37,9 @@ from samplewise.trainers.checks import (
 )
 from samplewise.trainers.epochs import EpochsMixin
 from samplewise.trainers.loading import LoadingMixin
+from samplewise.trainers.model_card import ModelCardMixin
 from samplewise.trainers.reference_model import with_loaded_reference
+from samplewise.trainers.signature import weighted_signature
 from samplewise.trainers.starting import StartingMixin
 
 logger = logging.getLogger("samplewise")
@@ -49,7 +51,7 @@ FREED_INPUTS: dict[str, Any] = {MICRO_BATCH_KEY: None, "input_ids": torch.empty(
 """A freed micro-batch: counted by the Trainer, never run."""
 
 
-class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
+class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     Beside the Trainer's own arguments it takes those of `samplewise.engine.options.WeightingOptions` by name: `rule`,
@@ -66,6 +68,10 @@ class WeightedMixin(EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
     # Coefficients sum to 1 over the step: nothing is left for the host to divide. None where it knows of no such thing.
     loss_is_scaled_for_ga = True if hasattr(Trainer, "loss_is_scaled_for_ga") else None
     _allowed_hosts: tuple[str, ...] = ("transformers.",)  # whose compute_loss is replaced in training
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = weighted_signature(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         options, kwargs = split_options(kwargs)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from samplewise.core.distributed import totals
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.result import StepResult
 from samplewise.losses.body import unwrapped
 from samplewise.losses.kernels import Tally
 from samplewise.losses.own_terms import COEFFICIENTS, text_config
-from samplewise.trainers.hf import WeightedMixin
+from samplewise.trainers.hf import MICRO_BATCH_KEY, WeightedMixin
+from samplewise.trainers.model_card import PAPER, TAG, methods
 from samplewise.trainers.packing import prepare_training
+from samplewise.trainers.prompts import check_prompt_weight, with_prompts
 from samplewise.trainers.values import check_values
 
 
@@ -29,6 +32,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
     one. Its loss is over the tokens that TRL predicts (completion_only_loss, assistant_only_loss).
     The columns sample_id, sample_weight, group, reference_loss and token_weights survive preparation and packing.
     Evaluation, metrics and logs are TRL's own.
+    prompt_weight: in [0, 1]: tokens that TRL would mask, those of a prompt or of a user, are predicted too, each
+        counting so much in its sample's loss. 0, like None, leaves them out; 1 is completion_only_loss=False.
     Errors: SamplewiseError on `loss_type="dft"`, image data, and what `WeightedMixin` refuses.
 
     ```python
@@ -41,9 +46,11 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
     """
 
     _allowed_hosts = ("transformers.", "trl.")
+    _tag_names: ClassVar = [*SFTTrainer._tag_names, TAG]
     _prepared = False  # the training set, which comes first
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prompt_weight: float | None = None, **kwargs: Any) -> None:
+        self.prompt_weight, self._tallies = check_prompt_weight(prompt_weight), []
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
             _refuse(config)
@@ -60,6 +67,8 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
                 remedy="Remove the images: image datasets are not supported yet.",
             )  # fmt: skip
         self._share_coefficient()
+        if found := methods(self.rule):  # TRL's template names them as what the model was trained with
+            self._name, self._paper = f"{self._name} with {' and '.join(found)}", PAPER
 
     def _share_coefficient(self) -> None:
         """TRL's switch and coefficient for a router's term, which it keeps in itself, where the model reads its own."""
@@ -86,6 +95,9 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         negative = self.options.allow_negative
         check_values(dataset, self._columns(), negative=negative)  # while rows are still those that were given
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
+        if self.prompt_weight is not None:
+            masked = bool(self.completion_only_loss or args.assistant_only_loss)
+            dataset = with_prompts(dataset, args, host, self.prompt_weight, masked)
         prepared = prepare_training(dataset, args, packing, host, tokenizer)
         if hasattr(prepared, "__len__") and len(prepared) == 0:
             raise SamplewiseError(
@@ -95,26 +107,47 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
             )  # fmt: skip
         return prepared
 
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in `WeightedMixin`; what is counted of each micro-batch is kept apart, as TRL averages over them."""
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if inputs.get(MICRO_BATCH_KEY) is not None:
+            self._tallies.append(self._new_tally())
+        return loss
+
+    def _new_tally(self) -> Tally:
+        """What was counted since the last: in two passes all of the scoring pass, in the first micro-batch."""
+        assert self.engine.attached is not None
+        forward = self.engine.attached.forward
+        tally, forward.tally = forward.tally or Tally(), Tally()
+        return tally
+
+    def _retried(self, model: nn.Module, reason: RetryInTwoPasses) -> list[MicroBatch]:
+        self._tallies = []
+        self._new_tally()  # of the pass that is discarded
+        return super()._retried(model, reason)
+
     def _finished(self, result: StepResult) -> None:
         """TRL's own metrics of the step: tokens read, those of dropped samples too; entropy, accuracy."""
         super()._finished(result)
-        attached = self.engine.attached
-        assert attached is not None
-        tally, attached.forward.tally = attached.forward.tally or Tally(), Tally()
-        seen = [float(sum(map(_tokens, self.engine.given))), tally.entropy, tally.correct, tally.tokens]
-        read, entropy, correct, predicted = totals(seen, self.args.device)
+        seen = [float(sum(map(_tokens, self.engine.given)))]
+        for tally in self._tallies:
+            seen += [tally.entropy, tally.correct, tally.tokens]
+        self._tallies = []
+        read, *sums = totals(seen, self.args.device)
         metrics = self._metrics["train"]
         self._total_train_tokens += int(read) // (self._tp_size or 1)
         metrics["num_tokens"] = [self._total_train_tokens]
-        metrics["entropy"].append(entropy / max(predicted, 1))
-        metrics["mean_token_accuracy"].append(correct / max(predicted, 1))
+        for entropy, correct, predicted in zip(sums[::3], sums[1::3], sums[2::3], strict=True):
+            if predicted:
+                metrics["entropy"].append(entropy / predicted)
+                metrics["mean_token_accuracy"].append(correct / predicted)
         if self.aux_loss_enabled:
             metrics["aux_loss"] += _mean_over_ranks(result.router, self.args.device)
 
     def _attach(self) -> None:
         super()._attach()
-        assert self.engine.attached is not None
-        self.engine.attached.forward.tally = Tally()
+        self._tallies = []
+        self._new_tally()
 
 
 def _tokens(micro: MicroBatch) -> int:

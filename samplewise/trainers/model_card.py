@@ -1,0 +1,91 @@
+"""What the model card says of the weights that a model was trained with: rule, options, figures, citation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from samplewise import __version__
+from samplewise.engine.figures import LOGGED, PREFIX
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.weighting import Weighting
+
+_Host = Trainer if TYPE_CHECKING else object
+
+TAG = "samplewise"
+PAPER = {
+    "id": "2402.14270",
+    "title": "Take the Bull by the Horns: Hard Sample-Reweighted Continual Training Improves LLM Generalization",
+    "citation": """@article{chen2024take,
+  title   = {Take the Bull by the Horns: Hard Sample-Reweighted Continual Training Improves LLM Generalization},
+  author  = {Chen, Xuxi and Wang, Zhendong and Sow, Daouda and Yang, Junjie and Chen, Tianlong and Liang, Yingbin and
+             Zhou, Mingyuan and Wang, Zhangyang},
+  journal = {arXiv preprint arXiv:2402.14270},
+  year    = {2024}
+}""",
+}
+METHODS = {"ir_dro": "IR-DRO", "mid_ranking": "MidRanking"}
+"""The paper's own, by the name of the rule."""
+
+
+class ModelCardMixin(_Host):
+    """Adds a section to the card that the Trainer, or TRL, writes into the output folder, and the tag "samplewise"."""
+
+    options: WeightingOptions
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's model card, with a section on the weights."""
+        bound = inspect.signature(super().create_model_card).bind(*args, **kwargs)
+        tags = bound.arguments.get("tags") or []
+        bound.arguments["tags"] = [*([tags] if isinstance(tags, str) else tags), TAG]
+        super().create_model_card(*bound.args, **bound.kwargs)
+        if not self.is_world_process_zero():
+            return
+        card = Path(str(self.args.output_dir)) / "README.md"
+        text = card.read_text(encoding="utf-8")
+        card.write_text(f"{text.rstrip()}\n\n{_section(self.options, self.state.log_history, text)}", encoding="utf-8")
+
+
+def methods(rule: object) -> list[str]:
+    """The paper's methods in a rule: none in many."""
+    names = set(re.findall(r"(\w+)\(", str(rule)))
+    return [title for name, title in METHODS.items() if name in names]
+
+
+def _section(options: WeightingOptions, log: Sequence[Mapping[str, Any]], text: str) -> str:
+    parts = [
+        "## Sample weights",
+        "In every optimizer step each training sample was weighted by this rule of "
+        f"[samplewise](https://pypi.org/project/samplewise) {__version__}:",
+        f"```\n{options.rule}\n```",
+    ]
+    parts += [f"Options: {', '.join(chosen)}."] if (chosen := _chosen(options)) else []
+    last = next((entry for entry in reversed(log) if PREFIX + LOGGED[0] in entry), None)
+    parts += [] if last is None else [_table(last)]
+    if PAPER["id"] not in text:
+        whose = "Source of the rule" if methods(options.rule) else "The paper that samplewise implements"
+        parts.append(f"{whose}:\n\n```bibtex\n{PAPER['citation']}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _chosen(options: WeightingOptions) -> list[str]:
+    """Options that are not their defaults, as text; models and paths stay out."""
+    silent = {"rule", "log_samples", "reference_model", "losses"}
+    named = [each for each in fields(WeightingOptions) if each.name not in silent]
+    values = [(each.name, getattr(options, each.name), each.default) for each in named]
+    plain = {each.name for each in fields(Weighting)} | {"turns", "allow_negative", "norm", "min_stored_corr"}
+    return [f"`{name}={value!r}`" for name, value, default in values if value != default and name in plain]
+
+
+def _table(entry: Mapping[str, Any]) -> str:
+    rows = [("training loss, unweighted", entry["loss"])] if "loss" in entry else []
+    rows += [(name, entry[PREFIX + name]) for name in LOGGED if PREFIX + name in entry]
+    lines = [f"| {name} | {float(value):.4g} |" for name, value in rows]
+    head = f"Means since the log before, of the last log, at step {entry['step']}:"
+    return "\n".join([head, "", "| figure | mean |", "|---|---|", *lines])
