@@ -71,7 +71,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__signature__ = weighted_signature(cls)
+        cls.__signature__ = weighted_signature(cls, WeightedMixin)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         options, kwargs = split_options(kwargs)

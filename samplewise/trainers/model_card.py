@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import ModelCard
 from transformers import Trainer
 
 from samplewise import __version__
@@ -41,15 +41,14 @@ class ModelCardMixin(_Host):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The Trainer's model card, with a section on the weights."""
-        bound = inspect.signature(super().create_model_card).bind(*args, **kwargs)
-        tags = bound.arguments.get("tags") or []
-        bound.arguments["tags"] = [*([tags] if isinstance(tags, str) else tags), TAG]
-        super().create_model_card(*bound.args, **bound.kwargs)
+        super().create_model_card(*args, **kwargs)
         if not self.is_world_process_zero():
             return
-        card = Path(str(self.args.output_dir)) / "README.md"
-        text = card.read_text(encoding="utf-8")
-        card.write_text(f"{text.rstrip()}\n\n{_section(self.options, self.state.log_history, text)}", encoding="utf-8")
+        place = Path(str(self.args.output_dir)) / "README.md"
+        card = ModelCard.load(place)
+        card.data.tags = list(dict.fromkeys([*(card.data.tags or []), TAG]))
+        card.text = f"{card.text.rstrip()}\n\n{_section(self.options, self.state.log_history, card.text)}"
+        card.save(place)
 
 
 def methods(rule: object) -> list[str]:

@@ -13,12 +13,13 @@ from samplewise.engine.options import WeightingOptions
 VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
-def weighted_signature(cls: type) -> inspect.Signature:
+def weighted_signature(cls: type, mixin: type) -> inspect.Signature:
     """Of the class's `__init__`, what it hands on with *args and **kwargs replaced by what comes next takes.
 
-    The options of weighting are keywords; so are arguments of a mixin's own. `rule` has no default.
+    mixin: the class whose `__init__` takes the options of weighting, by keyword; `rule` has no default.
     """
     given: list[Parameter] = []
+    options: list[Parameter] = []
     by_position = True
     for owner in (base for base in cls.__mro__ if "__init__" in vars(base)):
         own = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
@@ -26,10 +27,11 @@ def weighted_signature(cls: type) -> inspect.Signature:
         named = [each for each in own if each.kind not in VARIABLE and each.name not in names]
         given += named if by_position else [each.replace(kind=Parameter.KEYWORD_ONLY) for each in named]
         by_position &= Parameter.VAR_POSITIONAL in handed_on
+        options += _options() if owner is mixin else ()
         if not handed_on:
             break
     known = {each.name for each in given}
-    given += [each for each in _options() if each.name not in known]
+    given += [each for each in options if each.name not in known]
     return inspect.Signature(sorted(given, key=lambda each: each.kind))
 
 
