@@ -14,7 +14,6 @@ from transformers import Trainer
 from samplewise import __version__
 from samplewise.engine.figures import LOGGED, PREFIX
 from samplewise.engine.options import WeightingOptions
-from samplewise.engine.weighting import Weighting
 
 _Host = Trainer if TYPE_CHECKING else object
 
@@ -33,6 +32,9 @@ PAPER = {
 METHODS = {"ir_dro": "IR-DRO", "mid_ranking": "MidRanking"}
 """The paper's own, by the name of the rule."""
 
+SILENT = ("rule", "log_samples", "reference_model", "losses")
+"""Options that the line of options leaves out: said above it, paths and objects."""
+
 
 class ModelCardMixin(_Host):
     """Adds a section to the card that the Trainer, or TRL, writes into the output folder, and the tag "samplewise"."""
@@ -45,7 +47,7 @@ class ModelCardMixin(_Host):
         if not self.is_world_process_zero():
             return
         place = Path(str(self.args.output_dir)) / "README.md"
-        card = ModelCard.load(place)
+        card: Any = ModelCard.load(place)
         card.data.tags = list(dict.fromkeys([*(card.data.tags or []), TAG]))
         card.text = f"{card.text.rstrip()}\n\n{_section(self.options, self.state.log_history, card.text)}"
         card.save(place)
@@ -75,11 +77,9 @@ def _section(options: WeightingOptions, log: Sequence[Mapping[str, Any]], text: 
 
 def _chosen(options: WeightingOptions) -> list[str]:
     """Options that are not their defaults, as text; models and paths stay out."""
-    silent = {"rule", "log_samples", "reference_model", "losses"}
-    named = [each for each in fields(WeightingOptions) if each.name not in silent]
+    named = [each for each in fields(WeightingOptions) if each.name not in SILENT]
     values = [(each.name, getattr(options, each.name), each.default) for each in named]
-    plain = {each.name for each in fields(Weighting)} | {"turns", "allow_negative", "norm", "min_stored_corr"}
-    return [f"`{name}={value!r}`" for name, value, default in values if value != default and name in plain]
+    return [f"`{name}={value!r}`" for name, value, default in values if value != default]
 
 
 def _table(entry: Mapping[str, Any]) -> str:

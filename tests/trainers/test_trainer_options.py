@@ -167,6 +167,30 @@ def test_the_card_can_be_written_before_training(tmp_path):
     assert "The paper that samplewise implements" in section
 
 
+@pytest.mark.parametrize(
+    ("rule", "method"),
+    [
+        ("chain(band(drop_top=0.25), ir_dro(r=1.0))", "SFT with IR-DRO, a method introduced in [Take the Bull"),
+        ("top_k(0.5)", "SFT."),
+    ],
+)
+def test_trls_card_names_the_method_where_it_is_the_papers(tmp_path, rule, method):
+    from test_trl import conversations, tokenizer
+    from trl import SFTConfig
+
+    from samplewise.trainers.trl import WeightedSFTTrainer
+
+    args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, report_to="none", bf16=False)
+    trainer = WeightedSFTTrainer(
+        tiny.model(), args, train_dataset=conversations(8), processing_class=tokenizer(), rule=rule
+    )
+    trainer.create_model_card(model_name="mine")
+    card = (tmp_path / "README.md").read_text()
+    assert f"This model was trained with {method}" in card
+    assert card.count("arXiv preprint arXiv:2402.14270") == card.count(SECTION) == 1
+    assert {"trl", "sft", "samplewise"} <= set(re.findall(r"^- (\w+)$", card, re.MULTILINE))
+
+
 def test_pushing_is_the_trainers_own():
     assert WeightedTrainer.push_to_hub is Trainer.push_to_hub
 
