@@ -1,6 +1,6 @@
 """Weights in LLaMA-Factory: its own YAML files with a section `samplewise`, and its classic trainer.
 
-    python -m samplewise.trainers.llamafactory run.yaml   # in place of llamafactory-cli train; USE_V1=1 is read as there
+python -m samplewise.trainers.llamafactory run.yaml   # in place of llamafactory-cli train; USE_V1=1 is read as there
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _run_classic(args: dict[str, Any], options: dict[str, Any]) -> None:
 
     def read(given: Any) -> Any:
         found = tuner.get_train_args(given)
-        _refuse(*found[:4])
+        _refuse(found[0], found[1], found[3])
         return found
 
     weighted = _with_names(run_sft, CustomSeq2SeqTrainer=partial(WeightedLlamaFactoryTrainer, **options))
@@ -94,12 +94,14 @@ def _with_names(function: Callable[..., Any], **names: Any) -> Callable[..., Any
     return FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
 
 
-def _refuse(model: Any, data: Any, training: Any, finetuning: Any) -> None:
-    _refuse_flags(finetuning, ELSEWHERE, "LLaMA-Factory's own classic loop")
-    _refuse_flags(data, ("packing",), "one sample a row: packed rows do not say where a sample ends")
-    _refuse_flags(model, ("enable_liger_kernel", "use_unsloth"), "the model's own forward; no logits are built here either")
+def _refuse(model: Any, data: Any, finetuning: Any) -> None:
     if finetuning.stage != "sft":
         raise SamplewiseError("stage", expected="sft", got=finetuning.stage, remedy="Train other stages unweighted.")
+    _refuse_flags(finetuning, ELSEWHERE, "LLaMA-Factory's own classic loop")
+    _refuse_flags(data, ("packing",), "one sample a row: packed rows do not say where a sample ends")
+    _refuse_flags(
+        model, ("enable_liger_kernel", "use_unsloth"), "the model's own forward; no logits are built here either"
+    )
 
 
 def _refuse_flags(arguments: Any, names: tuple[str, ...], expected: str) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from llamafactory.v1.core.utils.checkpoint import (  # pyright: ignore[reportMissingImports]
+    resolve_resume_checkpoint_path,
+)
 from llamafactory.v1.trainers.sft_trainer import SFTTrainer  # pyright: ignore[reportMissingImports]
 from llamafactory.v1.utils.callbacks import TrainerCallback  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from samplewise.core.columns import COLUMNS, TOKEN_WEIGHTS
+from samplewise.core.checkpoint import mark_complete
+from samplewise.core.distributed import rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.token_losses import IGNORED
-from samplewise.trainers.identify import IdentifiedRows, checked
+from samplewise.trainers.identify import IdentifiedRows
+from samplewise.trainers.llamafactory_rows import FieldsRenderer, micro_batch
 from samplewise.trainers.loop import WeightedStep
 
-WEIGHTS = "loss_weights"  # one a token, from the `loss_weight` of its message
-NOT_INPUTS = frozenset({*COLUMNS, WEIGHTS, "labels"})
+logger = logging.getLogger("samplewise")
+
+RULE = "rule"  # the folder of its state within a checkpoint
 
 
 class WeightedV1Trainer(SFTTrainer):
@@ -28,7 +34,7 @@ class WeightedV1Trainer(SFTTrainer):
     a `converter` keep the columns sample_id, sample_weight, group, reference_loss and stored_loss.
     The loop hands over its micro-batches one by one; the step runs when its last has come, so that weights are exact
     over all of them and over ranks. Logs hold the unweighted loss, and this library's figures.
-    Errors: SamplewiseError on DeepSpeed, context parallelism, padding-free batches, and on resuming a rule with memory.
+    Errors: SamplewiseError on DeepSpeed, context parallelism, and padding-free batches.
 
     ```python
     trainer = WeightedV1Trainer(args, model, renderer, dataset, rule="ir_dro(r=3.0)")
@@ -43,18 +49,25 @@ class WeightedV1Trainer(SFTTrainer):
         _refuse(args)
         super().__init__(args, model, FieldsRenderer(renderer), IdentifiedRows(train_dataset), callbacks)
         self.step = WeightedStep(self.model, options.pop("rule", None), **options)
-        _refuse_memory(self.step, self.global_step)
-        self.step.engine.skip_to(self.global_step)
+        if self.global_step:
+            self._resume(Path(resolve_resume_checkpoint_path(args.resume_from_checkpoint, args.output_dir)) / RULE)
         self.step.engine.set_total_steps(self.num_training_steps)
         self.given: list[dict[str, Tensor]] = []
-        self.callback_handler.callbacks.insert(0, _Figures(self.step))  # before what prints and writes the log
+        self.callback_handler.callbacks.insert(0, _EveryStep(self.step))  # before what prints and writes the log
+
+    def _resume(self, folder: Path) -> None:
+        if folder.exists():
+            self.step.load(folder)
+        else:
+            logger.warning("%s is an unweighted run's: the rule starts with its first state", folder.parent)
+            self.step.engine.skip_to(self.global_step)
 
     def compute_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Keeps the micro-batch; with the step's last, leaves its whole gradient in the parameters.
 
         Returns a zero of its own for the loop to scale and call backward on, which reaches no parameter.
         """
-        self.given.append(_micro_batch(batch))
+        self.given.append(micro_batch(batch))
         if len(self.given) == self.train_batch_generator.num_micro_batch:
             given, self.given = self.given, []
             for micro in self.step.plan(given):
@@ -63,26 +76,8 @@ class WeightedV1Trainer(SFTTrainer):
         return torch.zeros((), device=self.device, requires_grad=True)
 
 
-class FieldsRenderer:
-    """LLaMA-Factory's renderer, whose rows keep the columns of samples.
-
-    A value stands at every position of its row: what pads or truncates rows then does not lose it.
-    """
-
-    def __init__(self, renderer: Any) -> None:
-        self.renderer, self.processor = renderer, renderer.processor
-
-    def process_samples(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of `renderer`, with the columns that the samples have."""
-        rows = self.renderer.process_samples(samples)
-        for row, sample in zip(rows, samples, strict=True):
-            given = {name: checked(name, sample[name]) for name in COLUMNS if name in sample}
-            row |= {name: np.full(len(row["input_ids"]), value) for name, value in given.items()}
-        return rows
-
-
-class _Figures(TrainerCallback):
-    """The step's own loss and figures, in place of what the loop makes of `compute_loss`."""
+class _EveryStep(TrainerCallback):
+    """The step's own loss and figures, in place of what the loop makes of `compute_loss`; the rule's state."""
 
     def __init__(self, step: WeightedStep) -> None:
         self.step = step
@@ -91,19 +86,17 @@ class _Figures(TrainerCallback):
         last = self.step.engine.figures.last
         assert last is not None
         state.loss = last.loss
+        if args.save_steps and state.global_step % args.save_steps == 0:  # v1 fills and marks the folder after this
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}" / RULE
+            self.step.save(folder)
+            if rank() == 0:
+                mark_complete(folder)
 
     def on_log(self, args: Any, state: Any, logs: dict[str, Any], **_: Any) -> None:
         logs |= {"loss": state.loss, **self.step.engine.figures.take()}
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.step.detach()
-
-
-def _micro_batch(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    inputs = {key: each for key, each in batch.items() if isinstance(each, Tensor) and key not in NOT_INPUTS}
-    columns = {name: batch[name][:, 0] for name in COLUMNS if name in batch}
-    labels = batch["labels"].masked_fill(batch[WEIGHTS] == 0, IGNORED)
-    return {**inputs, **columns, "labels": labels, TOKEN_WEIGHTS: batch[WEIGHTS].float()}
 
 
 def _refuse(args: Any) -> None:
@@ -116,15 +109,6 @@ def _refuse(args: Any) -> None:
         raise _refusal(
             "batching_strategy", "padded rows: its packed rows keep an attention mask over all samples",
             str(args.batching_strategy), "Use normal or dynamic_batching.",
-        )  # fmt: skip
-
-
-def _refuse_memory(step: WeightedStep, done: int) -> None:
-    engine = step.engine
-    if done and (engine.state or engine.options.loss_from == "stored"):
-        raise _refusal(
-            "resume_from_checkpoint", "a rule without memory: v1's checkpoints do not hold what a rule remembers",
-            engine.options.rule.expression, "Start again, or use LLaMA-Factory's classic trainer.",
         )  # fmt: skip
 
 

@@ -3,10 +3,12 @@
 v1 takes no pre-tokenised rows: a template of its registry, `ids`, reads words that are ids.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import same_rows
+import torch
 from llamafactory.v1.plugins.model_plugins.rendering import RenderingPlugin
 
 from samplewise.trainers import llamafactory
@@ -26,6 +28,8 @@ def render(processor, messages, tools=None, is_generate=False, enable_thinking=F
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv.pop(1))
+    if not torch.accelerator.is_available():  # v1 calls it in each step of several processes, on a CPU too
+        torch.accelerator.synchronize = lambda *_: None
+    path = Path(f"{sys.argv.pop(1)}-{os.environ.get('RANK', '0')}")
     with same_rows.catch_gradient(path):
         llamafactory.main()

@@ -73,6 +73,11 @@ def names_by_value(parameters: list[Tensor]) -> dict[str, int]:
     return found
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor from all ranks' shards, where it is sharded (`fully_shard`)."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # pyright: ignore[reportCallIssue]
+
+
 @contextmanager
 def catch_gradient(path: Path | None = None) -> Generator[dict[str, Tensor]]:
     """The gradients at the first step of any optimizer of this process, by name; written to `path` if given.
@@ -85,9 +90,10 @@ def catch_gradient(path: Path | None = None) -> Generator[dict[str, Tensor]]:
         if caught:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        for name, number in names_by_value(parameters).items():
+        for name, number in names_by_value([whole(p.detach()) for p in parameters]).items():
             gradient = parameters[number].grad
             assert gradient is not None
+            gradient = whole(gradient)
             caught[name] = gradient.detach().clone().float().contiguous()
         if path is not None:
             save_file(caught, path)
