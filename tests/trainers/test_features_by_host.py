@@ -63,6 +63,14 @@ FEATURES = {
         {"rule": "chain(column_weights(), ir_dro(r=0.3))"}, {"sample_weight": [1.0 + i % 3 for i in range(N)]},
         without={"rule": RULE},
     ),
+    "weights of the data below 0": Feature(
+        {"rule": "chain(column_weights(), ir_dro(r=0.3))", "allow_negative": True},
+        {"sample_weight": [[1.0, -0.5, 2.0, 0.0][i % 4] for i in range(N)]}, without={"rule": RULE},
+    ),
+    "divided by the tokens of a weight": Feature(
+        {"rule": "column_weights()", "per": "token", "norm": "nonzero_tokens"},
+        {"sample_weight": [[0.5, 0.25, 0.0][i % 3] for i in range(N)]}, without={"rule": "uniform()", "per": "token"},
+    ),
     "groups": Feature({"rule": "group_dro(step_size=2.0)"}, {"group": [i % 3 for i in range(N)]},
                       without={"rule": "uniform()"}),
     "token weights": Feature({"rule": RULE}, {"token_weights": TOKENS}, without={"rule": RULE}),

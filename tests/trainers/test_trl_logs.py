@@ -24,14 +24,14 @@ def experts():
     )  # fmt: skip
 
 
-def logs(tmp_path, cls, model, **options):
+def logs(tmp_path, cls, model, *, rule="uniform()", per="token", **options):
     given = {
         "output_dir": str(tmp_path / cls.__name__), "use_cpu": True, "report_to": "none", "save_strategy": "no",
         "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4, "learning_rate": 1e-3,
         "per_device_train_batch_size": 3, "disable_tqdm": True, "seed": 3, "bf16": False, "max_length": 40,
         "dataloader_pin_memory": False, tiny.CHECKPOINTING: False,
     }  # fmt: skip
-    ours = {"rule": "uniform()", "per": "token"} if cls is WeightedSFTTrainer else {}
+    ours = {"rule": rule, "per": per} if cls is WeightedSFTTrainer else {}
     trainer = cls(
         model, SFTConfig(**{**given, **options}), train_dataset=conversations(24), processing_class=tokenizer(),
         eval_dataset=conversations(6, seed=2), **ours,
@@ -56,3 +56,17 @@ def test_every_key_and_value_is_trls(tmp_path, form, kind, accumulation):
         for key, value in other.items():
             if not any(part in key for part in MEASURED) and key != "total_flos":
                 assert mine[key] == pytest.approx(value, rel=2e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize("rule", ["top_k(0.5)", "ir_dro(kl=0.1)"])
+def test_in_two_passes_the_metrics_are_of_all_tokens_once(tmp_path, rule):
+    """Of the scoring pass, whatever is trained on and however often; so of a plain step of one micro-batch."""
+    seen = []
+    for given, accumulation in (("uniform()", 1), (rule, 1), (rule, 2)):
+        found = logs(
+            tmp_path, WeightedSFTTrainer, tiny.model(), rule=given, per="sample", max_steps=1, logging_steps=1,
+            per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation, eval_strategy="no",
+        )  # fmt: skip
+        seen.append({key: found[0][key] for key in ("entropy", "mean_token_accuracy", "num_tokens")})
+    assert seen[1] == pytest.approx(seen[0], rel=1e-5)
+    assert seen[2] == pytest.approx(seen[0], rel=1e-5)
