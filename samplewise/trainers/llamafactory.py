@@ -98,7 +98,7 @@ def _refuse(model: Any, data: Any, finetuning: Any) -> None:
     if finetuning.stage != "sft":
         raise SamplewiseError("stage", expected="sft", got=finetuning.stage, remedy="Train other stages unweighted.")
     _refuse_flags(finetuning, ELSEWHERE, "LLaMA-Factory's own classic loop")
-    _refuse_flags(data, ("packing",), "one sample a row: packed rows do not say where a sample ends")
+    _refuse_flags(data, ("packing",), "one sample a row: those of a packed row are not weighed one by one here")
     _refuse_flags(
         model, ("enable_liger_kernel", "use_unsloth"), "the model's own forward; no logits are built here either"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import datasets
 import llamafactory_driver
+import pyarrow.parquet as parquet
 import pytest
 import same_rows
 import torch
@@ -238,3 +240,17 @@ def test_v1_resumes_with_what_its_rule_remembers(folder, tmp_path, monkeypatch):
         assert not states[0].exists() or states[0].read_bytes() == states[1].read_bytes()
     models = [load_file(run / "out" / "model.safetensors") for run in (whole, halves)]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_the_example_runs_as_it_is(tmp_path, monkeypatch):
+    """Its own command, in an empty folder: 64 rows, each once, with a weight of its own."""
+    examples = Path(__file__).parents[2] / "examples"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USE_V1", "0")
+    monkeypatch.setattr(sys, "argv", ["llamafactory", str(examples / "llamafactory.yaml"), "use_cpu=true"])
+    runpy.run_path(str(examples / "llamafactory_tiny.py"), run_name="__main__")
+    llamafactory.main()
+    log = parquet.read_table(tmp_path / "runs" / "llamafactory" / "samples")
+    assert sorted(log["id"].to_pylist()) == list(range(64))
+    assert len(set(log["weight"].to_pylist())) > 32
+    assert (tmp_path / "runs" / "llamafactory" / "out" / "checkpoint-8" / "samplewise" / "complete.json").exists()
