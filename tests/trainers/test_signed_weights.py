@@ -268,3 +268,16 @@ def test_nonzero_tokens_is_refused_where_means_are_of_micro_batches():
     batches = [FieldsCollator(tiny.collate)(rows[a:b]) for a, b in pairwise((0, 4, 8))]
     with pytest.raises(sw.SamplewiseError, match=r"^norm: expected 'weights' where means of tokens are averaged over"):
         step.prepare(model, batches, mean=TokenMean("micro_batch"))
+
+
+def test_a_stream_may_hold_weights_below_0_where_it_is_allowed():
+    from samplewise.trainers.identify import identified
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from ({"input_ids": [5, 6], "sample_weight": weight} for weight in (1.0, -0.5))
+
+    columns = frozenset({"sample_weight"})
+    assert [row["sample_weight"] for row in identified(Stream(), columns, negative=True)] == [1.0, -0.5]
+    with pytest.raises(sw.SamplewiseError, match=r"^sample_weight: .*got -0.5 in row 1 of the stream"):
+        list(identified(Stream(), columns))
