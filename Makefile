@@ -31,6 +31,10 @@ test-frameworks: $(FRAMEWORKS:%=test-framework-%)  ## the hosts that need an env
 test-framework-%: .venv-framework-%/installed
 	OMP_WAIT_POLICY=PASSIVE .venv-framework-$*/bin/python -m pytest $(wildcard tests/frameworks/test_$*.py tests/frameworks/test_$*__*.py) $(ARGS)
 
+# axolotl needs Python 3.12 or newer; another name or path: PYTHON312=…
+PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3) python3.12)
+.venv-framework-axolotl/installed: PYTHON = $(PYTHON312)
+
 .venv-framework-%/installed: tests/frameworks/requirements/%.txt pyproject.toml
 	test -x .venv-framework-$*/bin/python || $(PYTHON) -m venv .venv-framework-$*
 	.venv-framework-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch numpy

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.micro_batch import MicroBatch, read_micro_batch
 from samplewise.engine.padding import unpredicted_first
-from samplewise.losses.segments import DERIVED, POSITION, boundaries
+from samplewise.losses.segments import DERIVED, POSITION, boundaries, read_numbered_mask
 from samplewise.losses.token_losses import IGNORED
 
 PADDING_VALUES = {"labels": IGNORED, "shift_labels": IGNORED, "segments": -1}
@@ -54,6 +54,11 @@ class Row:
     def parts(self) -> tuple[dict[str, Tensor], ...]:
         """All its tensors, in a fixed order of dicts: by position twice, then constant, then by sample."""
         return self.inputs, self.targets, self.constant, self.samples
+
+
+def read(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
+    """The micro-batch that a collator has made; samples that its attention mask numbers are segments of one row."""
+    return batch if isinstance(batch, MicroBatch) else read_micro_batch(read_numbered_mask(batch))
 
 
 def is_packed(micro: MicroBatch) -> bool:

@@ -5,12 +5,18 @@ Shapes: B rows, T positions, n samples of a micro-batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from samplewise.core.columns import ID, SEGMENTS
+from samplewise.core.errors import SamplewiseError
 from samplewise.losses.token_losses import IGNORED
 
 POSITION = "position_ids"
+MASK = "attention_mask"
 DERIVED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx")
 """What collators add to the positions of a packed row, for kernels that want boundaries ready made."""
 
@@ -23,6 +29,58 @@ def segments_of(lengths: list[int], width: int) -> Tensor:
     """
     filled = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.int64))
     return torch.nn.functional.pad(filled, (0, width - len(filled)), value=-1)[None]
+
+
+def numbered_runs(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples that an attention mask numbers: 1, 1, 2, 2, 3 in a row, 0 for padding.
+
+    mask: [B, T] int. Returns [1, B·T] each: the sample of each position, −1 for padding, row after row; and its place
+    within its run, which is 0 where a sample or padding begins.
+
+    >>> numbered_runs(torch.tensor([[1, 1, 2, 0], [1, 2, 2, 2]]))
+    (tensor([[ 0,  0,  1, -1,  2,  3,  3,  3]]), tensor([[0, 1, 0, 0, 0, 0, 1, 2]]))
+    """
+    starts = torch.ones_like(mask, dtype=torch.bool)
+    starts[:, 1:] = mask[:, 1:] != mask[:, :-1]
+    flat, inside = starts.flatten(), mask.flatten() > 0
+    place = torch.arange(len(flat), device=mask.device)
+    position = place - torch.where(flat, place, 0).cummax(0).values
+    return torch.where(inside, (flat & inside).cumsum(0) - 1, -1)[None], position[None]
+
+
+def read_numbered_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch with the samples that its attention mask numbers as segments of one flat row.
+
+    A mask of zeros and ones numbers nothing: the batch comes back as it is. Otherwise positions restart at each sample
+    and the mask is gone, since models that read it as true or false would let samples see one another.
+    Cost: one look at the mask. Errors: SamplewiseError where there are not as many `sample_id` as samples.
+    """
+    mask = batch.get(MASK)
+    if SEGMENTS in batch or not is_numbered(mask):
+        return dict(batch)
+    segments, position = numbered_runs(mask)
+    count = int(segments.max()) + 1
+    if ID in batch and len(batch[ID]) != count:
+        raise SamplewiseError(
+            ID, expected=f"one for each of the {count} samples that {MASK} numbers", got=len(batch[ID]),
+            remedy="Collate with samplewise.trainers.collate.FieldsCollator(your_collator), which numbers them.",
+        )  # fmt: skip
+    return in_one_row(batch, mask.shape) | {POSITION: position, SEGMENTS: segments}
+
+
+def is_numbered(mask: Any) -> bool:
+    """Whether it is an attention mask [B, T] of integers, some above 1."""
+    whole = isinstance(mask, Tensor) and mask.dim() == 2 and not mask.is_floating_point() and mask.dtype != torch.bool
+    return whole and mask.numel() > 0 and int(mask.max()) > 1
+
+
+def in_one_row(batch: Mapping[str, Any], shape: torch.Size) -> dict[str, Any]:
+    """The batch with every value by position, [B, T, …], as [1, B·T, …], and without its attention mask."""
+    return {
+        key: value.flatten(0, 1)[None] if isinstance(value, Tensor) and value.shape[:2] == shape else value
+        for key, value in batch.items()
+        if key != MASK
+    }
 
 
 def split_turns(labels: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:

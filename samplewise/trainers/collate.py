@@ -13,8 +13,19 @@ from torch import Tensor
 
 from samplewise.core.columns import COLUMNS, GROUP, ID, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.segments import POSITION, nested_ids, part_numbers, segments_of, split_turns
+from samplewise.losses.segments import (
+    MASK,
+    POSITION,
+    is_numbered,
+    nested_ids,
+    numbered_runs,
+    part_numbers,
+    read_numbered_mask,
+    segments_of,
+    split_turns,
+)
 from samplewise.losses.token_losses import IGNORED
+from samplewise.trainers.bins import collate_bins, is_bins
 from samplewise.trainers.identify import checked
 
 Batch = dict[str, Any]
@@ -36,15 +47,15 @@ class PlainCollator:
 
     def __call__(self, features: Sequence[Any]) -> Any:
         """The batch that `collate` makes of the rows without those columns."""
-        return self.collate([without_fields(row) if isinstance(row, Mapping) else row for row in features])
+        return self.collate([_without_fields(row) for row in features])
 
 
 class FieldsCollator:
     """A data collator that keeps `sample_id`, `sample_weight`, `group`, `reference_loss` and `token_weights`.
 
     collate: the host's; it must keep the order of the rows: there is no other way to know which value is whose. What
-        it returns may be padded (a row each) or one flat row of all (padding-free, packed): then it gets a map of
-        segments.
+        it returns may be padded (a row each), one flat row of all (padding-free, packed), or rows whose attention mask
+        numbers their samples: the last two get a map of segments, and one flat row.
     turns: every run of predicted labels becomes a sample of its own.
     columns: of samples, those that are read: what is not the number it must be is an error there, and NaN (of groups:
         −1) elsewhere. None where nobody knows: NaN, which a rule that reads the column refuses, naming the sample.
@@ -58,14 +69,27 @@ class FieldsCollator:
         self.collate, self.turns, self.columns = collate, turns, columns
         self.checked = partial(checked, negative=negative)
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
-        """The batch that `collate` makes of the rows, with the fields of the n samples, [n] each."""
+    def __call__(self, features: Sequence[Any]) -> Batch:
+        """The batch that `collate` makes of the rows, with the fields of the n samples, [n] each.
+
+        features: rows; or, of a sampler that packs, a list of rows for each row of the batch.
+        """
+        if is_bins(features):
+            batch = collate_bins(self.collate, [[without_fields(row) for row in own] for own in features])
+            features = [row for own in features for row in own]
+        else:
+            batch = read_numbered_mask(self.collate([without_fields(row) for row in features]))
+        return self._with_fields(batch, features)
+
+    def _with_fields(self, batch: Batch, features: Sequence[Mapping[str, Any]]) -> Batch:
         columns = [name for name in COLUMNS if name in features[0]]
-        batch = dict(self.collate([without_fields(feature) for feature in features]))
         lengths = [_lengths(feature) for feature in features]
         counts = torch.tensor([len(own) for own in lengths])
-        if "labels" in batch and (_is_flat(batch, features) or bool((counts > 1).any())):
-            batch[SEGMENTS] = _one_row(batch, [length for own in lengths for length in own])
+        every = [length for own in lengths for length in own]
+        if SEGMENTS in batch:
+            _check_lengths(batch[SEGMENTS], every)
+        elif "labels" in batch and (_is_flat(batch, features) or bool((counts > 1).any())):
+            batch[SEGMENTS] = _one_row(batch, every)
         if TOKEN_WEIGHTS in features[0]:
             batch[TOKEN_WEIGHTS] = _by_position(features, batch)
             batch["labels"] = batch["labels"].masked_fill(batch[TOKEN_WEIGHTS] == 0, IGNORED)  # so the host counts too
@@ -82,9 +106,34 @@ def without_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in COLUMNS and key != TOKEN_WEIGHTS}
 
 
+def _without_fields(row: Any) -> Any:
+    if isinstance(row, list):
+        return [_without_fields(each) for each in row]
+    return without_fields(row) if isinstance(row, Mapping) else row
+
+
 def _lengths(feature: Mapping[str, Any]) -> list[int]:
+    """How long its samples are: as its column says, or the mask that numbers them; else it is one."""
     given = feature.get(LENGTHS)
-    return [len(feature.get("input_ids", ()))] if given is None else [int(length) for length in given]
+    if given is not None:
+        return [int(length) for length in given]
+    mask = feature.get(MASK)
+    mask = None if mask is None else torch.as_tensor(mask)[None]
+    return _run_lengths(numbered_runs(mask)[0]) if is_numbered(mask) else [len(feature.get("input_ids", ()))]
+
+
+def _run_lengths(segments: Tensor) -> list[int]:
+    return segments[segments >= 0].bincount().tolist()
+
+
+def _check_lengths(segments: Tensor, lengths: list[int]) -> None:
+    found = _run_lengths(segments)
+    if found != lengths:
+        raise SamplewiseError(
+            "data_collator", expected=f"the {len(lengths)} samples of its rows, in order, of {sum(lengths)} tokens",
+            got=f"{len(found)} that the attention mask numbers, of {sum(found)}",
+            remedy="Let the collator number every sample of a row anew, and keep all of its tokens.",
+        )  # fmt: skip
 
 
 def _is_flat(batch: Batch, features: Sequence[Mapping[str, Any]]) -> bool:
@@ -156,9 +205,8 @@ def _by_position(features: Sequence[Mapping[str, Any]], batch: Batch) -> Tensor:
                 remedy="Give one number a token; the first is ignored: nothing predicts a row's first token.",
             )  # fmt: skip
     out = torch.zeros(batch["labels"].shape)
-    if len(out) == 1 and (len(rows) > 1 or SEGMENTS in batch):
-        flat = torch.cat(rows)
-        out[0, : len(flat)] = flat
+    if SEGMENTS in batch:
+        out[batch[SEGMENTS] >= 0] = torch.cat(rows)
         return out
     left = "attention_mask" in batch and bool((batch["attention_mask"][:, 0] == 0).any())
     for row, own in zip(rows, out, strict=True):

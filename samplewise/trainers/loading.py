@@ -38,7 +38,7 @@ class LoadingMixin(_Host):
             check_rows(rows, self._train_batch_size * self.options.pool if self.args.dataloader_drop_last else 1)
             n = self._train_batch_size * self.args.gradient_accumulation_steps * world_size() * self.options.pool
             n_rows = n if rows is None else min(n, rows)
-            several, most = samples_in_rows(self.train_dataset, n_rows, turns=self.options.turns)
+            several, most = self._samples_in_rows(n_rows)
             first, last = int(self._together(n_rows) * several), self._together(self._last_step(n, rows))
             largest = n_rows if self.options.normalize == "step" else min(n_rows, self._train_batch_size)
             rule = resolve(self.options.rule, self.args.max_steps if self.args.max_steps > 0 else 1000)
@@ -51,6 +51,10 @@ class LoadingMixin(_Host):
                 "pool", expected="1 with a get_train_dataloader of your own", got=self.options.pool,
                 remedy="Set pool=1, raise the batch size there, and let the rule keep a share of it.",
             )  # fmt: skip
+
+    def _samples_in_rows(self, n_rows: int) -> tuple[float, float]:
+        """(on average, at most) how many samples a row of the loader's holds, the latter over n_rows together."""
+        return samples_in_rows(self.train_dataset, n_rows, turns=self.options.turns)
 
     def _columns(self) -> frozenset[str]:
         return columns_read(

@@ -92,6 +92,7 @@ def check_data(trainer: Any) -> None:
     strategy = getattr(args, "train_sampling_strategy", None)
     unmet = [
         ("turns", "rows of one sample each", trainer.options.turns),
+        ("sample_packing", "rows of one sample each", getattr(args, "sample_packing", False)),  # axolotl's
         ("get_train_dataloader", "the Trainer's", not trainer._loader_is_the_hosts() and "one of your own"),
         ("train_sampling_strategy", "an order of rows", strategy == "batch_rebalance" and strategy),
         ("dispatch_batches", "every rank to read its own rows", trainer.accelerator.dispatch_batches),

@@ -81,10 +81,14 @@ FEATURES = {
     "left padding": Feature({"rule": RULE, "per": "token"}, form="left", without={"rule": RULE}),
     "packed": Feature({"rule": RULE}, form="flat", without={"rule": "uniform()"}),
     "packed, two passes": Feature({"rule": "top_k(0.5)"}, form="flat", without={"rule": RULE}),
+    "a mask that numbers samples": Feature({"rule": RULE}, form="numbered", without={"rule": "uniform()"}),
     "from logits": Feature({"rule": RULE, "logits": "allow"}, without={"rule": "uniform()"}),
     "per micro-batch": Feature({"rule": RULE, "normalize": "micro"}, without={"rule": RULE}),
 }  # fmt: skip
-NOT_THERE = {("SFTTrainer", "left padding"): "TRL's collator pads on the right"}
+NOT_THERE = {
+    ("SFTTrainer", "left padding"): "TRL's collator pads on the right",
+    ("SFTTrainer", "a mask that numbers samples"): "TRL's collator packs by positions",
+}
 
 
 def run(host: str, feature: Feature, folder: Any, options: dict[str, Any] | None = None, **more: Any) -> hosts.Run:
