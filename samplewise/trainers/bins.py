@@ -40,7 +40,7 @@ def collate_bins(collate: Callable[[list[Any]], Any], bins: Bins) -> dict[str, A
     raise SamplewiseError(
         "data_collator", expected=f"{len(bins)} rows that hold the tokens of {len(tokens)} samples, in order, from the "
         "left", got=f"input_ids of shape {tuple(ids.shape)} that hold others",
-        remedy="Pack with the host's own collator, and tokenizer.padding_side='right'.",
+        remedy="Pack with the Trainer's own collator, and tokenizer.padding_side='right'.",
     )  # fmt: skip
 
 
