@@ -1,4 +1,4 @@
-"""Weights in a training loop of one's own, on `accelerate` or on bare PyTorch (one process, DDP or FSDP2)."""
+"""Weights in a loop of one's own, on `accelerate`, Lightning Fabric or bare PyTorch (one process, DDP or FSDP2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from samplewise.engine.saving import read, restore, saved, write
 from samplewise.engine.step import Step
 from samplewise.losses.sharded import in_pieces
 from samplewise.rules.epochs import refuse_epochs
-from samplewise.trainers.accelerators import autocast, check_accelerator, discard_gradients
+from samplewise.trainers.accelerators import autocast, check_accelerator, check_fabric, discard_gradients
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.reference_model import with_loaded_reference
 
@@ -30,7 +30,8 @@ class WeightedStep:
     model: ready to train: after `accelerator.prepare`, or wrapped in DDP, or sharded by `fully_shard`, if at all. Its
         `forward` learns to answer for losses; `detach()` undoes that.
     rule, and every other field of `samplewise.engine.options.WeightingOptions` by name. accelerator: accelerate's, if
-        the loop has one. observers: see every finished step (`samplewise.engine.observers`).
+        the loop has one; fabric: Lightning's, whose `setup` the model has gone through. observers: see every finished
+        step (`samplewise.engine.observers`).
     Micro-batches are dicts with input_ids [B, T], labels [B, T] (not shifted, −100 where nothing is predicted),
     sample_id [n] int64 and, if there are any, attention_mask and the data's columns. A row with left padding is
     understood from its mask.
@@ -50,14 +51,19 @@ class WeightedStep:
     """
 
     def __init__(
-        self, model: nn.Module, rule: Rule | str, *, accelerator: Any = None, observers: Iterable[Observer] = (),
-        **options: Any,
+        self, model: nn.Module, rule: Rule | str, *, accelerator: Any = None, fabric: Any = None,
+        observers: Iterable[Observer] = (), **options: Any,
     ) -> None:  # fmt: skip
-        self.model, self.accelerator = model, accelerator
+        self.model, self.accelerator, self.fabric = model, accelerator, fabric
         chosen = with_loaded_reference(WeightingOptions(rule=rule, **options))
         refuse_epochs(chosen.rule, "in a loop of your own")
-        if accelerator is not None:
+        if accelerator is not None and fabric is None:
             check_accelerator(accelerator)
+        self._called: Any = model
+        if fabric is not None:
+            check_fabric(fabric, model, accelerator)
+            # Below Fabric's wrapper, which would convert the engine's request too; the autocast is entered here anyway.
+            self._called = self._called._forward_module
         sharded = any(in_pieces(parameter) for parameter in model.parameters())
         self.engine = Step(chosen, next(model.parameters()).device, observers)
         self.engine.attach(getattr(model, "module", model), head="sharded" if sharded else "whole")
@@ -74,20 +80,21 @@ class WeightedStep:
         self._start()
         self._reason: RetryInTwoPasses | None = None
         given = [split_into_turns(batch) for batch in batches] if self.engine.options.turns else batches
-        yield from self._autocast(self.engine.prepare, self.model, given)
+        yield from self._autocast(self.engine.prepare, self._called, given)
         if self._reason is not None:
-            yield from self._autocast(self.engine.retry, self.model, self._reason)
+            yield from self._autocast(self.engine.retry, self._called, self._reason)
 
     def backward(self, micro: MicroBatch) -> None:
         """Forward and backward of one micro-batch; gradients meet over ranks in the step's last."""
         with self._synchronised(micro.last), self.engine.clock.timed("train"):
             try:
-                objective: Tensor = self._autocast(self.engine.loss, self.model, micro)
+                objective: Tensor = self._autocast(self.engine.loss, self._called, micro)
             except RetryInTwoPasses as reason:
                 self._reason = reason
                 discard_gradients(self.model, reason)
                 return
-            objective.backward() if self.accelerator is None else self.accelerator.backward(objective)
+            library = self.accelerator or self.fabric
+            objective.backward() if library is None else library.backward(objective)
 
     def finish(self) -> dict[str, float]:
         """Divide the gradient, before any clipping; take the rule's new state. Returns the step's figures."""
@@ -111,19 +118,22 @@ class WeightedStep:
         """Gradients are averaged over ranks in the last backward of a step only."""
         if self.accelerator is not None:
             return nullcontext() if last else self.accelerator.no_sync(self.model)
+        if self.fabric is not None:
+            return self.fabric.no_backward_sync(self.model, enabled=not last)
         if hasattr(self.model, "set_requires_gradient_sync"):  # fully_shard
             self.model.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
             return nullcontext()
         return nullcontext() if last or not hasattr(self.model, "no_sync") else self.model.no_sync()  # pyright: ignore
 
     def _autocast(self, call: Callable[..., Any], *args: Any) -> Any:
-        with autocast(self.accelerator):
+        with autocast(self.accelerator or self.fabric):
             return call(*args)
 
     # ---- checkpoints ----
 
     def state_dict(self) -> dict[str, Any]:
-        """The rule's state and the number of steps: numbers and tensors. For `accelerator.register_for_checkpointing`.
+        """The rule's state and the number of steps: numbers and tensors. For `accelerator.register_for_checkpointing`
+        and `fabric.save`.
 
         accelerate writes it with pickle and reads it with `weights_only=False`; `save` and `load` do neither.
         """
