@@ -5,5 +5,6 @@ from importlib.util import find_spec
 MODULES = {
     "triton": ["samplewise/losses/kernels/residual_triton.py"],
     "llamafactory": ["samplewise/trainers/llamafactory.py", "samplewise/trainers/llamafactory_v1.py"],
+    "lightning": ["samplewise/trainers/lightning.py", "samplewise/trainers/lightning_checks.py"],
 }
 collect_ignore = [path for name, paths in MODULES.items() if find_spec(name) is None for path in paths]

@@ -48,7 +48,7 @@ SHORT = {  # files under 25 lines, and why they are files
     "a table of contents": {"__init__.py"},
     "the entry point": {"__main__.py"},
     "one name that two packages need": {
-        "core/columns.py", "losses/evaluation.py", "losses/model_facts.py", "trainers/accelerators.py",
+        "core/columns.py", "losses/evaluation.py", "losses/model_facts.py",
         "trainers/reference_model.py", "report/groups.py", "evidence/groups.py",
         "evidence/run/quiet.py",
     },

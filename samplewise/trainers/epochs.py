@@ -55,10 +55,10 @@ class EpochsMixin(_Host):
             check_length(self, self.options.rule.epochs)
             check_last_step_of_epoch(self)
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's own loader, whose sampler must be the one made here."""
         self._order = None
-        self._loader = super().get_train_dataloader()
+        self._loader = super().get_train_dataloader(*args, **kwargs)
         if self.options.rule.epochs is not None and self._order is None:
             raise refused("_get_train_sampler", "the Trainer's, or one that calls it", "one that does not")
         return self._loader

@@ -71,10 +71,10 @@ class LoadingMixin(_Host):
         reached = rows is not None and (self.args.max_steps <= 0 or self.args.max_steps * n > rows - rows % n)
         return rows % n if rows is not None and reached and rows > n and not self.args.dataloader_drop_last else 0
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's loader, over the same dataset and collator with ids added to rows and batches."""
         if self.train_dataset is None:
-            return super().get_train_dataloader()  # the host says what is missing
+            return super().get_train_dataloader(*args, **kwargs)  # the host says what is missing
         before = self.train_dataset, self.data_collator, self._train_batch_size
         columns = self._columns()
         negative = self.options.allow_negative
@@ -82,7 +82,7 @@ class LoadingMixin(_Host):
         self.data_collator = FieldsCollator(before[1], turns=self.options.turns, columns=columns, negative=negative)
         self._train_batch_size = before[2] * self.options.pool
         try:
-            return super().get_train_dataloader()
+            return super().get_train_dataloader(*args, **kwargs)
         finally:
             self.train_dataset, self.data_collator, self._train_batch_size = before
 
