@@ -11,7 +11,7 @@ from samplewise.core.errors import SamplewiseError
 
 
 def autocast(accelerator: Any) -> AbstractContextManager[Any]:
-    """What accelerate, or Fabric, runs a model under; nothing under FSDP2, whose own policy casts parameters and activations."""
+    """What accelerate or Fabric runs a model under; nothing under FSDP2, whose own policy casts what the model gets."""
     if accelerator is None or getattr(accelerator, "is_fsdp2", False):
         return nullcontext()
     return accelerator.autocast()
