@@ -72,7 +72,8 @@ def test_uniform_weights_per_token_are_the_plain_modules(tmp_path):
     plain, weighted = Plain(lr=1e-3), Weighted("uniform()", lr=1e-3, per="token")
     for module in (plain, weighted):
         trainer(tmp_path, accumulate_grad_batches=4, gradient_clip_val=0.5, max_epochs=2).fit(module, loader())
-    close(weighted.watched.gradients, plain.watched.gradients, 1e-5)
+    close(weighted.watched.gradients[:1], plain.watched.gradients[:1])
+    close(weighted.watched.gradients, plain.watched.gradients, 1e-4)  # AdamW, in fp32
 
 
 def test_mixed_precision(tmp_path):
