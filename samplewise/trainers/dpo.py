@@ -59,7 +59,7 @@ class WeightedDPOTrainer(WeightedMixin, DPOTrainer):
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if dataset_name == "train":
-            check_values(dataset, self._columns())  # while rows are still those that were given
+            check_values(dataset, self._columns(), negative=self.options.allow_negative)  # while rows are as given
             dataset = dataset if ID in next(iter(dataset)) else numbered(dataset, packing=False)
         return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
 

@@ -65,7 +65,7 @@ class PairMetrics:
 
     def add(self, micro: MicroBatch, i: int, metrics: dict[str, float], completion_mask: Tensor) -> None:
         """Those of pair i of a micro-batch. completion_mask: [2, T], its own."""
-        real = micro.coefficient is None or bool(micro.coefficient[i] > 0)  # else a blank row, or not asked for
+        real = micro.coefficient is None or bool(micro.coefficient[i] != 0)  # else a blank row, or not asked for
         chosen, rejected = answer_lengths(completion_mask)[0].tolist()
         counts = [chosen + rejected, chosen, rejected, 1]
         self.seen[int(micro.id[i]), real] = metrics, counts if real else [0] * len(counts)

@@ -16,7 +16,17 @@ import samplewise as sw
 from samplewise.core.errors import SamplewiseError
 from samplewise.trainers.dpo import WeightedDPOTrainer
 
-OURS = ("per", "turns", "normalize", "reference_model", "token_rule", "loss_from", "losses", "min_stored_corr")
+OURS = (
+    "per",
+    "turns",
+    "normalize",
+    "reference_model",
+    "token_rule",
+    "loss_from",
+    "losses",
+    "min_stored_corr",
+    "allow_negative",
+)
 
 
 def trained(tmp_path, rule=None, accumulation=1, *, data=None, model=None, adapted=False, evaluated=None, **options):
@@ -160,6 +170,17 @@ def test_evaluation_is_the_hosts_own(tmp_path):
     mine, theirs = ([row for row in logged(each) if "eval_loss" in row] for each in (ours, host))
     assert len(mine) == 2
     assert all(a == pytest.approx(b, rel=1e-6) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_a_pair_of_negative_weight_is_unlearnt_and_counts_in_the_metrics(tmp_path):
+    data, rule = pairs(sample_weight=[1.0, -0.5, 2.0, 1.0, 0.0, -1.0, 1.0, 1.0]), "column_weights()"
+    found, ours = trained(tmp_path / "ours", rule, 2, data=data, allow_negative=True, max_steps=1)
+    model, weight = policy().double(), torch.tensor(data["sample_weight"]).double()
+    losses = by_hand(model, data)
+    assert close(found[0], gradient((weight * losses).sum() / weight.abs().sum(), model.parameters()), 1e-5)
+    _, host = trained(tmp_path / "host", data=data.select([k for k in range(PAIRS) if k != 4]), max_steps=1)
+    names = ("rewards/margins", "logps/chosen", "entropy", "mean_token_accuracy", "logits/rejected")
+    assert {n: logged(ours)[0][n] for n in names} == pytest.approx({n: logged(host)[0][n] for n in names}, rel=1e-5)
 
 
 def test_half_precision_and_streams_are_the_hosts_too(tmp_path):

@@ -63,9 +63,10 @@ class Stored(WithoutScoring):
         chosen = deal(mine, given[0], capacity, most_needed(sizes, capacity))
         with evaluating(model):
             pairs = [self.context.forward.losses(model, micro) for micro in chosen]
-        loss, tokens = (torch.cat([pair[k] for pair in pairs]).cpu() for k in (0, 1))
+        loss = torch.cat([losses for losses, _ in pairs]).cpu().double()
         ids = torch.cat([micro.id for micro in chosen])
-        scored = dict(zip(ids[tokens > 0].tolist(), loss[tokens > 0].double().tolist(), strict=True))
+        real = torch.cat([micro.coefficient for micro in chosen if micro.coefficient is not None]) > 0  # not blank
+        scored = dict(zip(ids[real].tolist(), loss[real].tolist(), strict=True))
         names = torch.cat([micro.id for micro in batches])[wanted].tolist()
         fresh[wanted] = torch.tensor([scored[name] for name in names], dtype=torch.float64)
         return fresh
