@@ -195,6 +195,17 @@ def test_half_precision_and_streams_are_the_hosts_too(tmp_path):
     assert close(seen.steps[0], trained(tmp_path / "rows", max_steps=1)[0][0])
 
 
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "learning_rate": 1e-2}
+    _, whole = trained(tmp_path, "ir_dro(r=-0.4)", 2, **options)
+    again = WeightedDPOTrainer(
+        policy(), reference(), config(tmp_path, 2, **options), train_dataset=pairs(), processing_class=tokenizer(),
+        rule="ir_dro(r=-0.4)",
+    )  # fmt: skip
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
+
+
 def test_an_epoch_leaves_pairs_out(tmp_path):
     rule = 'infobatch(share=0.5, scope="epoch")'
     _, ours = trained(tmp_path, rule, 2, max_steps=-1, num_train_epochs=2)
