@@ -45,10 +45,11 @@ def test_chunked_equals_reference(micro, options, given_as, dtype, biased, rows)
 
 @pytest.mark.parametrize("options", [OPTIONS["plain"], OPTIONS["scale"], OPTIONS["shifted"]])
 @pytest.mark.parametrize("dtype", BOUND)
-def test_torch_equals_reference(micro, options, dtype):
+@pytest.mark.parametrize("backend", ["torch"])
+def test_torch_equals_reference(micro, options, dtype, backend):
     exact, ours = micro.to(torch.float64), micro.to(dtype)
     want = run(exact, objective, backend="reference", bias=exact.bias, **options)
-    got = run(ours, objective, backend="torch", bias=ours.bias, chunk_bytes=9 * 37 * 8, **options)
+    got = run(ours, objective, backend=backend, bias=ours.bias, chunk_bytes=9 * 37 * 8, **options)
     assert max(error(got, want).values()) <= BOUND[dtype]
 
 
@@ -135,12 +136,12 @@ def test_segments_equal_padded_rows(micro):
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-def test_interleaved_segments_equal_reference(micro, shifted):
+@pytest.mark.parametrize(("backend", "given_as"), [("chunked", known), ("chunked", asked), ("torch", known)])
+def test_interleaved_segments_equal_reference(micro, shifted, backend, given_as):
     segments = torch.randint(-1, 4, (5, 6), generator=torch.Generator().manual_seed(3)).repeat_interleave(2, 1)[:, :11]
     u = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
-    results = [
-        run(micro.to(torch.float64), objective, factors=f, segments=segments, shifted=shifted, backend=b, chunk_bytes=c)
-        for f, b, c in [(u, "reference", None), (u, "chunked", 900), (asked(u), "chunked", 900), (u, "torch", None)]
-    ]
-    for got in results[1:]:
-        assert max(error(got, results[0]).values()) <= 1e-10
+    options = {"segments": segments, "shifted": shifted}
+    want = run(micro.to(torch.float64), objective, factors=u, backend="reference", **options)
+    budget = 900 if backend == "chunked" else None
+    got = run(micro.to(torch.float64), objective, factors=given_as(u), backend=backend, chunk_bytes=budget, **options)
+    assert max(error(got, want).values()) <= 1e-10

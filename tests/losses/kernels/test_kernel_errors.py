@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.kernels import objective, sample_losses
+from samplewise.losses.kernels import objective, sample_losses, torch_backend
 
 BACKENDS = ["chunked", "torch", "reference"]
 
@@ -90,9 +90,16 @@ def test_a_budget_below_one_row_names_the_least():
         objective(**{**good(), "chunk_bytes": 27})
 
 
-def test_torch_refuses_a_soft_cap_by_name():
+@pytest.mark.parametrize("backend", ["torch"])
+def test_torch_refuses_a_soft_cap_by_name(backend):
     with pytest.raises(SamplewiseError, match=r'softcap.*backend="chunked"'):
-        objective(**{**good(), "softcap": 30.0, "backend": "torch"})
+        objective(**{**good(), "softcap": 30.0, "backend": backend})
+
+
+def test_a_torch_without_its_kernel_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(torch_backend, "OPTIONS", None)
+    with pytest.raises(SamplewiseError, match=r"backend: .*before torch 2\.13, got 'torch'.*\"chunked\""):
+        objective(**good(), backend="torch")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
