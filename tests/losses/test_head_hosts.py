@@ -89,6 +89,7 @@ def test_a_head_trained_in_full_beside_adapters(tied):
     assert (original - ours[0]).abs().max() > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # peft 0.18
 def test_the_active_adapters_own_head():
     model = lora(build("Llama").double(), target_modules=["q_proj"], modules_to_save=["lm_head"])
     model.add_adapter("other", peft.LoraConfig(r=2, target_modules=["v_proj"], modules_to_save=["lm_head"]))
@@ -142,6 +143,8 @@ def test_prompt_learning_is_refused_by_name():
 def test_beside_trl(order):
     """SFTTrainer wraps the base model's forward on the instance; either order answers both, and detaching frees it."""
     utils = pytest.importorskip("trl.trainer.utils")
+    if not hasattr(utils, "add_fused_lm_head"):
+        pytest.skip("TRL before its fused head wraps the forward inside SFTTrainer: held by the tests of the hosts")
     model, (inputs, labels), detach = build("Llama"), make_batch(), None
     for step in order.split(", "):
         if step == "TRL":
