@@ -1,40 +1,68 @@
-"""The names of torch that the package uses, read from its source, and those of them that torch 2.11 has.
+"""The names of torch that the package uses, read from its source, and those that torch 2.11 does not have yet.
 
-`python tests/torch_names.py`, run with torch 2.11, writes `torch_2_11.txt`: every name used that this torch has. A name
-that is not there yet is new in the package: run it again with torch 2.11, and not with a later one.
+`newer_than_torch_2_11.txt` holds the public names of the torch in constraints.txt that torch 2.11 lacks. When that
+version is raised it is made again: `python tests/torch_names.py`, with each of the two, prints the names of one, and
+`comm -13` of them, sorted, is the list. A name that only a still later torch has does not run in `make test` at all.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parent.parent / "samplewise"
-RECORD = Path(__file__).with_name("torch_2_11.txt")
-LATER = {"losses/kernels/torch_backend.py"}  # refuses by name where torch lacks what it is about
+RECORD = Path(__file__).with_name("newer_than_torch_2_11.txt")
+MODULES = (
+    "distributed.checkpoint.state_dict", "distributed.device_mesh", "distributed.fsdp", "distributed.tensor",
+    "nn.attention", "nn.parallel", "nn.utils.rnn", "optim.lr_scheduler", "utils.checkpoint", "utils.data",
+    "utils.flop_counter",
+)  # fmt: skip
+UNUSED = ("torch.fx", "torch.xpu", "torch.mps", "torch.mtia", "torch.distributed.elastic", "torch.distributed.rpc")
+CLASSES = ("Tensor", "nn.Module", "nn.parallel.DistributedDataParallel", "optim.Optimizer")
+ELSEWHERE = {"losses/kernels/torch_backend.py"}  # refuses by name where torch lacks what it is about
+
+
+def names_of_torch() -> set[str]:
+    """Every public name of the installed torch, in its public modules and in the classes whose methods are called."""
+    for module in MODULES:
+        importlib.import_module(f"torch.{module}")
+    public = {name: each for name, each in sys.modules.items() if name.split(".")[0] == "torch" and "._" not in name}
+    places: dict[str, object] = {name: each for name, each in public.items() if not name.startswith(UNUSED)}
+    places |= {f"torch.{name}": _at(name) for name in CLASSES}
+    return {f"{place}.{name}" for place, each in places.items() for name in dir(each) if not name.startswith("_")}
+
+
+def _at(name: str) -> object:
+    found: object = torch
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def used() -> dict[str, set[str]]:
-    """The files of the package that use each dotted name, `torch.nn.functional.pad` for `F.pad`."""
+    """The files of the package that use each dotted name of torch, and each attribute of anything, as `.name`."""
     found: dict[str, set[str]] = {}
     for path in ROOT.rglob("*.py"):
         file = path.relative_to(ROOT).as_posix()
-        for name in () if file in LATER else of_source(path.read_text(encoding="utf-8")):
+        for name in () if file in ELSEWHERE else names_in(path.read_text(encoding="utf-8")):
             found.setdefault(name, set()).add(file)
     return found
 
 
-def of_source(text: str) -> set[str]:
-    """The dotted names of torch that a source imports or reaches through what it imports."""
+def names_in(text: str) -> set[str]:
+    """The dotted names of torch that a source imports or reaches through what it imports, and `.name` of the rest."""
     tree = ast.parse(text)
     local = dict(pair for node in ast.walk(tree) for pair in _imported(node))
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    chains = [_chain(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner]
-    reached = {".".join([local[chain[0]], *chain[1:]]) for chain in chains if chain and chain[0] in local}
-    return reached | {name for name in local.values() if name != "torch"}
+    found = {name for name in local.values() if name != "torch"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, *rest = _chain(node) or [""]
+            found.add(".".join([local[first], *rest]) if first in local else f".{node.attr}")
+    return found
 
 
 def _imported(node: ast.AST) -> list[tuple[str, str]]:
@@ -55,27 +83,13 @@ def _chain(node: ast.expr) -> list[str]:
     return [*before, node.attr] if before and isinstance(node, ast.Attribute) else []
 
 
-def exists(name: str) -> bool:
-    """Whether the torch that is installed has it."""
-    found, path = torch, "torch"
-    for part in name.split(".")[1:]:
-        path = f"{path}.{part}"
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            try:
-                found = importlib.import_module(path)
-            except ImportError:
-                return False
-    return True
-
-
-def recorded() -> set[str]:
-    """What `torch_2_11.txt` holds."""
-    return {line for line in RECORD.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+def newer() -> set[str]:
+    """What torch 2.11 lacks: dotted names, and methods of its classes as `.name`."""
+    lines = RECORD.read_text(encoding="utf-8").splitlines()
+    recorded = {line for line in lines if not line.startswith("#")}
+    classes = tuple(f"torch.{name}." for name in CLASSES)
+    return recorded | {f".{line.rsplit('.', 1)[1]}" for line in recorded if line.startswith(classes)}
 
 
 if __name__ == "__main__":
-    assert torch.__version__.startswith("2.11."), f"this is torch {torch.__version__}"
-    names = sorted(filter(exists, used()))
-    RECORD.write_text("\n".join([f"# what samplewise uses of torch, found in {torch.__version__}", *names, ""]))
+    print("\n".join(sorted(names_of_torch())))
