@@ -71,6 +71,7 @@ def test_an_invoked_adapter_in_two_passes_under_checkpointing(tmp_path):
             assert value.abs().max() > 1e-3  # it began at 0
 
 
+@pytest.mark.skipif(not hasattr(peft, "LilyConfig"), reason="this peft has no Lily")
 @pytest.mark.parametrize("logits", ["refuse", "allow"])
 def test_an_adapter_that_mixes_the_rows_of_a_micro_batch_is_refused(tmp_path, logits):
     config = peft.LilyConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
@@ -103,7 +104,11 @@ def test_the_adapters_term_is_not_lost_from_logits(tmp_path):
     config = peft.AdaLoraConfig(
         task_type="CAUSAL_LM", target_modules=["q_proj", "lm_head"], total_step=20, orth_reg_weight=0.0
     )
-    theirs, _ = trained(tmp_path, Trainer, config)
+    try:
+        theirs, _ = trained(tmp_path, Trainer, config)
+    except ValueError as error:  # peft 0.18
+        assert "orth_reg_weight should be greater than 0" in str(error)  # noqa: PT017
+        pytest.skip("this peft refuses orth_reg_weight=0 in the plain Trainer too")
     ours, _ = trained(tmp_path, WeightedTrainer, config, rule="uniform()", per="token", logits="allow")
     assert ours == pytest.approx(theirs, abs=2e-4)
 
@@ -165,7 +170,12 @@ def test_a_routers_term_is_the_models_own(tmp_path, name, logits, monkeypatch):
         trainer.train()
         return trainer.state.log_history[0]["loss"], seen.steps[0]
 
-    theirs, want = run(Trainer)
+    try:
+        theirs, want = run(Trainer)
+    except TypeError:  # transformers 5.17
+        if name != "Doge":
+            raise
+        pytest.skip("a Doge with experts does not run in the plain Trainer of this transformers either")
     ours, got = run(WeightedTrainer, rule="uniform()", per="token", logits=logits)
     assert ours == pytest.approx(theirs, abs=2e-4)
     assert (got - want).norm() <= 1e-5 * want.norm()

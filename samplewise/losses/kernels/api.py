@@ -62,8 +62,9 @@ def sample_losses(
     token_weights [B, T]: 0 or more, aligned with labels: what the prediction of labels[b, t] counts within its sample,
         whose loss is Σ m_t ℓ_t / Σ m_t (`losses.token_mass`). A target of weight 0 is one of label -100.
     softcap, scale: logits are softcap·tanh((hidden·headᵀ + bias)·scale / softcap).
-    backend: "chunked" (ours), "triton" (the same with one kernel a chunk), "torch" (torch core; no softcap; products
-        in fp32), "reference" (holds the logits); "auto" is "triton" on a CUDA device that has it, else "chunked".
+    backend: "chunked" (ours), "triton" (the same with one kernel a chunk), "torch" (torch core, from 2.13 on; no
+        softcap; products in fp32), "reference" (holds the logits); "auto" is "triton" on a CUDA device that has it,
+        else "chunked".
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
     chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
