@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 MODULES = {
+    "axolotl": ["samplewise/trainers/axolotl.py"],
     "triton": ["samplewise/losses/kernels/residual_triton.py"],
     "llamafactory": ["samplewise/trainers/llamafactory.py", "samplewise/trainers/llamafactory_v1.py"],
     "lightning": ["samplewise/trainers/lightning.py", "samplewise/trainers/lightning_checks.py"],

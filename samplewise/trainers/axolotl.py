@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from axolotl.integrations.base import BasePlugin, PluginManager
+from axolotl.integrations.base import BasePlugin, PluginManager  # pyright: ignore[reportMissingImports]
 from pydantic import BaseModel
 
 from samplewise.core.errors import SamplewiseError, nearest
@@ -98,7 +98,7 @@ class SamplewisePlugin(BasePlugin):
         """axolotl's trainer, weighted. Errors: SamplewiseError where another plugin brings a trainer of its own."""
         if not cfg.samplewise:
             return None
-        from axolotl.core.trainers import AxolotlTrainer  # needs plugins that are loaded
+        from axolotl.core.trainers import AxolotlTrainer  # pyright: ignore[reportMissingImports]
 
         for name, plugin in PluginManager.get_instance().plugins.items():
             if plugin is not self and (other := plugin.get_trainer_cls(cfg)) is not None:
