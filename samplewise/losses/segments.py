@@ -6,7 +6,7 @@ Shapes: B rows, T positions, n samples of a micro-batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ def read_numbered_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
     return in_one_row(batch, mask.shape) | {POSITION: position, SEGMENTS: segments}
 
 
-def is_numbered(mask: Any) -> bool:
+def is_numbered(mask: Any) -> TypeGuard[Tensor]:
     """Whether it is an attention mask [B, T] of integers, some above 1."""
     whole = isinstance(mask, Tensor) and mask.dim() == 2 and not mask.is_floating_point() and mask.dtype != torch.bool
     return whole and mask.numel() > 0 and int(mask.max()) > 1
