@@ -5,6 +5,8 @@ import transformers
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
+from samplewise.core.errors import SamplewiseError
+
 VOCABULARY = 37
 CHECKPOINTING = (  # as transformers calls it since 5.23
     "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
@@ -28,6 +30,15 @@ def model(kind: str = "llama", *, dtype: torch.dtype = torch.float32, seed: int 
         ),
     }  # fmt: skip
     return transformers.AutoModelForCausalLM.from_config(configs[kind]()).to(dtype)
+
+
+def without_plain_head(monkeypatch) -> None:
+    """No head is found on any model: with `logits="allow"` losses come from logits."""
+
+    def none(model, *args):
+        raise SamplewiseError("model", expected="a plain nn.Linear as output embedding", got="none in this test")
+
+    monkeypatch.setattr("samplewise.losses.attach.find_head", none)
 
 
 class Rows(Dataset):

@@ -138,8 +138,8 @@ class Step:
     def attach(self, model: nn.Module, *, head: str = "whole", check: bool = True) -> None:
         """Make `model` return sample losses until `detach`. It is the model itself, before DDP.
 
-        head: "whole"; "sharded" (FSDP2: whole inside the forward only, where it is looked at); "partitioned" (ZeRO 3:
-        whole nowhere: from logits). check: compare both paths to the losses on the first micro-batch.
+        head: "whole"; "sharded" (FSDP2: whole inside the forward only, where it is looked at).
+        check: compare both paths to the losses on the first micro-batch.
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()

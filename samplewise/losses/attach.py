@@ -60,14 +60,12 @@ def attach_forward(
 ) -> Attached:
     """Choose how `model` returns sample losses, and attach that to it.
 
-    losses: a loss of one's own. head: "whole", "sharded" or "partitioned", as in `Step.attach`.
+    losses: a loss of one's own. head: "whole" or "sharded", as in `Step.attach`.
     Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".
     """
     if losses is not None:
         return Attached(model, FromLosses(losses), lambda: None)
     refuse_unweighable(model)
-    if head == "partitioned":
-        return Attached(model, _from_logits(model), lambda: None)
     if head == "whole":
         try:
             find_head(model)

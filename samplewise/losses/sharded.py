@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from samplewise.losses.body import forward_of
 
 T = TypeVar("T")
-FSDP_MODULE = "torch.distributed.fsdp"
+SHARDING = ("torch.distributed.fsdp", "deepspeed.")
+"""Whose hooks gather parameters and reduce gradients, and do nothing to what goes through a call."""
 
 
 class Sealed(Generic[T]):
@@ -36,9 +37,9 @@ def in_pieces(parameter: Tensor | None) -> bool:
 
 
 def has_foreign_hooks(module: nn.Module) -> bool:
-    """Whether the module has forward hooks that are not FSDP's: what they do would be left out."""
+    """Whether the module has forward hooks that are not FSDP's or DeepSpeed's: what they do would be left out."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return any(not getattr(hook, "__module__", "").startswith(FSDP_MODULE) for hook in hooks)
+    return any(not getattr(hook, "__module__", "").startswith(SHARDING) for hook in hooks)
 
 
 @dataclass(frozen=True)

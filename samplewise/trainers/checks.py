@@ -64,11 +64,6 @@ def refuse_options(trainer: Any) -> None:
         ),
         ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Set fsdp_version: 2."),
         (
-            "deepspeed",
-            trainer.options.logits == "refuse" and has_partitioned_head(trainer.accelerator) and "ZeRO stage 3",
-            'Use stage 1 or 2, or logits="allow": stage 3 splits the head.',
-        ),
-        (
             "model",
             _is_encoder_decoder(trainer.model) and "an encoder–decoder",
             "Use a causal language model: no other kind is supported.",
@@ -93,12 +88,6 @@ def is_fsdp1(accelerator: Any) -> bool:
     """Whether accelerate shards with FSDP's first version, whose parameters are flat pieces."""
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     return plugin is not None and getattr(plugin, "fsdp_version", 1) == 1
-
-
-def has_partitioned_head(accelerator: Any) -> bool:
-    """Whether the head's weight is whole nowhere outside the head's own forward: DeepSpeed's ZeRO stage 3."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    return plugin is not None and plugin.zero_stage == 3
 
 
 def _steps_in_backward(optimizer: str) -> bool:

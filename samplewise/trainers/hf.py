@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer
 
-from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Rule, State
 from samplewise.engine.base_weights import TokenMean
@@ -29,7 +27,6 @@ from samplewise.trainers.checks import (
     check_batch,
     check_micro_batch,
     ended_before_a_step,
-    has_partitioned_head,
     outside_of_train,
     refuse_options,
     refuse_own_steps,
@@ -41,6 +38,7 @@ from samplewise.trainers.model_card import ModelCardMixin
 from samplewise.trainers.reference_model import with_loaded_reference
 from samplewise.trainers.signature import weighted_signature
 from samplewise.trainers.starting import StartingMixin
+from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
 
 logger = logging.getLogger("samplewise")
 
@@ -118,9 +116,10 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
 
     def _attach(self) -> None:
         sharded = any(in_pieces(parameter) for parameter in self.model.parameters())  # trained before, or loaded so
-        head = "partitioned" if has_partitioned_head(self.accelerator) else "sharded" if sharded else "whole"
         checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        self.engine.attach(self.model, head=head, check=checked)  # pyright: ignore[reportArgumentType]
+        self.engine.attach(self.model, head="sharded" if sharded else "whole", check=checked)  # pyright: ignore[reportArgumentType]
+        if has_partitioned_head(self.accelerator):
+            gather_head(self.model)  # pyright: ignore[reportArgumentType]
 
     # ---- one optimizer step ----
 
@@ -147,7 +146,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
         given = self._read(batches)
         self.engine.set_total_steps(self.state.max_steps)
         with autocast(self.accelerator):
-            rescalable = self.accelerator.distributed_type != DistributedType.DEEPSPEED  # it clips inside backward
+            rescalable = not has_deepspeed(self.accelerator)
             mean = self._token_mean(num_items)
             model: Any = self.model_wrapped
             trained = self.engine.prepare(model, given, mean=mean, can_rescale=rescalable)
@@ -199,11 +198,8 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
 
     def _retried(self, model: nn.Module, reason: RetryInTwoPasses) -> list[MicroBatch]:
         """Discard the step's gradients, and run the same micro-batches in two passes."""
-        if self.is_deepspeed_enabled:
-            raise SamplewiseError(
-                "loss", expected="finite losses: DeepSpeed's gradients cannot be discarded", got=str(reason),
-                remedy="Use a rule that runs in two passes, which leaves such samples out, or clean the data.",
-            ) from None  # fmt: skip
+        if has_deepspeed(self.accelerator):
+            raise not_discarded(reason) from None
         discard_gradients(model, reason)
         with autocast(self.accelerator):
             return self.engine.retry(self.model_wrapped, reason)  # pyright: ignore[reportArgumentType]

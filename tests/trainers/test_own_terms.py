@@ -157,7 +157,7 @@ def wrapped_router_model() -> torch.nn.Module:
 def test_a_routers_term_is_the_models_own(tmp_path, name, logits, monkeypatch):
     """Each model computes it in a way of its own, and multiplies it by a coefficient of its own."""
     if logits == "allow":
-        monkeypatch.setattr("samplewise.trainers.hf.has_partitioned_head", lambda accelerator: True)
+        tiny.without_plain_head(monkeypatch)
 
     def run(cls, **options):
         model = wrapped_router_model() if name == "wrapped" else router_model(name)

@@ -45,7 +45,7 @@ def padded(features):
 @pytest.mark.parametrize("logits", ["refuse", "allow"])
 def test_a_model_without_position_ids_is_refused(tmp_path, rule, logits, monkeypatch):
     if logits == "allow":
-        monkeypatch.setattr("samplewise.trainers.hf.has_partitioned_head", lambda accelerator: True)
+        tiny.without_plain_head(monkeypatch)
     model = tiny.model("opt")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(sw.SamplewiseError, match=r"OPTForCausalLM with attn_implementation='sdpa'.*padded rows"):

@@ -88,26 +88,24 @@ def test_tokens_of_the_highest_excess_loss(tmp_path, rule, scope, sizes, per):
     assert 0.2 < kept < 0.6
 
 
-def test_from_logits_too(tmp_path):
+def test_from_logits_too(tmp_path, monkeypatch):
     """Where losses come from logits, tokens are selected from those."""
-
-    class FromTheirLogits(WeightedSplit):
-        def _attach(self):
-            self.engine.attach(self.model, head="partitioned")
-
     found = {}
-    for cls in (WeightedSplit, FromTheirLogits):
+    for logits in ("refuse", "allow"):
+        if logits == "allow":
+            tiny.without_plain_head(monkeypatch)
         seen = Gradients()
         args = tiny.arguments(
             tmp_path, max_steps=2, learning_rate=0.0, max_grad_norm=0.0, per_device_train_batch_size=2
         )
-        trainer = cls(
+        trainer = WeightedSplit(
             tiny.model(dtype=torch.float64), args, train_dataset=tiny.Rows(8), data_collator=tiny.collate,
-            rule="ir_dro(r=0.5)", callbacks=[seen], reference_model=reference().double(), token_rule="rho1(keep=0.5)",
+            rule="ir_dro(r=0.5)", logits=logits, callbacks=[seen], reference_model=reference().double(),
+            token_rule="rho1(keep=0.5)",
         )  # fmt: skip
         trainer.sizes = (4, 4)
         trainer.train()
-        found[cls] = seen.steps
+        found[logits] = seen.steps
     for a, b in zip(*found.values(), strict=True):
         assert (a - b).norm() <= 1e-10 * a.norm()
 

@@ -74,21 +74,23 @@ def test_data_parallel_is_refused(tmp_path, monkeypatch):
         trainer(tmp_path)
 
 
-def test_sharding_whose_head_is_in_parts_is_refused(tmp_path, monkeypatch):
-    """Neither can run here: the settings are looked at, no more."""
-    zero = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3)))
+def test_the_first_version_of_fsdp_is_refused(tmp_path, monkeypatch):
     for version in (1, 2):
         plugin = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=version)))
         assert checks.is_fsdp1(plugin) == (version == 1)
-    assert checks.has_partitioned_head(zero)
-    assert not checks.is_fsdp1(zero)
-    for name, problem in (("is_fsdp1", "fsdp"), ("has_partitioned_head", "deepspeed")):
-        with monkeypatch.context() as patch:
-            patch.setattr(checks, name, lambda accelerator: True)
-            with pytest.raises(sw.SamplewiseError, match=rf"^{problem}: "):
-                trainer(tmp_path)
-    monkeypatch.setattr(checks, "has_partitioned_head", lambda accelerator: True)
-    trainer(tmp_path, options={"logits": "allow"})
+    monkeypatch.setattr(checks, "is_fsdp1", lambda accelerator: True)
+    with pytest.raises(sw.SamplewiseError, match=r"^fsdp: "):
+        trainer(tmp_path)
+
+
+def test_a_step_that_cannot_be_discarded_is_refused(tmp_path, monkeypatch):
+    """DeepSpeed has reduced its gradients by the time a rule that needs no loss meets one that is not finite."""
+    monkeypatch.setattr("samplewise.trainers.hf.has_deepspeed", lambda accelerator: True)
+    model = tiny.model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tiny.Rows(24)[0]["input_ids"][0]] = float("nan")
+    with pytest.raises(sw.SamplewiseError, match="DeepSpeed's gradients cannot be discarded"):
+        trainer(tmp_path, model, rule="uniform()", max_steps=6).train()
 
 
 def test_a_loss_of_the_users_own_is_refused(tmp_path):
