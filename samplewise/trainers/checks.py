@@ -14,6 +14,7 @@ from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.losses.token_losses import IGNORED
 from samplewise.trainers.overrides import only_calls_super
+from samplewise.trainers.parallelism import split_models
 
 logger = logging.getLogger("samplewise")
 
@@ -38,7 +39,6 @@ def refuse_own_steps(trainer: Any, mixin: type, allowed_hosts: tuple[str, ...]) 
 def refuse_options(trainer: Any) -> None:
     """Errors: SamplewiseError naming the first option that cannot be combined with sample weighting."""
     args = trainer.args
-    parallel = getattr(trainer.accelerator, "parallelism_config", None)
     optimizer = str(getattr(args.optim, "value", args.optim))
     no_loss = "Leave it out: the weighted loss replaces it."
     refused = [
@@ -57,12 +57,8 @@ def refuse_options(trainer: Any) -> None:
         ),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
         ("torch_compile", args.torch_compile, "Set it to False: it is not supported yet."),
-        (
-            "parallelism_config",
-            _splits_sequence(parallel),
-            "Disable it: all tokens of a sample must be on one rank.",
-        ),
-        ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", "Set fsdp_version: 2."),
+        *split_models(trainer),
+        ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", 'Set "version": 2 in fsdp_config (fsdp_version: 2).'),
         (
             "model",
             _is_encoder_decoder(trainer.model) and "an encoder–decoder",
@@ -92,12 +88,6 @@ def is_fsdp1(accelerator: Any) -> bool:
 
 def _steps_in_backward(optimizer: str) -> bool:
     return optimizer in ("lomo", "adalomo") or optimizer.endswith("layerwise")
-
-
-def _splits_sequence(parallel: Any) -> str | None:
-    if parallel is not None and (getattr(parallel, "cp_enabled", False) or getattr(parallel, "sp_enabled", False)):
-        return "context or sequence parallelism"
-    return None
 
 
 def _is_encoder_decoder(model: Any) -> bool:

@@ -1,5 +1,6 @@
 """What cannot be combined with sample weighting, and input that cannot be trained on: one exception that names it."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import transformers
 from transformers import Trainer
 
 import samplewise as sw
-from samplewise.trainers import WeightedMixin, WeightedTrainer, checks
+from samplewise.trainers import WeightedMixin, WeightedTrainer, checks, parallelism
 
 
 def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dataset=None, options=None, **arguments):
@@ -91,6 +92,35 @@ def test_a_step_that_cannot_be_discarded_is_refused(tmp_path, monkeypatch):
         model.get_input_embeddings().weight[tiny.Rows(24)[0]["input_ids"][0]] = float("nan")
     with pytest.raises(sw.SamplewiseError, match="DeepSpeed's gradients cannot be discarded"):
         trainer(tmp_path, model, rule="uniform()", max_steps=6).train()
+
+
+@pytest.mark.parametrize(
+    ("name", "got", "remedy", "accelerator", "model"),
+    [
+        ("parallelism_config", "context parallelism", "one rank", {"parallelism_config": {"cp_enabled": True}}, {}),
+        ("parallelism_config", "sequence parallelism", "one rank", {"parallelism_config": {"sp_enabled": True}}, {}),
+        ("parallelism_config", "tensor parallelism", "FSDP2", {"parallelism_config": {"tp_enabled": True}}, {}),
+        ("distributed_config", "tp_size=2, pp_size=4", "FSDP2", {},
+         {"config": {"distributed_config": {"tp_size": 2, "pp_size": 4, "ep_size": 1, "fsdp_size": 2}}}),
+        ("tp_plan", "tensor parallelism", "FSDP2", {}, {"_tp_size": 2}),
+        ("device_map", "layers on the devices 0, 1", "without it", {}, {"hf_device_map": {"model": 0, "lm_head": 1}}),
+        ("megatron_lm_plugin", "Megatron-LM", "FSDP2", {"distributed_type": "MEGATRON_LM"}, {}),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_split_over_ranks_is_refused(tmp_path, monkeypatch, name, got, remedy, accelerator, model):
+    """The settings are looked at, no more: none of them runs here."""
+    nested = json.loads(json.dumps([accelerator, model]), object_hook=lambda each: SimpleNamespace(**each))
+    if "hf_device_map" in model:
+        nested[1].hf_device_map = model["hf_device_map"]
+    found = parallelism.split_models(SimpleNamespace(accelerator=nested[0], model=nested[1]))
+    assert [each[0] for each in found if each[1]] == [name]
+    monkeypatch.setattr(checks, "split_models", lambda trainer: found)
+    with pytest.raises(sw.SamplewiseError, match=rf"^{name}: .*{got}.*{remedy}"):
+        trainer(tmp_path)
+
+
+def test_a_model_that_is_whole_on_each_rank_is_not_refused(tmp_path):
+    assert not any(value for _, value, _ in parallelism.split_models(trainer(tmp_path)))
 
 
 def test_a_loss_of_the_users_own_is_refused(tmp_path):
