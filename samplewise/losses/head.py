@@ -46,7 +46,7 @@ class Head:
 
     @property
     def bias(self) -> Tensor | None:
-        """[V] or None."""
+        """[V], or None for a head without one."""
         return self.linear.bias
 
     def run(self, hidden: Tensor, compute: Callable[[Tensor], tuple[Tensor, T]]) -> T:

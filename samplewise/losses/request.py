@@ -153,7 +153,7 @@ def with_objective(model: nn.Module) -> Generator[nn.Module]:
 
 
 def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
-    """Body, then kernel."""
+    """The body on the inputs, then the kernel on its hidden states, inside the call of the head."""
     head = find_head(model)
     for name in HEAD_ERRORS:
         inputs.pop(name, None)

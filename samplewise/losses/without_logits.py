@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Backend, Factor, Select, Tally
-from samplewise.losses.request import Request, Result, exact
+from samplewise.losses.request import Request, exact
 from samplewise.losses.sharded import Sealed
 from samplewise.losses.token_losses import token_counts
 
@@ -71,7 +72,8 @@ class WithoutLogits:
         )  # fmt: skip
 
 
-def _answered(model: nn.Module, micro: MicroBatch, request: Request) -> Result:
+def _answered(model: nn.Module, micro: MicroBatch, request: Request) -> Any:
+    """The `Result`: which of its fields are there follows from the request."""
     return exact(model(**micro.inputs, samplewise=Sealed(request)))
 
 
@@ -82,5 +84,4 @@ def _predicts(micro: MicroBatch) -> bool:
 def _nothing(model: nn.Module, micro: MicroBatch) -> tuple[Tensor, Tensor]:
     """Zeros that hang on the graph: every rank makes the same calls, and every parameter gets a gradient."""
     zero = _answered(model, micro, Request(micro.targets, blank=True)).value
-    assert zero is not None
     return zero.expand(len(micro)), torch.zeros(len(micro), dtype=torch.int64, device=zero.device)

@@ -115,11 +115,12 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
         self.engine.start()
 
     def _attach(self) -> None:
-        sharded = any(in_pieces(parameter) for parameter in self.model.parameters())  # trained before, or loaded so
+        model: Any = self.model
+        sharded = any(in_pieces(parameter) for parameter in model.parameters())  # trained before, or loaded so
         checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        self.engine.attach(self.model, head="sharded" if sharded else "whole", check=checked)  # pyright: ignore[reportArgumentType]
+        self.engine.attach(model, head="sharded" if sharded else "whole", check=checked)
         if has_partitioned_head(self.accelerator):
-            gather_head(self.model)  # pyright: ignore[reportArgumentType]
+            gather_head(model)
 
     # ---- one optimizer step ----
 

@@ -24,7 +24,7 @@ def split_models(trainer: Any) -> list[tuple[str, str | None, str]]:
 
 
 def _enabled(config: Any, **kinds: str) -> str | None:
-    """Of accelerate's ParallelismConfig."""
+    """What is enabled of these in a ParallelismConfig of accelerate."""
     on = [name for kind, name in kinds.items() if getattr(config, f"{kind}_enabled", False)]
     return " and ".join(on) or None
 

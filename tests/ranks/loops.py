@@ -48,10 +48,14 @@ def signed(rows: range) -> torch.Tensor:
 def wrapped(wrapper: str, model, ranks: int):
     if wrapper == "ddp":
         return DistributedDataParallel(model)
-    if wrapper == "fsdp2":
-        mesh = init_device_mesh("cpu", (ranks,))
-        for layer in model.model.decoder.layers:
+    if wrapper.startswith("fsdp2"):
+        mesh, decoder = init_device_mesh("cpu", (ranks,)), model.model.decoder
+        for layer in decoder.layers:
             fully_shard(layer, mesh=mesh)
+        if wrapper == "fsdp2+head":
+            fully_shard(model.lm_head, mesh=mesh)
+        if wrapper == "fsdp2+norm+head":
+            fully_shard([decoder.final_layer_norm, model.lm_head], mesh=mesh)
         fully_shard(model, mesh=mesh)
         assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
     return model

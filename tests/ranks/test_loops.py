@@ -42,7 +42,13 @@ def compare(folder: Path, splits: list[str], rules: list[str], kinds: list[tuple
 
 
 def test_fsdp2_gives_the_gradient_of_one_process(tmp_path):
-    compare(tmp_path, ["fsdp2:3|5"], [TILT, CHOICE], [("gradients", "float64")])
+    compare(tmp_path, ["fsdp2:3|5", "fsdp2+norm+head:3|5"], [TILT, CHOICE], [("gradients", "float64")])
+
+
+@pytest.mark.slow
+def test_a_head_that_fsdp2_shards_on_its_own_and_a_rank_without_a_kept_row(tmp_path):
+    splits = ["fsdp2+head:3|5", "fsdp2+norm+head:2,1|3,2"]
+    compare(tmp_path, splits, [TILT, "top_k(0.125)"], [("gradients", "float64"), ("parameters", "float32")])
 
 
 def test_negative_weights_give_the_gradient_of_one_process(tmp_path):
