@@ -6,6 +6,7 @@ MODULES = {
     "axolotl": ["samplewise/trainers/axolotl.py"],
     "triton": ["samplewise/losses/kernels/residual_triton.py"],
     "llamafactory": ["samplewise/trainers/llamafactory.py", "samplewise/trainers/llamafactory_v1.py"],
+    "swift": ["samplewise/trainers/swift.py"],
     "lightning": ["samplewise/trainers/lightning.py", "samplewise/trainers/lightning_checks.py"],
 }
 collect_ignore = [path for name, paths in MODULES.items() if find_spec(name) is None for path in paths]
