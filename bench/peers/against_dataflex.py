@@ -4,7 +4,8 @@
     PY=.venv-framework-llamafactory/bin/python
     $PY bench/peers/against_dataflex.py gradients   # distance of the first step's gradient from the exact one
     $PY bench/peers/against_dataflex.py packing     # how many samples it weighs in packed rows
-    $PY bench/peers/against_dataflex.py cost        # CPU time of interleaved steps, and the highest resident memory
+    $PY bench/peers/against_dataflex.py time        # CPU time of whole steps, the trainers taking turns
+    $PY bench/peers/against_dataflex.py memory      # the highest resident memory, each in a process of its own
 
 The exact gradient is Σ pᵢ∇Lᵢ over all rows of the step, in fp64, row by row, with DataFlex's own formula for p.
 """
@@ -146,48 +147,47 @@ def big(kind: str, given: argparse.Namespace, folder: Path, steps: int) -> Any:
     return make(kind, "linupper", given.rule, model, rows, given.rows, folder, **more)
 
 
-def cost(given: argparse.Namespace) -> None:
-    if given.peak:
-        with tempfile.TemporaryDirectory() as folder:
-            trainer, watch = (
-                big(given.peak, given, Path(folder), 2),
-                type("Watch", (HighWater, transformers.TrainerCallback), {})(),
-            )
-            trainer.add_callback(watch)
-            trainer.train()
-            print(round(watch.result))
-        return
+def seconds(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         places = {kind: Path(folder, kind) for kind in KINDS}
         for place in places.values():
             place.mkdir()
         trainers = {kind: big(kind, given, place, WARMUP + given.rounds) for kind, place in places.items()}
         taken = measure(trainers, given.rounds)
-    print(
-        "| trainer | CPU s a step | elapsed s a step | CPU / plain | largest / smallest | peak MB |\n"
-        + "|---" * 6
-        + "|"
-    )
+    print("| trainer | CPU s a step | elapsed s a step | CPU / plain | CPU, largest / smallest |\n" + "|---" * 5 + "|")
     plain = statistics.median(cpu for _, cpu in taken["plain"])
     for kind, times in taken.items():
         elapsed, cpu = (statistics.median(each[k] for each in times) for k in (0, 1))
         spread = max(each[1] for each in times) / min(each[1] for each in times)
-        again = [sys.executable, *sys.argv, "--peak", kind]
-        peak = subprocess.run(again, capture_output=True, text=True, check=True).stdout.split()[-1]
-        print(f"| {kind} | {cpu:.2f} | {elapsed:.2f} | {cpu / plain:.2f} | {spread:.2f} | {peak} |", flush=True)
+        print(f"| {kind} | {cpu:.2f} | {elapsed:.2f} | {cpu / plain:.2f} | {spread:.2f} |", flush=True)
+
+
+def memory(given: argparse.Namespace) -> None:
+    if given.of:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer, watch = big(given.of, given, Path(folder), 2), HighWater()
+            trainer.add_callback(watch)
+            trainer.train()
+        print(round(watch.result))
+        return
+    print("| trainer | peak MB |\n|---|---|")
+    for kind in KINDS:
+        again = [sys.executable, *sys.argv, "--of", kind]
+        found = subprocess.run(again, capture_output=True, text=True, check=True).stdout.split()[-1]
+        print(f"| {kind} | {found} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["gradients", "packing", "cost"])
+    parser.add_argument("what", choices=["gradients", "packing", "time", "memory"])
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--rows", type=int, default=8, help="of 128 tokens, in a micro-batch")
     parser.add_argument("--accumulation", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rule", default="lin_upper(r=1.0)")
-    parser.add_argument("--peak", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--of", choices=KINDS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    {"gradients": gradients, "packing": packing, "cost": cost}[given.what](given)
+    {"gradients": gradients, "packing": packing, "time": seconds, "memory": memory}[given.what](given)
 
 
 if __name__ == "__main__":
