@@ -20,7 +20,6 @@ from samplewise.trainers.hf import WeightedMixin
 SECTION = "samplewise"
 LOSSES = ("use_dft_loss", "use_eaft_loss", "use_asft_loss")
 IN_BACKWARD = ("galore_layerwise", "apollo_layerwise", "use_badam")
-ELSEWHERE = ("use_mca", "use_hyper_parallel")
 
 
 class WeightedLlamaFactoryTrainer(WeightedMixin, CustomSeq2SeqTrainer):
@@ -51,10 +50,7 @@ def run(args: dict[str, Any]) -> None:
             SECTION, expected="a section with a rule", got=repr(options),
             remedy="Add 'samplewise: {rule: ir_dro(r=3.0)}' to the file, or run llamafactory-cli to train unweighted.",
         )  # fmt: skip
-    if is_env_enabled("USE_V1"):
-        _run_v1(args, options)
-    else:
-        _run_classic(args, options)
+    (_run_v1 if is_env_enabled("USE_V1") else _run_classic)(args, options)
 
 
 def _run_v1(args: dict[str, Any], options: dict[str, Any]) -> None:
@@ -97,7 +93,7 @@ def _with_names(function: Callable[..., Any], **names: Any) -> Callable[..., Any
 def _refuse(model: Any, data: Any, finetuning: Any) -> None:
     if finetuning.stage != "sft":
         raise SamplewiseError("stage", expected="sft", got=finetuning.stage, remedy="Train other stages unweighted.")
-    _refuse_flags(finetuning, ELSEWHERE, "LLaMA-Factory's own classic loop")
+    _refuse_flags(finetuning, ("use_mca", "use_hyper_parallel"), "LLaMA-Factory's own classic loop")
     _refuse_flags(data, ("packing",), "one sample a row: those of a packed row are not weighed one by one here")
     _refuse_flags(
         model, ("enable_liger_kernel", "use_unsloth"), "the model's own forward; no logits are built here either"
