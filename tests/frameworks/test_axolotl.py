@@ -8,7 +8,7 @@ import torch
 import yaml
 from axolotl.cli.config import load_cfg
 from axolotl.cli.main import cli
-from axolotl.integrations.base import BasePlugin
+from axolotl.integrations.base import BasePlugin, PluginManager
 from axolotl.utils.collators import DataCollatorForSeq2Seq
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
@@ -52,6 +52,16 @@ def run(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def plugins():
+    """Those that a test's configuration names are forgotten after it: axolotl keeps them for the whole process."""
+    kept = PluginManager.get_instance().plugins
+    before = dict(kept)
+    yield
+    kept.clear()
+    kept.update(before)
 
 
 def written(path, rows):
