@@ -35,14 +35,14 @@ from samplewise.engine.rows import capacity_of, is_packed, read, rows_of
 from samplewise.engine.sample_log import SampleLog
 from samplewise.engine.watcher import Watcher
 from samplewise.losses.attach import Attached, attach_forward
+from samplewise.losses.body import decoder_of, unwrapped
+from samplewise.losses.compiled import say_compiled, uncompiled
 from samplewise.losses.model_facts import has_dropout
 from samplewise.losses.own_terms import has_own_term
 from samplewise.rules import resolve
 
 logger = logging.getLogger("samplewise")
-
-RESERVED = "samplewise_"
-"""Keys of a state that are not the rule's begin so."""
+RESERVED = "samplewise_"  # keys of a state that are not the rule's begin so
 
 
 class Step:
@@ -135,14 +135,15 @@ class Step:
         if self.rule.epochs is not None:
             self.state = self.rule.epochs.begin(epoch, self.state)
 
-    def attach(self, model: nn.Module, *, head: str = "whole", check: bool = True) -> None:
+    def attach(self, model: nn.Module, *, head: str = "whole", check: bool = True, compiles: bool = False) -> None:
         """Make `model` return sample losses until `detach`. It is the model itself, before DDP.
 
         head: "whole"; "sharded" (FSDP2: whole inside the forward only, where it is looked at).
-        check: compare both paths to the losses on the first micro-batch.
+        check: compare both paths to the losses on the first micro-batch. compiles: the loop is about to compile it.
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()
+        model, compiles = uncompiled(model), compiles or uncompiled(model) is not model
         if self.options.normalize == "micro" and has_own_term(model):
             raise SamplewiseError(
                 "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
@@ -153,6 +154,7 @@ class Step:
         self.attached.checked |= not check
         self.sharded = head != "whole" or not check
         self.reference.check(model)
+        say_compiled(model, decoder_of(unwrapped(model)), by_host=compiles)
 
     def detach(self) -> None:
         """Give the model its own forward back."""

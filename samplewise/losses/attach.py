@@ -12,6 +12,7 @@ from torch import nn
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.check_head import check_head
+from samplewise.losses.compiled import uncompiled
 from samplewise.losses.forward import Forward
 from samplewise.losses.from_logits import FromLogits, FromLosses
 from samplewise.losses.head import find_head
@@ -63,6 +64,7 @@ def attach_forward(
     losses: a loss of one's own. head: "whole" or "sharded", as in `Step.attach`.
     Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".
     """
+    model = uncompiled(model)
     if losses is not None:
         return Attached(model, FromLosses(losses), lambda: None)
     refuse_unweighable(model)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.losses.compiled import around_the_body
 from samplewise.losses.own_terms import coefficient, has_router_term
 
 
@@ -58,6 +59,7 @@ def body_of(model: nn.Module) -> Callable[..., Hidden]:
     """
     inner = unwrapped(model)
 
+    @around_the_body
     def run(*args: Any, **inputs: Any) -> Hidden:
         inputs = {**inputs, "use_cache": False, "return_dict": True}
         if inner is model:
@@ -100,6 +102,7 @@ def with_own_terms(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) 
     return outputs, bool(asked)
 
 
+@around_the_body
 def _hidden(inner: Any, *args: Any, **inputs: Any) -> Hidden:
     if inputs.get("output_hidden_states"):  # X-LoRA looks at all layers first, and needs no logits of its look
         return type(inner).forward(inner, *args, **inputs, **_fewest_logits(inner))
@@ -109,6 +112,7 @@ def _hidden(inner: Any, *args: Any, **inputs: Any) -> Hidden:
     return Hidden(hidden, _nothing(hidden))
 
 
+@around_the_body
 def _with_router(inner: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> Hidden:
     """Through the model's whole forward, since each computes its router's term in its own way.
 

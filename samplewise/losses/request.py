@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.losses.compiled import around_the_body, in_python
 from samplewise.losses.head import Head, find_head
 from samplewise.losses.kernels import Backend, Factor, Select, Tally, objective, score
 from samplewise.losses.own_terms import has_own_term
@@ -152,9 +153,10 @@ def with_objective(model: nn.Module) -> Generator[nn.Module]:
         detach()
 
 
+@around_the_body
 def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: dict[str, Any]) -> Result:
     """The body on the inputs, then the kernel on its hidden states, inside the call of the head."""
-    head = find_head(model)
+    head = in_python(find_head)(model)
     for name in HEAD_ERRORS:
         inputs.pop(name, None)
     outputs = head.body(*args, **inputs)
@@ -166,7 +168,7 @@ def _answer(model: nn.Module, request: Request, args: tuple[Any, ...], inputs: d
             result = _scored(hidden, head, request) if request.factors is None else _weighed(hidden, head, request)
         return result.loss if result.value is None else result.value, result
 
-    result = head.run(outputs.last_hidden_state, compute)
+    result = in_python(head.run)(outputs.last_hidden_state, compute)
     own = has_own_term(model) and not request.blank
     return result._replace(aux=outputs.loss if own else None, router=outputs.router if own else None)
 

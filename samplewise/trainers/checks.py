@@ -56,7 +56,6 @@ def refuse_options(trainer: Any) -> None:
             "Choose another optimizer: this one steps inside backward.",
         ),
         ("n_gpu (DataParallel)", args.n_gpu if args.n_gpu > 1 else None, "Launch with torchrun: one process a GPU."),
-        ("torch_compile", args.torch_compile, "Set it to False: it is not supported yet."),
         *split_models(trainer),
         ("fsdp", is_fsdp1(trainer.accelerator) and "FSDP 1", 'Set "version": 2 in fsdp_config (fsdp_version: 2).'),
         (

@@ -118,7 +118,8 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
         model: Any = self.model
         sharded = any(in_pieces(parameter) for parameter in model.parameters())  # trained before, or loaded so
         checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        self.engine.attach(model, head="sharded" if sharded else "whole", check=checked)
+        head = "sharded" if sharded else "whole"
+        self.engine.attach(model, head=head, check=checked, compiles=self.args.torch_compile)
         if has_partitioned_head(self.accelerator):
             gather_head(model)
 

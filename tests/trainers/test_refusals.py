@@ -41,7 +41,6 @@ def trainer(tmp_path, model=None, cls=WeightedTrainer, rule="ir_dro(r=1.0)", dat
         ),
         ("optim", {"optim": "galore_adamw_layerwise", "optim_target_modules": ["mlp"]}, {}),
         ("optim", {"optim": "lomo"}, {}),
-        ("torch_compile", {"torch_compile": True}, {}),
         ("rule", {}, {"rule": None}),
         ("rule", {}, {"rule": 3}),
         ("per", {}, {"per": "word"}),
