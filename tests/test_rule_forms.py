@@ -20,7 +20,7 @@ def by_forms(rule: sw.Rule, samples: Samples) -> None:
     factor = rule.factor(samples, rule.init())
     apply = rule.apply(torch.ones_like(samples.loss), samples, rule.init())
     check_agreement(
-        rule, factor / factor.sum(), apply / apply.sum(), samples.id, coarse=is_fp32(factor), raw=lambda: apply
+        rule, factor / factor.sum(), apply / apply.sum(), samples.id, coarse=bool(is_fp32(factor)), raw=lambda: apply
     )
 
 

@@ -6,7 +6,7 @@ packed one, or a turn within either; only where samples are not rows is there a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from samplewise.core.errors import SamplewiseError
 class MicroBatch:
     """One forward and backward. Each field is written in one place, named here; None until then, or where unused.
 
-    Per-sample fields live on the host: rules and plans read them there. Fields by position live where the model does.
+    The model's inputs live where it does. Fields live on the host, where rules, plans and rows read them without a
+    wait; the reference model's token losses stay on the device, as does what a loss of one's own reads by position.
 
     inputs: what the model takes, labels left out. The collator.
     labels: [B, T] tokens, not shifted, −100 where nothing is predicted; None where a loss of one's own reads other
@@ -34,6 +35,8 @@ class MicroBatch:
     segments: [B, T] int64, the sample 0..n-1 of each position, −1 for none; None where rows are the samples.
     token_weights: [B, T] fp32, what the prediction of each label counts within its sample. The collator; then
         `engine.token_selection`, for tokens that a token rule leaves out.
+    attended: [B, T] bool, which positions hold tokens, from the attention mask of a padded micro-batch. `on_host`.
+    position: [B, T], the model's position_ids of a packed micro-batch. `on_host`.
     token_reference: [B, T] nats, token losses of the reference model, aligned with labels. `engine.reference`.
     tokens_before: [n] int64, predicted tokens before a token rule leaves any out. `engine.reference`.
     base_weight: [n] fp64, what a sample counts before a rule weighs it. `engine.base_weights`.
@@ -52,6 +55,8 @@ class MicroBatch:
     padding: Mapping[str, float] | None = None
     segments: Tensor | None = None
     token_weights: Tensor | None = None
+    attended: Tensor | None = None
+    position: Tensor | None = None
     token_reference: Tensor | None = None
     tokens_before: Tensor | None = None
     base_weight: Tensor | None = None
@@ -87,16 +92,25 @@ class MicroBatch:
     def _given(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def to(self, device: torch.device) -> MicroBatch:
-        """The same micro-batch with inputs and fields by position on `device`."""
-        moved: dict[str, Any] = {name: value.to(device) for name, value in self.position_fields().items()}
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs are."""
+        return next((v.device for v in self.inputs.values() if isinstance(v, Tensor)), torch.device("cpu"))
+
+    def inputs_to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch with the model's inputs on `device`."""
         inputs = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in self.inputs.items()}
-        return replace(self, inputs=inputs, **moved)
+        return replace(self, inputs=inputs)
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch with inputs and fields by position on `device`, for a loss of one's own."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in self.position_fields().items()}
+        return replace(self.inputs_to(device), **moved)
 
 
 RULE_FIELDS = ("weight", "reference", "group")
 SAMPLE_FIELDS = ("id", *RULE_FIELDS, "stored_loss", "counts", "tokens_before", "base_weight", "coefficient")
-POSITION_FIELDS = ("labels", "segments", "token_weights", "token_reference")
+POSITION_FIELDS = ("labels", "segments", "token_weights", "attended", "token_reference")
 
 COLUMN_OF = {
     "id": ID, "weight": "sample_weight", "reference": "reference_loss", "group": "group", "stored_loss": "stored_loss",
@@ -139,6 +153,49 @@ def _are_tokens(batch: Mapping[str, Any]) -> bool:
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
         return False
     return not isinstance(ids, Tensor) or ids.shape == labels.shape
+
+
+def on_host(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
+    """The micro-batches of a step with their fields by position on the host, `attended` and `position` among them.
+
+    Cost: one copy from the device for all of them, and one more where there are token weights.
+    """
+    found = [(number, name, value) for number, micro in enumerate(batches) for name, value in _by_position(micro)]
+    fetched: list[dict[str, Any]] = [{} for _ in batches]
+    for floats in (False, True):
+        some = [each for each in found if each[2].is_floating_point() == floats]
+        if some:
+            whole = torch.cat([value.detach().reshape(-1) for *_, value in some]).cpu()
+            parts = whole.split([value.numel() for *_, value in some])
+            for (number, name, value), part in zip(some, parts, strict=True):
+                part = part.view(value.shape)
+                fetched[number][name] = part != 0 if name == "attended" else part.to(value.dtype)
+    return [replace(micro, **fields) for micro, fields in zip(batches, fetched, strict=True)]
+
+
+def _by_position(micro: MicroBatch) -> Iterator[tuple[str, Tensor]]:
+    for name in ("labels", "segments", "token_weights"):
+        if (value := getattr(micro, name)) is not None:
+            yield name, value
+    mask = _mask(micro)
+    if mask is not None:
+        yield "attended", mask
+    position = micro.inputs.get("position_ids")
+    if micro.segments is not None and "attention_mask" not in micro.inputs and isinstance(position, Tensor):
+        yield "position", position
+
+
+def _mask(micro: MicroBatch) -> Tensor | None:
+    mask = micro.inputs.get("attention_mask")
+    whole = micro.labels is not None and isinstance(mask, Tensor) and mask.shape == micro.labels.shape
+    return mask if whole else None
+
+
+def attended_of(micro: MicroBatch) -> Tensor | None:
+    """[B, T] bool on the host: which positions hold tokens; None for a micro-batch without a mask of that shape."""
+    if micro.attended is not None or _mask(micro) is None:
+        return micro.attended
+    return on_host([micro])[0].attended
 
 
 def check_labels(batches: Iterable[MicroBatch]) -> None:

@@ -16,16 +16,19 @@ NEGLIGIBLE_SHARE = 1e-12
 """Of the largest coefficient: below it a sample adds nothing to the gradient, and exponentials underflow."""
 
 
-def is_fp32(values: Tensor) -> bool:
-    """Whether numbers were computed in fp32, whatever their type is now. Zeros and halves are exact in any."""
+def is_fp32(values: Tensor) -> Tensor:
+    """[] whether numbers were computed in fp32, whatever their type is now. Zeros and halves are exact in any.
+
+    On the device of the numbers: a caller that needs it once a step need not wait for every micro-batch.
+    """
     if values.dtype != torch.float64:
-        return True
-    return all_fit(values, torch.float32) and not all_fit(values, torch.bfloat16)
+        return torch.ones((), dtype=torch.bool, device=values.device)
+    return all_fit(values, torch.float32) & ~all_fit(values, torch.bfloat16)
 
 
-def all_fit(values: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a narrower type holds them without rounding."""
-    return bool((values == values.to(dtype).double()).all())
+def all_fit(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """[] whether a narrower type holds them without rounding."""
+    return (values == values.to(dtype).double()).all()
 
 
 def check_agreement(
@@ -44,7 +47,7 @@ def check_agreement(
     most = float(off.max())
     if most <= FP64_TOLERANCE:
         return
-    allowed = FP32_TOLERANCE if coarse or (most <= FP32_TOLERANCE and is_fp32(raw())) else FP64_TOLERANCE
+    allowed = FP32_TOLERANCE if coarse or (most <= FP32_TOLERANCE and bool(is_fp32(raw()))) else FP64_TOLERANCE
     if most <= allowed:
         return
     worst = off.argsort(descending=True)[:3]

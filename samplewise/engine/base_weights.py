@@ -14,7 +14,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.plan import Per, StepNorm
-from samplewise.losses.token_losses import token_counts, token_mass
+from samplewise.losses.token_losses import exact_dtype, token_counts, token_mass
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def with_base_weights(
             "per", expected="'sample' for a loss of your own whose batches have no token labels", got="'token'",
             remedy="To weigh samples by their length, give the data a column sample_weight and take column_weights().",
         )  # fmt: skip
-    counts = [_token_mass(micro).double().cpu() for micro in batches]
+    masses = [mass.to(exact_dtype(mass.device)) for mass in map(_token_mass, batches)]
+    counts = torch.cat(masses).cpu().double().split([len(micro) for micro in batches])  # one copy from the device
     if per == "sample":
         weights = [torch.ones_like(count) for count in counts]
     elif mean.over == "micro_batch":
@@ -84,7 +85,7 @@ def loop_scale(batches: Sequence[MicroBatch], mean: TokenMean, unpredicted: int,
     """
     if mean.divisor is None:
         return 1.0
-    tokens = torch.stack([counts_of(micro).sum().cpu() for micro in batches]).sum().view(1)
+    tokens = torch.stack([counts_of(micro).sum() for micro in batches]).sum().view(1).cpu()
     gone = torch.tensor([unpredicted if mean.shifted else 0])
     if mean.over == "step":
         every, _ = gather_fields({"tokens": tokens, "gone": gone}, device)

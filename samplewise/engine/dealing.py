@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
+
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.rows import Row, blank, collate, rows_of
 from samplewise.losses.token_losses import IGNORED, token_counts
@@ -61,10 +63,19 @@ def deal(kept: Sequence[Row], template: Row, size: int, count: int) -> list[Micr
     return [collate(kept[a:b]) for a, b in pairwise(bounds)]
 
 
-def without_empty_rows(micro: MicroBatch) -> MicroBatch:
-    """The micro-batch without rows that predict nothing; one of blank rows if none does."""
-    if micro.labels is None or bool((token_counts(micro.labels, segments=micro.segments) > 0).all()):
-        return micro
+def without_empty_rows(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
+    """The micro-batches without rows that predict nothing; each of blank rows if none does.
+
+    One look at the device, unless a row predicts nothing.
+    """
+    labelled = [micro for micro in batches if micro.labels is not None]
+    full = [(token_counts(micro.targets, segments=micro.segments) > 0).all() for micro in labelled]
+    if not full or bool(torch.stack(full).all()):
+        return list(batches)
+    return [micro if micro.labels is None else _without_empty_rows(micro) for micro in batches]
+
+
+def _without_empty_rows(micro: MicroBatch) -> MicroBatch:
     given = rows_of(micro)
     kept = [row for row in given if _predicts(row)]
     return micro if len(kept) == len(given) else collate(kept or [blank(given[0])])

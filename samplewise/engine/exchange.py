@@ -35,7 +35,7 @@ def dealt(
     if all(bool((each != 0).all()) for each in coefficients):
         return marked
     given = [row for micro in marked for row in rows_of(micro)]
-    mine = [row for row in given if bool((row.samples["coefficient"] != 0).any())]
+    mine = [row for row in given if any(row.samples["coefficient"].tolist())]
     sizes = of_all_ranks([row.size for row in mine], device)
     capacity = largest(capacity, device)
     moving = worth_moving(sizes, capacity)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.micro_batch import MicroBatch, attended_of
 from samplewise.losses.segments import POSITION
 from samplewise.losses.token_losses import IGNORED
 
@@ -19,7 +19,7 @@ def without_left_padding(batches: list[MicroBatch], device: torch.device) -> tup
 
     Cost: a gather of two integers. Errors: SamplewiseError on all ranks unless they have as many micro-batches.
     """
-    counts = torch.tensor([len(batches), int(any(is_left_padded(micro) for micro in batches))])
+    counts = torch.tensor([len(batches), int(any_left_padded(batches))])
     every, _ = gather_fields({"count": counts[:1], "left": counts[1:]}, device)
     if len(set(every["count"].tolist())) > 1:
         raise SamplewiseError(
@@ -33,9 +33,9 @@ def without_left_padding(batches: list[MicroBatch], device: torch.device) -> tup
     return changed, int(torch.stack(gone).sum())
 
 
-def is_left_padded(micro: MicroBatch) -> bool:
+def any_left_padded(batches: list[MicroBatch]) -> bool:
     """Whether some row has padding before its first token."""
-    return micro.labels is not None and bool(_first_after_padding(micro).any())
+    return any(micro.labels is not None and bool(_first_after_padding(micro).any()) for micro in batches)
 
 
 def without_padding_as_context(micro: MicroBatch) -> MicroBatch:
@@ -45,9 +45,9 @@ def without_padding_as_context(micro: MicroBatch) -> MicroBatch:
     first token has no prediction elsewhere. Positions count from that token, for models with absolute ones. If one
     micro-batch of a step needs this, all of them do, so that their rows have the same keys.
     """
-    mask = micro.inputs.get("attention_mask")
-    seen = (torch.ones_like(micro.targets) if mask is None else mask != 0).cumsum(1)
-    positions = {POSITION: (seen - 1).clamp(min=0), **micro.inputs}
+    attended = attended_of(micro)
+    seen = (torch.ones_like(micro.targets) if attended is None else attended).cumsum(1)
+    positions = {POSITION: (seen - 1).clamp(min=0).to(micro.device), **micro.inputs}
     return unpredicted_first(replace(micro, inputs=positions))
 
 
@@ -58,9 +58,9 @@ def unpredicted_first(micro: MicroBatch) -> MicroBatch:
 
 def _first_after_padding(micro: MicroBatch) -> Tensor:
     """[B, T] bool: the first token of each row that has padding before it."""
-    mask, labels = micro.inputs.get("attention_mask"), micro.targets
-    if mask is None or mask.shape != labels.shape:
-        return torch.zeros_like(labels, dtype=torch.bool)
-    first = (mask != 0) & ((mask != 0).cumsum(1) == 1)
+    attended = attended_of(micro)
+    if attended is None:
+        return torch.zeros_like(micro.targets, dtype=torch.bool)
+    first = attended & (attended.cumsum(1) == 1)
     first[:, :1] = False
     return first

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch, read_micro_batch
+from samplewise.core.micro_batch import MicroBatch, attended_of, check_labels, on_host, read_micro_batch
 from samplewise.engine.padding import unpredicted_first
-from samplewise.losses.segments import DERIVED, POSITION, boundaries, read_numbered_mask
+from samplewise.losses.segments import DERIVED, POSITION, any_numbered, boundaries, read_numbered_mask
 from samplewise.losses.token_losses import IGNORED
 
 PADDING_VALUES = {"labels": IGNORED, "shift_labels": IGNORED, "segments": -1}
@@ -56,9 +56,23 @@ class Row:
         return self.inputs, self.targets, self.constant, self.samples
 
 
-def read(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
-    """The micro-batch that a collator has made; samples that its attention mask numbers are segments of one row."""
-    return batch if isinstance(batch, MicroBatch) else read_micro_batch(read_numbered_mask(batch))
+def read_step(
+    batches: Sequence[Mapping[str, Any] | MicroBatch], device: torch.device, *, own_loss: bool
+) -> list[MicroBatch]:
+    """A step's micro-batches: inputs on the device, fields on the host; for a loss of one's own all on the device.
+
+    Samples that an attention mask numbers are segments of one row.
+    Errors: SamplewiseError without sample_id; without token labels, except for a loss of one's own.
+    """
+    numbered = any_numbered([batch for batch in batches if not isinstance(batch, MicroBatch)])
+    given = [
+        batch if isinstance(batch, MicroBatch) else read_micro_batch(read_numbered_mask(batch) if numbered else batch)
+        for batch in batches
+    ]
+    if own_loss:
+        return [micro.to(device) for micro in given]
+    check_labels(given)
+    return on_host([micro.inputs_to(device) for micro in given])
 
 
 def is_packed(micro: MicroBatch) -> bool:
@@ -142,8 +156,8 @@ def _padded_rows(micro: MicroBatch) -> list[Row]:
 def _spans(micro: MicroBatch) -> tuple[list[int], list[int]]:
     """For each row where what is attended to or predicted begins, and where it ends."""
     count, width = micro.targets.shape
-    mask, used = micro.inputs.get("attention_mask"), micro.targets.ne(IGNORED)
-    used = used | (mask != 0 if mask is not None and mask.shape == used.shape else torch.ones_like(used))
+    attended, used = attended_of(micro), micro.targets.ne(IGNORED)
+    used = used | (torch.ones_like(used) if attended is None else attended)
     position = torch.arange(width, device=used.device)
     if not width:
         return [0] * count, [0] * count
@@ -180,7 +194,8 @@ def _segments(micro: MicroBatch) -> list[Row]:
     constant = {key: value[0] for key, value in rest.items() if key not in by_position}
     fields, targets = micro.sample_fields(), {key: value[0] for key, value in micro.position_fields().items()}
     owner = targets["segments"].tolist()
-    starts = [*(by_position[POSITION] == 0).nonzero().squeeze(1).tolist(), width]
+    position = by_position[POSITION].cpu() if micro.position is None else micro.position[0]
+    starts = [*(position == 0).nonzero().squeeze(1).tolist(), width]
     found = []
     for begin, end in pairwise(starts):
         if owner[begin] >= 0:
@@ -211,7 +226,7 @@ def collate(rows: Sequence[Row]) -> MicroBatch:
     if first.packed is not None:
         inputs: dict[str, Any] = {key: value[None] for key, value in first.constant.items()}
         inputs |= {key: torch.cat([row.inputs[key] for row in rows])[None] for key in first.inputs}
-        inputs |= boundaries(inputs[POSITION], first.packed)
+        inputs |= _boundaries(rows, first.packed, inputs[POSITION].device)
         joined: dict[str, Any] = {key: torch.cat([own[key] for own in targets])[None] for key in targets[0]}
         return MicroBatch(inputs, **joined, **samples)
     width, left = max(row.length for row in rows), any(row.left for row in rows)
@@ -224,6 +239,13 @@ def collate(rows: Sequence[Row]) -> MicroBatch:
         key: _padded([own[key] for own in targets], width, fill.get(key, 0), left) for key in first.targets
     }
     return unpredicted_first(MicroBatch(inputs, **whole, **samples))
+
+
+def _boundaries(rows: Sequence[Row], names: frozenset[str], device: torch.device) -> dict[str, Any]:
+    """What the model takes beside the positions, from the rows' lengths, which the host knows."""
+    position = torch.cat([torch.arange(row.length) for row in rows])[None]
+    found = boundaries(position, names) if names else {}
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in found.items()}
 
 
 def _check_same_keys(rows: Sequence[Row]) -> None:
@@ -257,6 +279,8 @@ def blank(row: Row) -> Row:
     inputs, targets = ({key: _filled(key, value) for key, value in part.items()} for part in (row.inputs, row.targets))
     if "attention_mask" in inputs:
         inputs["attention_mask"].fill_(1)
+    if "attended" in targets:
+        targets["attended"].fill_(True)
     if "segments" in targets:
         targets["segments"].zero_()
     if row.packed is not None:

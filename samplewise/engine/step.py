@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from samplewise.core.clock import Clock
 from samplewise.core.distributed import check_same, gather_fields, largest, rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch, check_labels
+from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Epoch, Rule, State
 from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
 from samplewise.engine.context import StepContext
@@ -31,7 +31,7 @@ from samplewise.engine.padding import without_left_padding
 from samplewise.engine.plan import ShortSteps
 from samplewise.engine.reference import Reference
 from samplewise.engine.result import StepResult
-from samplewise.engine.rows import capacity_of, is_packed, read, rows_of
+from samplewise.engine.rows import capacity_of, is_packed, read_step, rows_of
 from samplewise.engine.sample_log import SampleLog
 from samplewise.engine.watcher import Watcher
 from samplewise.losses.attach import Attached, attach_forward
@@ -176,9 +176,7 @@ class Step:
         with self._at("planning"):
             assert self.attached is not None, "attach comes first"
             mean = mean or TokenMean()
-            given = [read(batch).to(self.device) for batch in batches]
-            if self.options.losses is None:
-                check_labels(given)
+            given = read_step(batches, self.device, own_loss=self.options.losses is not None)
             self.given, scale = self._prepared(given, mean)
             self._look_at_packing(model)
             self.retried = False

@@ -38,13 +38,14 @@ def _selected(select: Select, micro: MicroBatch, loss: Tensor) -> Tensor:
 
 
 def _weighted(micro: MicroBatch, weights: Tensor, per: Per) -> MicroBatch:
+    weights = weights.cpu()  # rows are cut there; one wait a micro-batch
     labels = micro.targets.masked_fill(weights == 0, IGNORED)
     selected = replace(micro, labels=labels, token_weights=weights.to(torch.float32), token_reference=None)
     if per == "sample":
         return selected
     assert micro.base_weight is not None, "prepared before any pass"
     assert micro.tokens_before is not None, "prepared before any pass"
-    left = token_counts(labels, segments=micro.segments).double().cpu()
+    left = token_counts(labels, segments=micro.segments).double()
     return replace(selected, base_weight=micro.base_weight * left / micro.tokens_before.clamp(min=1))
 
 

@@ -41,7 +41,7 @@ def reference_token_losses(
     segments, token_weights = micro.segments, micro.token_weights
     weight = head.weight  # before the body: a head in pieces is refused
     if not bool(token_counts(labels, token_weights, segments).any()):
-        return torch.zeros_like(labels, dtype=torch.float32)
+        return torch.zeros(labels.shape, device=micro.device)
     with evaluating(model):
         hidden = head.body(**micro.inputs).last_hidden_state
         scores = score(hidden, weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,

@@ -5,7 +5,7 @@ Shapes: B rows, T positions, n samples of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -70,8 +70,19 @@ def read_numbered_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_numbered(mask: Any) -> TypeGuard[Tensor]:
     """Whether it is an attention mask [B, T] of integers, some above 1."""
+    return _can_number(mask) and int(mask.max()) > 1
+
+
+def any_numbered(batches: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some batch of a step has a mask that numbers samples: one look for all of them."""
+    masks = [batch.get(MASK) for batch in batches if SEGMENTS not in batch]
+    largest = [mask.max().long() for mask in masks if _can_number(mask)]
+    return bool(largest) and int(torch.stack(largest).max()) > 1
+
+
+def _can_number(mask: Any) -> TypeGuard[Tensor]:
     whole = isinstance(mask, Tensor) and mask.dim() == 2 and not mask.is_floating_point() and mask.dtype != torch.bool
-    return whole and mask.numel() > 0 and int(mask.max()) > 1
+    return whole and mask.numel() > 0
 
 
 def in_one_row(batch: Mapping[str, Any], shape: torch.Size) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
             got=f"{tuple(logits.shape)}, {tuple(labels.shape)}",
             remedy="Give the labels as the model takes them: not shifted, −100 where nothing is predicted.",
         )  # fmt: skip
-    targets = labels[:, 1:]
+    targets = labels[:, 1:].to(logits.device)
     _check_labels(targets, logits.shape[2])
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
@@ -82,6 +82,7 @@ def sample_losses(
     >>> loss.tolist(), tokens.tolist()  # uniform over 8 tokens: log 8
     ([2.0794..., 2.0794...], [2, 1])
     """
+    labels, segments, token_weights = _beside(logits, labels, segments, token_weights)
     if segments is None and token_weights is None:
         per_token = token_losses(logits, labels)
         tokens = token_counts(labels)
@@ -104,6 +105,7 @@ def sample_means(
     (tensor([1.2500]), tensor([2]))
     """
     _check_shape("token_loss", token_loss, labels)
+    labels, segments, token_weights = _beside(token_loss, labels, segments, token_weights)
     predicted = _predicted(labels, token_weights, segments)
     loss = torch.where(predicted, token_loss[:, 1:], 0).to(exact_dtype(labels.device))
     tokens, mass = _by_sample(predicted, segments), token_mass(labels, token_weights, segments)
@@ -127,6 +129,7 @@ def select_tokens(
     for name, values in (("token_loss", token_loss), ("reference", reference)):
         if values is not None:
             _check_shape(name, values, labels)
+    labels, segments, token_weights = _beside(token_loss, labels, segments, token_weights)
     predicted = _predicted(labels, token_weights, segments)
     rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
     sample = (rows if segments is None else segments)[:, 1:][predicted]
@@ -169,6 +172,18 @@ def _predicted(labels: Tensor, token_weights: Tensor | None, segments: Tensor | 
         _check_shape("segments", segments, labels)
         predicted = predicted & (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] >= 0)
     return predicted
+
+
+def _beside(
+    values: Tensor, labels: Tensor, segments: Tensor | None, token_weights: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What is known of positions, where the values computed for them are."""
+    place = values.device
+    return (
+        labels.to(place),
+        None if segments is None else segments.to(place),
+        None if token_weights is None else token_weights.to(place),
+    )
 
 
 def _check_shape(name: str, values: Tensor, labels: Tensor) -> None:

@@ -36,7 +36,7 @@ class WithoutLogits:
         """As the kernel has them: nothing more than the sample losses cost."""
         if not _predicts(micro):
             _nothing(model, micro)
-            return torch.zeros(micro.targets.shape, device=micro.targets.device)
+            return torch.zeros(micro.targets.shape, device=micro.device)
         result = _answered(model, micro, replace(self._request(micro), token_losses=True))
         return result.token_loss
 

@@ -151,8 +151,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
 
 
 def _tokens(micro: MicroBatch) -> int:
-    mask = micro.inputs.get("attention_mask")
-    return micro.targets.numel() if mask is None else int(mask.sum())
+    return micro.targets.numel() if micro.attended is None else int(micro.attended.sum())
 
 
 def _no_training_template(error: ValueError) -> SamplewiseError:

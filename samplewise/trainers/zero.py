@@ -37,7 +37,7 @@ def gather_head(model: nn.Module) -> None:
     gradient of the whole head is partitioned like any other. It costs one gather of the head a forward and one a
     backward, as calling the head does, and memory for the whole head meanwhile (and for its gradient in backward).
     """
-    import deepspeed
+    import deepspeed  # pyright: ignore[reportMissingImports]
 
     inner: Any = unwrapped(model)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None

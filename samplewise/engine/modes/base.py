@@ -123,7 +123,7 @@ class Mode(ABC):
         × ranks, since DDP and FSDP2 average gradients over them.
         """
         assert micro.coefficient is not None, "the plan was made in begin"
-        factors = micro.coefficient.to(self.context.device) * (world_size() * self.context.scale)
+        factors = micro.coefficient * (world_size() * self.context.scale)  # on the host, which says whose are 0
         out = self.context.forward.objective(model, micro, factors, tally=tally)
         if out.router is not None:
             self.router.append(out.router)
@@ -145,7 +145,9 @@ def step_fields(batches: Sequence[MicroBatch], loss: Tensor, tokens: Tensor) -> 
     names = ("id", "base_weight", "tokens_before", *RULE_FIELDS)
     fields = [micro.sample_fields() for micro in batches]
     known = {name: torch.cat([own[name] for own in fields]) for name in names if name in fields[0]}
-    return {"loss": loss.detach().double().cpu(), "tokens": tokens.to(torch.int64).cpu(), **known}
+    exact = torch.float32 if loss.device.type == "mps" else torch.float64  # counts are exact in either
+    both = torch.stack([loss.detach().to(exact), tokens.to(exact)]).cpu().double()  # one copy
+    return {"loss": both[0], "tokens": both[1].round().to(torch.int64), **known}
 
 
 def samples_of(step: dict[str, Tensor]) -> Samples:

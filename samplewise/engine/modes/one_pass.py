@@ -33,11 +33,10 @@ class OnePass(Mode):
         super().__init__(context)
         self.parts = Parts()
         self.rescale: float | None = None
-        self.coarse = False  # whether a factor on this rank was computed in fp32
 
     def begin(self, model: nn.Module, batches: list[MicroBatch]) -> list[MicroBatch]:
         """All of them, without rows that predict nothing."""
-        return self._marked([without_empty_rows(micro) for micro in batches])
+        return self._marked(without_empty_rows(batches))
 
     def objective(self, model: nn.Module, micro: MicroBatch) -> Tensor:
         """Σ unnormalized weight × base weight × loss, to be divided at the end."""
@@ -66,7 +65,7 @@ class OnePass(Mode):
             samples = Samples(wide, tokens, ids[index], **{name: value[index] for name, value in given.items()})
             counts = base[index] if before is None else base[index] * tokens / before[index]
             found = factor(samples, context.state)
-            self.coarse |= is_fp32(found)
+            self.parts.coarse.append(is_fp32(found))
             return found * counts / context.unit
 
         return factors
@@ -88,7 +87,6 @@ class OnePass(Mode):
         fields = self.parts.fields()
         if self.context.token_rule is not None and self.context.per == "token":
             fields["base_weight"] = fields["base_weight"] * fields["tokens"] / fields["tokens_before"].clamp(min=1)
-        fields["coarse"] = torch.full_like(fields["id"], int(self.coarse))
         step, _ = gather_fields(fields, self.context.device)
         present = step["tokens"] > 0
         if not bool(present.any()):

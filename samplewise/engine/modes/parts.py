@@ -16,6 +16,7 @@ class Parts:
     def __init__(self) -> None:
         self.batches: list[MicroBatch] = []
         self.results: list[ForwardResult] = []
+        self.coarse: list[Tensor] = []  # [] each, whether factors on this rank were computed in fp32
 
     def add(self, micro: MicroBatch, result: ForwardResult) -> None:
         """Keep a micro-batch and the result of its forward."""
@@ -23,10 +24,12 @@ class Parts:
         self.results.append(result)
 
     def fields(self) -> dict[str, Tensor]:
-        """[n] each: loss, tokens, factor, and the per-sample fields; one copy from the device."""
+        """[n] each: loss, tokens, factor, coarse, and the per-sample fields; one copy from the device."""
         each = [torch.stack([_wide(r.loss), _wide(r.tokens), _wide(r.factors)]) for r in self.results]
-        loss, tokens, factor = torch.cat(each, dim=1).cpu().double()
-        fields = {**step_fields(self.batches, loss, tokens.round()), "factor": factor}
+        whole = torch.cat(each, dim=1)
+        flag = _wide(torch.stack(self.coarse).any()) if self.coarse else whole.new_zeros(())
+        loss, tokens, factor, coarse = torch.cat([whole, flag.expand(1, whole.shape[1])]).cpu().double()
+        fields = {**step_fields(self.batches, loss, tokens.round()), "factor": factor, "coarse": coarse}
         if self.batches[0].coefficient is not None:
             fields["coefficient"] = torch.cat([m.coefficient for m in self.batches if m.coefficient is not None])
         return fields

@@ -92,7 +92,7 @@ class Targets:
 
     def placed(self, values: Tensor, like: Tensor) -> Tensor:
         """[B, T] the values [P] where the labels of the targets stand, 0 elsewhere."""
-        out = torch.zeros_like(like, dtype=values.dtype)
+        out = values.new_zeros(like.shape)
         out.view(-1)[self.position + self.ahead] = values
         return out
 
