@@ -61,7 +61,7 @@ types: .venv/installed
 install: .venv/installed
 
 # torch first, from the constraints: nothing replaces it afterwards.
-.PRECIOUS: .venv-%/installed
+.PRECIOUS: .venv-%/installed .venv-framework-%/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt torch numpy
