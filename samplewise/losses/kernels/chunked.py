@@ -57,7 +57,7 @@ class Work:
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
-        self.turn = turn(inputs.backend)
+        self.turn, self.clean = turn(inputs.backend), whole  # factors that are known leave rows out beforehand
 
     def new_gradient(self) -> HeadGradient:
         """An empty gradient of the head."""
@@ -71,7 +71,7 @@ class Work:
         rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[where]
         logits = self.head.logits(rounded, out=self.logits[: len(hidden)])
         own = None if self.tally is None else self.tally.new_empty(2, len(label))
-        self.token_loss[where] = self.turn(self.head, logits, label, gradient, own)
+        self.token_loss[where] = self.turn(self.head, logits, label, gradient, own, self.clean)
         if self.tally is not None and own is not None:
             self.tally[:, where] = own
         return logits, hidden
@@ -95,7 +95,8 @@ class Work:
         """Add the gradients of positions `where`, of which each token weighs weight [c] in the objective.
 
         A position of weight 0 is absent: 0·inf would poison the whole head. So a token whose loss is not finite has
-        residual and hidden state 0, and `weights` says NaN of it unless it is absent.
+        residual and hidden state 0, and `weights` says NaN of it unless it is absent. Where factors are known, no
+        absent position comes here.
         """
         (residual, hidden), position = chunk, self.targets.position[where]
         if self.inputs.select is None:

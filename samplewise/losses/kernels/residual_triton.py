@@ -18,10 +18,12 @@ MAX_BLOCK = 8192
 """Logits of a row that a program holds at once: 32 KiB in fp32. Larger blocks spill registers."""
 
 
-def residual_(head: Head, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None) -> Tensor:
+def residual_(
+    head: Head, logits: Tensor, label: Tensor, gradient: bool, tally: Tensor | None = None, clean: bool = True
+) -> Tensor:
     """Token losses [c]; with `gradient`, `logits` [c, V] becomes (p − one-hot)·slope·gain, otherwise it is kept.
 
-    The arguments are those of `residual.residual_`.
+    The arguments are those of `residual.residual_`; `clean` costs nothing here, and is always done.
     """
     loss = torch.empty(len(label), dtype=head.wide, device=logits.device)
     if not len(label):
