@@ -57,7 +57,8 @@ class Work:
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
-        self.turn, self.clean = turn(inputs.backend), whole  # factors that are known leave rows out beforehand
+        self.turn = turn(inputs.backend)
+        self.clean = whole  # factors that are known leave rows out beforehand
 
     def new_gradient(self) -> HeadGradient:
         """An empty gradient of the head."""
@@ -65,16 +66,28 @@ class Work:
 
     def score(self, where: Where, gradient: bool) -> tuple[Tensor, Tensor]:
         """Token losses of positions `where`; returns (residual [c, V], hidden·scale [c, D], not yet rounded)."""
-        hidden = self.source[self.targets.position[where]]
+        hidden, bad = self._cleaned(self.source[self.targets.position[where]])
         if self.head.scale != 1:
             hidden = hidden.to(self.head.wide) * self.head.scale
         rounded, label = hidden.to(self.head.weight.dtype), self.targets.label[where]
         logits = self.head.logits(rounded, out=self.logits[: len(hidden)])
         own = None if self.tally is None else self.tally.new_empty(2, len(label))
-        self.token_loss[where] = self.turn(self.head, logits, label, gradient, own, self.clean)
+        overflows = self.clean and self.head.weight.dtype == torch.float16  # of finite hidden states: there alone
+        loss = self.turn(self.head, logits, label, gradient, own, overflows)
+        self.token_loss[where] = loss if bad is None else loss.masked_fill(bad, torch.nan)
         if self.tally is not None and own is not None:
             self.tally[:, where] = own
         return logits, hidden
+
+    def _cleaned(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Hidden states [c, D], those that are not finite as 0, so that residuals are finite; and which were not.
+
+        A pass over D columns, where cleaning the residual takes one over V.
+        """
+        if not self.clean:
+            return hidden, None
+        bad = ~hidden.isfinite().all(1)
+        return hidden.masked_fill(bad[:, None], 0.0), bad
 
     def finish(self) -> None:
         """Add the entropy and correctness of the pass to the caller's tally, if there is one."""
