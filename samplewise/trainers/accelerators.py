@@ -29,12 +29,12 @@ def discard_gradients(model: Any, reason: Any) -> None:
 
 
 def check_accelerator(accelerator: Any) -> None:
-    """Errors: SamplewiseError for DeepSpeed, Megatron and an accumulation of its own."""
+    """Errors: SamplewiseError for Megatron and an accumulation of its own."""
     kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
-    if kind in ("DEEPSPEED", "MEGATRON_LM"):
+    if kind == "MEGATRON_LM":
         raise SamplewiseError(
-            "accelerator", expected="DDP, FSDP2 or one process", got=kind,
-            remedy="DeepSpeed steps inside backward: use WeightedTrainer, which runs it in two passes.",
+            "accelerator", expected="DDP, FSDP2, DeepSpeed or one process", got=kind,
+            remedy="Use one of those: Megatron runs its own loop, and splits the head.",
         )  # fmt: skip
     if accelerator.gradient_accumulation_steps != 1:
         raise SamplewiseError(

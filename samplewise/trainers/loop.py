@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.accelerators import autocast, check_accelerator, check_fabric, discard_gradients
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.reference_model import with_loaded_reference
+from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
 
 
 class WeightedStep:
@@ -66,7 +68,11 @@ class WeightedStep:
             self._called = self._called._forward_module
         sharded = any(in_pieces(parameter) for parameter in model.parameters())
         self.engine = Step(chosen, next(model.parameters()).device, observers)
-        self.engine.attach(getattr(model, "module", model), head="sharded" if sharded else "whole")
+        inner: Any = getattr(model, "module", model)
+        self._updates_in_backward = has_deepspeed(accelerator)
+        self.engine.attach(inner, head="sharded" if sharded else "whole", check=not self._updates_in_backward)
+        if has_partitioned_head(accelerator):
+            gather_head(inner)
         self._started, self._reason = False, None
 
     # ---- one optimizer step ----
@@ -80,7 +86,8 @@ class WeightedStep:
         self._start()
         self._reason: RetryInTwoPasses | None = None
         given = [split_into_turns(batch) for batch in batches] if self.engine.options.turns else batches
-        yield from self._autocast(self.engine.prepare, self._called, given)
+        prepare = partial(self.engine.prepare, can_rescale=not self._updates_in_backward)
+        yield from self._autocast(prepare, self._called, given)
         if self._reason is not None:
             yield from self._autocast(self.engine.retry, self._called, self._reason)
 
@@ -90,6 +97,8 @@ class WeightedStep:
             try:
                 objective: Tensor = self._autocast(self.engine.loss, self._called, micro)
             except RetryInTwoPasses as reason:
+                if self._updates_in_backward:
+                    raise not_discarded(reason) from None
                 self._reason = reason
                 discard_gradients(self.model, reason)
                 return
@@ -116,6 +125,9 @@ class WeightedStep:
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over ranks in the last backward of a step only."""
+        if self._updates_in_backward:
+            self.accelerator.sync_gradients = last
+            return nullcontext()
         if self.accelerator is not None:
             return nullcontext() if last else self.accelerator.no_sync(self.model)
         if self.fabric is not None:

@@ -16,12 +16,14 @@ import deepspeed.ops
 import same_rows
 import tiny
 import torch
+from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState, GradientState
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad
 from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
-from samplewise.trainers import WeightedTrainer
+from samplewise.trainers import WeightedStep, WeightedTrainer
+from samplewise.trainers.collate import FieldsCollator
 
 STEPS, LEARNING_RATE, NORM = 3, 0.1, 2.0  # the first steps of some rules are clipped, others not
 RULES: dict[str, dict[str, Any]] = {
@@ -111,6 +113,28 @@ def trainer(folder: Path, stage: int, options: dict[str, Any], kind: str = "unti
     return watch.watched
 
 
+def loop(folder: Path, stage: int, options: dict[str, Any]) -> Watched:
+    """A loop on accelerate; the update comes inside the last backward."""
+    given = config(stage) | {"train_micro_batch_size_per_gpu": same_rows.MICRO, "gradient_accumulation_steps": 1}
+    given |= {"gradient_clipping": NORM, "train_batch_size": same_rows.MICRO * int(os.environ["WORLD_SIZE"])}
+    accelerator = Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=given))
+    model = same_rows.tiny_model()
+    engine, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=LEARNING_RATE))
+    watched, step = Watched(engine), WeightedStep(engine, accelerator=accelerator, **options)
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()  # accelerate knows one, on a CPU
+    rows, size, fields = same_rows.rows(), same_rows.MICRO, FieldsCollator(collate)
+    batches = [fields(rows[k : k + size]) for k in range(0, len(rows), size)]
+    engine.train()
+    for _ in range(STEPS):
+        for micro in step.plan(batches[rank::world]):
+            step.backward(micro)
+        step.finish()
+        optimizer.step()  # as anywhere: accelerate makes it nothing under DeepSpeed
+        optimizer.zero_grad()
+    step.detach()
+    return watched
+
+
 def main(folder: Path, cases: list[str]) -> None:
     # An all-reduce in shared memory that DeepSpeed compiles when it starts, which takes minutes where processors are
     # busy. Without it gloo does the same.
@@ -119,7 +143,10 @@ def main(folder: Path, cases: list[str]) -> None:
         AcceleratorState._reset_state()
         GradientState._reset_state()
         stage, host, rule = case.split("-")
-        watched = trainer(folder, int(stage), RULES[rule], "untied" if host == "trainer" else host)
+        if host == "loop":
+            watched = loop(folder, int(stage), RULES[rule])
+        else:
+            watched = trainer(folder, int(stage), RULES[rule], "untied" if host == "trainer" else host)
         watched.write(folder / f"{case}.safetensors")
 
 

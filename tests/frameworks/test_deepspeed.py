@@ -15,7 +15,9 @@ from transformers import Trainer
 from samplewise.trainers import WeightedTrainer
 
 CASES = {
-    world: [f"{stage}-trainer-{rule}" for stage in (1, 2, 3) for rule in worker.RULES] + more
+    world: [f"{stage}-trainer-{rule}" for stage in (1, 2, 3) for rule in worker.RULES]
+    + [f"{stage}-loop-{rule}" for stage in (1, 2, 3) for rule in ("ir_dro", "band")]
+    + more
     for world, more in {
         1: ["3-tied-ir_dro", "3-lora-ir_dro"],
         2: ["3-tied-ir_dro", "3-lora-band"],
@@ -91,7 +93,7 @@ def test_stages(world, case, folder, without):
     for name, value in want.items():
         off = float((found[f"parameter.{name}"] - value).abs().max())
         assert off <= 1e-6, (name, off)
-    if world == 1:  # of two, the Trainer averages the means of other batches
+    if world == 1 and host != "loop":  # of two, the Trainer averages the means of other batches
         assert float(found["eval_loss"]) == pytest.approx(loss, abs=1e-5)
     if kind == "untied" and rule == "ir_dro":
         gradient = {n.removeprefix("gradient."): v for n, v in found.items() if n.startswith("gradient.")}
