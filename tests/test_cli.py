@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_that_it_promises(finished):
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
     for words in ("bits per byte", "worst decile", "p90", "tokens", "seconds", "one seed", str(folder / "run.png")):
         assert words in done.stdout
-    assert "step 20/20  loss" in done.stderr
+    assert "training 100% 20/20 steps  " in done.stderr
     assert "Warning" not in done.stderr
 
 
@@ -99,7 +99,7 @@ def assert_same_weights(a, b) -> None:
 def test_ctrl_c_saves_and_resume_ends_where_the_uninterrupted_run_does(finished, here):
     whole, _ = finished
     stopped, output = here / "stopped", f"output={here / 'stopped'}"
-    done = world.interrupted("train", here / "run.yaml", output, after="step 4/20")
+    done = world.interrupted("train", here / "run.yaml", output, after=" 4/20 steps")
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "--resume" in done.stderr

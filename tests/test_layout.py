@@ -36,7 +36,11 @@ TRITON, CHOICE = (
     "losses/kernels/residual_triton.py",
     "losses/kernels/backends.py",
 )  # the second imports inside functions
-LAZY = {"safetensors", "pyarrow"}  # what they may import inside a function: files, where one is asked for
+LAZY = {
+    "safetensors",
+    "pyarrow",
+    "tqdm",
+}  # what they may import inside a function
 HEAVY = {"transformers", "trl", "accelerate", "datasets", "peft"}
 WITHOUT_HEAVY = (*PURE, "config", "report", "cli", "__init__", "__main__")
 NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Any
+
+from samplewise.core import progress
+
+LAYOUT = "{desc} {percentage:3.0f}%|{bar:24}|{postfix}"
 
 
 class Progress:
-    """A bar over the corpus. ranks: processes that share the work, of which this one shows the bar.
+    """How far into the corpus. ranks: processes that share the work, of which this one shows it.
 
     The time left is what remains of the corpus at the pace so far, all ranks alike; for the rows of a `datasets` name,
     whose end is not known, only the pace is shown.
     """
 
     def __init__(self, ranks: int = 1, show: bool = True) -> None:
-        from tqdm import tqdm
-
         self.ranks, self.start = ranks, time.monotonic()
         self.tokens, self.worked = 0, 0.0
         self._first, self._last, self._of, self._in = 0.0, 0.0, 1, 0
-        layout = "scoring {percentage:3.0f}%|{bar:24}| {desc}"
-        self.bar: Any = tqdm(
-            total=1.0, bar_format=layout, file=sys.stderr, disable=not show, leave=False, mininterval=0.5
-        )
+        self.shown = progress.Progress("scoring", 1.0, layout=LAYOUT, show=show)
 
     def begin(self, first: float, last: float, tokens: int) -> None:
         """A block that reaches from one share of the corpus to another, of so many tokens."""
@@ -37,18 +34,16 @@ class Progress:
         self.show(self._first + (self._last - self._first) * self._in / self._of)
 
     def show(self, share: float) -> None:
-        """Draw the bar at a share of the corpus."""
+        """Say that a share of the corpus is done."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         text = f"{self.tokens:,} tokens, {self.tokens / seconds:,.0f} tokens/s"
         if self.worked > 0:
             text += f", {_span((1 - share) * seconds / self.worked / self.ranks)} left"
-        self.bar.n = min(share, 1.0)
-        self.bar.set_description_str(text, refresh=False)
-        self.bar.update(0)
+        self.shown.reach(min(share, 1.0), text)
 
     def close(self) -> tuple[int, float]:
         """Take the bar away; returns (tokens, seconds)."""
-        self.bar.close()
+        self.shown.close()
         return self.tokens, time.monotonic() - self.start
 
 

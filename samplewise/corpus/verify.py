@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.progress import Progress
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.place import Place
 
@@ -42,11 +43,9 @@ def verify_files(place: Place, files: Mapping[str, Shard], *, known: bool = True
 
 
 def _compared(place: Place, files: Mapping[str, Shard]) -> dict[str, bool]:
-    from tqdm import tqdm
-
     total = sum(shard.bytes for shard in files.values())
     with (
-        tqdm(total=total, desc="verifying", unit="B", unit_scale=True, leave=False, disable=None, delay=1) as bar,
+        Progress("verifying", total, unit="bytes", unit_scale=True, delay=1) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,  # hashing and reading let other threads run
     ):
         found = pool.map(lambda name: _digest(place, name, bar) == files[name].sha256, files)
@@ -58,7 +57,7 @@ def _digest(place: Place, name: str, bar: Any) -> str:
     with place.open(name) as file:
         while data := file.read(CHUNK):
             found.update(data)
-            bar.update(len(data))
+            bar.advance(len(data))
     return found.hexdigest()
 
 

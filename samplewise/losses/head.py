@@ -78,7 +78,7 @@ def find_head(model: nn.Module, remedy: str = REMEDY) -> Head:
     linear = _called(head)
     unit = next((each for each in (head, linear) if is_unit(each)), None)
     _check_linear(name, linear, unit, remedy)
-    text = config.get_text_config()
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config  # a model of one's own
     sharded = None if unit is None else Unit(unit, called=has_router_term(inner))
     return Head(body_of(model), linear, _softcap(text), _scale(text), sharded)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.progress import bars_only_if_watched
 from samplewise.models.gguf_header import gguf_fields
 from samplewise.models.sizes import check_config, check_gguf, check_given, stored_in
 
@@ -125,7 +126,8 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
             _check_causal(config, name)
             check_config(name, config.get_text_config(), stored_in(name))
         load: Any = transformers.AutoModelForCausalLM.from_pretrained
-        model, info = load(**place, **options, dtype=DTYPES[dtype], output_loading_info=True)
+        with bars_only_if_watched():
+            model, info = load(**place, **options, dtype=DTYPES[dtype], output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     except SamplewiseError:
         raise

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samplewise.evidence import Evaluation
-from samplewise.evidence.run.execute import Finished
-from samplewise.evidence.run.folder import FIGURE, GROUPS
 from samplewise.evidence.run.history import History
 from samplewise.report.groups import draw_groups
 from samplewise.report.style import BLUE, GREEN, ORANGE, picture, smoothed, span
 from samplewise.report.weights import draw_histogram
 
+if TYPE_CHECKING:  # what trains needs transformers, what draws does not
+    from samplewise.evidence.run.execute import Finished
+
 
 def draw_finished(finished: Finished) -> None:
     """The pictures of a run in its folder: run.png, and groups.png where its rule learns weights of groups."""
+    from samplewise.evidence.run.folder import FIGURE, GROUPS
+
     draw_run(finished.folder / FIGURE, finished.history, finished.before, finished.after, finished.title)
     if finished.groups:
         draw_groups(finished.folder / GROUPS, finished.groups, finished.results["rule"])

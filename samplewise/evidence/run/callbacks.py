@@ -9,49 +9,44 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from samplewise.core.progress import Progress
 from samplewise.evidence.run.history import History
 
 
-class Progress(TrainerCallback):
+class TrainingProgress(TrainerCallback):
     """One bar on a terminal; elsewhere a line at every tenth of the run."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.bar: tqdm | None = None
+        self.shown: Progress | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the progress bar at the step that training resumes from."""
-        form = "{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} [{elapsed}<{remaining}]{postfix}"
-        self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", disable=None, bar_format=form
+        layout = "{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} [{elapsed}<{remaining}]{postfix}"
+        self.shown = Progress(
+            "training", state.max_steps, initial=state.global_step, unit="steps", layout=layout, leave=True
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the figures of the finished step beside the progress bar."""
-        if self.bar is None:
+        if self.shown is None:
             return
-        self.bar.total = state.max_steps  # known late where epochs leave samples out
-        self.bar.set_postfix_str(figures(self.trainer.history), refresh=False)
-        self.bar.update(state.global_step - self.bar.n)
+        self.shown.total = self.shown.bar.total = state.max_steps  # known late where epochs leave samples out
+        self.shown.reach(state.global_step, figures(self.trainer.history))
         every = max(1, state.max_steps // 10)
-        if self.bar.disable and (state.global_step % every == 0 or state.global_step == state.max_steps):
-            print(
-                f"step {state.global_step}/{state.max_steps}  {figures(self.trainer.history)}",
-                file=sys.stderr,
-                flush=True,
-            )
+        if not self.shown.watched and (state.global_step % every == 0 or state.global_step == state.max_steps):
+            self.shown.say()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the last state of the bar on the screen."""
-        if self.bar is not None:
-            self.bar.close()
+        if self.shown is not None:
+            self.shown.close()
 
 
 def figures(history: History) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from tqdm import tqdm
 from transformers import PrinterCallback
 
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
+from samplewise.core.progress import Progress
 from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.engine.weighting import weighting_values
@@ -26,7 +26,7 @@ from samplewise.evidence import Evaluation, evaluate
 from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
 from samplewise.evidence.run.arguments import check_training, training_arguments, with_precision
-from samplewise.evidence.run.callbacks import Progress, StopOnSignal
+from samplewise.evidence.run.callbacks import StopOnSignal, TrainingProgress
 from samplewise.evidence.run.folder import (
     CONFIG,
     EVALUATION_BEFORE,
@@ -201,7 +201,7 @@ def _made(kind: type[Any], **given: Any) -> Any:
             "training", expected="what the trainer takes", got=got, remedy="Check the values under training and lora."
         ) from error
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress(trainer))
+    trainer.add_callback(TrainingProgress(trainer))
     return trainer
 
 
@@ -211,10 +211,10 @@ def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str) -> Evaluation
     trainer.model.to(args.device)  # pyright: ignore
     kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     pad = trainer.data_collator.pad_token_id  # pyright: ignore
-    with tqdm(total=len(data.held_out), desc=title, unit="window", leave=False, disable=None) as bar:
+    with Progress(title, len(data.held_out), unit="windows") as bar:
         return evaluate(
             trainer.model, data.held_out, pad_token_id=pad, batch_size=args.per_device_eval_batch_size,
-            autocast=kind, progress=bar.update,
+            autocast=kind, progress=bar.advance,
         )  # fmt: skip
 
 

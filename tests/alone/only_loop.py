@@ -3,22 +3,37 @@
 from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 
 from samplewise.trainers import WeightedStep
 
 
-class Model(torch.nn.Module):
-    """The least that a causal language model can be."""
+class Body(torch.nn.Module):
+    """One embedding: the least that the body of a language model can be."""
 
     def __init__(self):
         super().__init__()
-        self.embed, self.head = torch.nn.Embedding(17, 8), torch.nn.Linear(8, 17, bias=False)
+        self.embed = torch.nn.Embedding(17, 8)
+
+    def forward(self, input_ids, **unused):
+        return SimpleNamespace(last_hidden_state=self.embed(input_ids))
+
+
+class Model(torch.nn.Module):
+    """What a causal language model of transformers has, and is read here."""
+
+    def __init__(self):
+        super().__init__()
+        self.config, self.base_model = SimpleNamespace(), Body()
+        self.head = torch.nn.Linear(8, 17, bias=False)
 
     def get_output_embeddings(self):
         return self.head
 
-    def forward(self, input_ids, attention_mask=None, **unused):
-        return SimpleNamespace(logits=self.head(self.embed(input_ids)))
+    def forward(self, input_ids, labels=None, **unused):
+        logits = self.head(self.base_model(input_ids).last_hidden_state)
+        loss = None if labels is None else F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return SimpleNamespace(logits=logits, loss=loss)
 
 
 torch.manual_seed(0)

@@ -6,7 +6,7 @@ import samplewise as sw
 from samplewise.losses import kernels
 from samplewise.rules import RULES
 
-weights = sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0])
+weights = sw.weights(sw.ir_dro(r=1.0), [1.0, 2.0, 3.0, 4.0]).float()
 torch.testing.assert_close(weights, torch.tensor([1.0, 2.0, 3.0, 4.0]).softmax(0) * 4)
 assert len(RULES) > 20
 
