@@ -7,7 +7,7 @@ WORKERS  ?= -n 2 --dist worksteal
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
-.PHONY: demo test test-all test-versions test-frameworks results-pages lint types install clean
+.PHONY: docs demo test test-all test-versions test-frameworks results-pages lint types install clean
 
 demo: .venv/installed            ## train a real model on real text under several rules, and compare
 	$(RUN) examples/demo.py $(ARGS)
@@ -51,6 +51,14 @@ PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3) 
 results-pages: .venv/installed   ## the tables on the pages of results/, from their numbers
 	$(PY) tools/results.py
 
+docs: .venv-docs/installed       ## the site, offline, into site/; a warning is an error
+	DISABLE_MKDOCS_2_WARNING=true .venv-docs/bin/python -m mkdocs build --strict -q --clean
+
+.venv-docs/installed: pyproject.toml
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q $(PIP_ARGS) $$(.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
 lint: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -69,4 +77,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info
+	rm -rf .venv .venv-* build dist site *.egg-info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 from collections.abc import Iterator
 from typing import Literal
 
@@ -43,7 +42,7 @@ def wanting(error: BaseException) -> Want | None:
 def told(want: Want, argument: str, doing: str, then: str) -> SamplewiseError:
     """One sentence. doing: what it was needed for, such as "writing runs/a"; then: how to continue once it is there."""
     expected, remedy = _WORDS[want]
-    got = f"all {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} in use" if want == "handles" else "none left"
+    got = "all in use" if want == "handles" else "none left"
     got = "one that does not" if want == "size" else got
     return SamplewiseError(argument, expected=expected, got=f"{got} while {doing}", remedy=f"{remedy}, then {then}.")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from samplewise.core.file_lock import lock
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def replaced(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -42,5 +43,5 @@ def _sweep(path: Path) -> None:
     for each in path.parent.iterdir():
         if left.fullmatch(each.name) and each.is_file():
             with suppress(OSError), each.open("rb") as file:  # refused where another process writes it now
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file.fileno(), wait=False)
                 each.unlink()

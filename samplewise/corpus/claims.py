@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.file_lock import lock
 
 
 @contextmanager
 def folder_claimed(folder: Path, rank: int, ranks: int) -> Iterator[None]:
     """The folder is this run's inside. Ranks of one run share it; another run, of one process or many, is refused."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = _lock(folder / "run.lock", fcntl.LOCK_SH if ranks > 1 else fcntl.LOCK_EX)
-    own = _lock(folder / f"rank-{rank}.lock", fcntl.LOCK_EX) if run is not None else None
+    run = _lock(folder / "run.lock", shared=ranks > 1)
+    own = _lock(folder / f"rank-{rank}.lock") if run is not None else None
     try:
         if run is None or own is None:
             raise SamplewiseError(
@@ -33,7 +33,7 @@ def folder_claimed(folder: Path, rank: int, ranks: int) -> Iterator[None]:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[bool]:
     """Whether no process has the folder claimed, and none can until the block ends; False without such a folder."""
-    handle = _lock(folder / "run.lock", fcntl.LOCK_EX) if folder.is_dir() else None
+    handle = _lock(folder / "run.lock") if folder.is_dir() else None
     try:
         yield handle is not None
     finally:
@@ -44,7 +44,7 @@ def alone_in(folder: Path) -> Iterator[bool]:
 @contextmanager
 def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Whether a piece of work is this process's; it is until the block ends, or the process does."""
-    handle = _lock(path, fcntl.LOCK_EX, wait)
+    handle = _lock(path, wait=wait)
     try:
         yield handle is not None
     finally:
@@ -52,10 +52,10 @@ def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
             os.close(handle)
 
 
-def _lock(path: Path, kind: int, wait: bool = False) -> int | None:
+def _lock(path: Path, *, shared: bool = False, wait: bool = False) -> int | None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+        lock(handle, shared=shared, wait=wait)
     except OSError:
         os.close(handle)
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from samplewise.config import RunConfig, load_config
 from samplewise.config.settings_file import to_yaml
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.file_lock import lock
 from samplewise.core.exhausted import told, wanting
 
 FINGERPRINTS = ".fingerprints.json"
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise _not_writable(folder, error) from None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle, wait=False)
         except OSError:
             raise SamplewiseError(
                 "output", expected="a folder that no other run uses now", got=f"{folder}, which is in use",
