@@ -13,8 +13,8 @@ from samplewise.config import RunConfig, load_config
 from samplewise.config.settings_file import to_yaml
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.file_lock import lock
 from samplewise.core.exhausted import told, wanting
+from samplewise.core.file_lock import lock
 
 FINGERPRINTS = ".fingerprints.json"
 LOCK, CONFIG, EVALUATION_BEFORE, RESULTS = ".lock", "run.yaml", ".before.json", "results.json"
