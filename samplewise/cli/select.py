@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,12 +30,20 @@ RuleText = Annotated[str | None, typer.Option(help='A rule, such as "band(drop_t
 Within = Annotated[
     str | None, typer.Option(help="Select separately within each source, group, length (powers of 2) or column.")
 ]
-Control = Annotated[Path | None, typer.Option(help="Write a random selection of the same size to this file.")]
+Control = Annotated[str | None, typer.Option(help="Write a random selection of the same size to this file.")]
+
+Out = Annotated[str, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet; or a folder.")]
+Format = Annotated[
+    str | None,
+    typer.Option(help="Write a folder: datasets, mds, mds-tokens, megatron; with --shard-size, jsonl.zst or parquet."),
+]
+ShardSize = Annotated[str | None, typer.Option(help="Write files of about this size, such as 1GB, into a folder.")]
+TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="Where the tokenizer of the scores is now.")]
 
 
 def select(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
-    out: Annotated[Path, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet.")],
+    out: Out,
     rule: RuleText = None,
     above: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at least this.")] = None,
     below: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at most this.")] = None,
@@ -48,6 +55,9 @@ def select(
     ids: Annotated[bool, typer.Option("--ids", help="Write only the ids, as .parquet or .txt.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Write the weight of every sample, as .parquet.")] = False,
     control: Control = None,
+    format: Format = None,
+    shard_size: ShardSize = None,
+    tokenizer: TokenizerOption = None,
     data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of --control and of --take random.")] = 0,
     memory: Memory = "2GB",
@@ -63,24 +73,25 @@ def select(
         from samplewise.corpus.select import Choice
         from samplewise.rules import parse_rule
 
-        if not any(part is not None for part in (rule, above, below, tokens)):
-            raise SamplewiseError(
-                "select", expected="--rule, --above, --below or --tokens", got="none of them",
-                remedy='Give at least one, for example --rule "band(drop_top=0.1)".',
-            )  # fmt: skip
-        if ids and weights:
-            raise SamplewiseError(
-                "--ids",
-                expected="one kind of output",
-                got="--weights as well",
-                remedy="Run the command once for each kind.",
-            )
+        _check(any(part is not None for part in (rule, above, below, tokens)), ids and weights)
         choice = Choice(
             rule=None if rule is None else parse_rule(rule), above=above, below=below,
             tokens=None if tokens is None else amount(tokens, "--tokens"), take=take.value,
             by=by, within=within, unit=unit.value, seed=seed,
         )  # fmt: skip
         kind = "ids" if ids else "weights" if weights else "texts"
-        print(
-            "\n".join(run_select(scores, choice, Target(kind, out, control, data), memory=memory, verify=not no_verify))
-        )
+        target = Target(kind, out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer)
+        print("\n".join(run_select(scores, choice, target, memory=memory, verify=not no_verify)))
+
+
+def _check(chosen: bool, both: bool) -> None:
+    if not chosen:
+        raise SamplewiseError(
+            "select", expected="--rule, --above, --below or --tokens", got="none of them",
+            remedy='Give at least one, for example --rule "band(drop_top=0.1)".',
+        )  # fmt: skip
+    if both:
+        raise SamplewiseError(
+            "--ids", expected="one kind of output", got="--weights as well",
+            remedy="Run the command once for each kind.",
+        )  # fmt: skip

@@ -31,6 +31,15 @@ def memory_bytes(text: str, name: str = "--memory") -> int:
     return _read(text, BYTES, MIN_MEMORY, name, "bytes, such as 2GB or 500MB, and at least 16MB")
 
 
+def size_in_bytes(text: str, name: str) -> int:
+    """The bytes of a file that a text means. Errors: SamplewiseError for anything else.
+
+    >>> size_in_bytes("256MiB", "--shard-size")
+    268435456
+    """
+    return _read(text, BYTES, 1, name, "a size above 0, such as 1GB or 256MB")
+
+
 def _read(text: str, units: dict[str, int], least: int, name: str, expected: str) -> int:
     found = re.fullmatch(r"\s*([0-9][0-9_,]{0,30}(?:\.[0-9]{1,30})?)\s*([a-z]{0,3})\s*", str(text), re.IGNORECASE)
     unit = units.get(found[2].lower()) if found else None

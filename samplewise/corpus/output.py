@@ -1,45 +1,43 @@
-"""Files of a selection: ids, sample weights or texts; each is written under a temporary name and renamed."""
+"""Files of a selection: ids, sample weights or records; all of each, or nothing."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from samplewise.core.errors import SamplewiseError, missing_extra
-from samplewise.core.replaced import replaced
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.select import Selection
-from samplewise.corpus.texts import Piece, records_of
-from samplewise.data.conversation import Conversation
-from samplewise.data.read import Document
+from samplewise.corpus.texts import Piece
+from samplewise.corpus.writers import Output, write_records
+from samplewise.corpus.writers.output import parent_of
 
-IDS, WEIGHTS, TEXTS = (".parquet", ".txt"), (".parquet",), (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+IDS, WEIGHTS = (".parquet", ".txt"), (".parquet",)
+Record = dict[str, Any]
 
 
-def write_ids(selection: Selection, path: Path) -> None:
+def write_ids(selection: Selection, path: str | Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
     In the order of the scores; documents, and what rules weigh in memory, by source, row and window.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
-    form = "FORMAT parquet" if suffix_of(path, IDS) == ".parquet" else "FORMAT csv, HEADER false"
-    _copy(selection, f"SELECT {name} FROM {selection.view} WHERE kept{_in_order(selection)}", path, form)
+    output = file_output(path, IDS)
+    form = "FORMAT parquet" if output.format == "parquet" else "FORMAT csv, HEADER false"
+    _copy(selection, f"SELECT {name} FROM {selection.view} WHERE kept{_in_order(selection)}", output, form)
 
 
-def write_weights(selection: Selection, path: Path) -> None:
+def write_weights(selection: Selection, path: str | Path) -> None:
     """Every sample of the scores with its `sample_weight`: 0 for what is left out, a mean of 1 over what is kept.
 
     In order as `write_ids`, but that what cannot be ranked comes last where no rule weighs.
     """
-    suffix_of(path, WEIGHTS)
+    output = file_output(path, WEIGHTS)
     names = 'id, doc_id, source, row, "window"' if selection.choice.unit == "window" else "doc_id, source, row"
     kept = f"SELECT {names}, CASE WHEN kept THEN weight ELSE 0 END AS sample_weight FROM {selection.view}"
     rest = f"SELECT {names}, 0 AS sample_weight FROM everyone WHERE NOT coalesce(isfinite(key) AND n_tokens > 0, false)"
     whole = f"{kept} UNION ALL {rest}{_in_order(selection)}"
-    _copy(selection, whole, path, "FORMAT parquet, COMPRESSION zstd")
+    _copy(selection, whole, output, "FORMAT parquet, COMPRESSION zstd")
 
 
 def _in_order(selection: Selection) -> str:
@@ -49,34 +47,29 @@ def _in_order(selection: Selection) -> str:
     return ' ORDER BY source, row, "window"' if selection.choice.unit == "window" else " ORDER BY source, row"
 
 
-def write_texts(selection: Selection, path: Path, documents: Iterable[Document | Conversation]) -> int:
-    """Records with text (of instructions: messages, or prompt and completion), id, doc_id, source, row, window,
-    n_tokens and the key; how many. documents: of the corpus.
+def write_texts(selection: Selection, output: Output, source: Callable[[Iterator[Piece]], Iterable[Record]]) -> int:
+    """Records with text or tokens (of instructions: messages, or prompt and completion), id, doc_id, source, row,
+    window, n_tokens and the key; how many. source: makes the records of pieces.
 
     Where the rule weighs, with sample_weight as well (mean 1 over what is kept).
     A window's text is the part of its document that its tokens cover.
     """
-    suffix = suffix_of(path, TEXTS)
-    with replaced(path) as temporary:
-        records = records_of(_pieces(selection), documents)
-        return _write_parquet(temporary, records) if suffix == ".parquet" else _write_lines(temporary, suffix, records)
+    return write_records(source(_pieces(selection)), output)
 
 
-def suffix_of(path: Path, known: tuple[str, ...]) -> str:
-    """The suffix of a path among those known. Errors: SamplewiseError for another."""
+def file_output(path: str | Path, known: tuple[str, ...]) -> Output:
+    """A file or URL whose suffix is among those known. Errors: SamplewiseError for another."""
+    place, name = parent_of(str(path))
     for suffix in known:
-        if path.name.lower().endswith(suffix):
-            return suffix
+        if name.lower().endswith(suffix):
+            return Output(place, name, suffix[1:])
     raise SamplewiseError(
-        "--out",
-        expected=f"a file ending in {' or '.join(known)}",
-        got=path.name,
-        remedy="Name a file with such an ending.",
+        "--out", expected=f"a file ending in {' or '.join(known)}", got=name, remedy="Name a file with such an ending."
     )
 
 
-def _copy(selection: Selection, query: str, path: Path, form: str) -> None:
-    with replaced(path) as temporary:
+def _copy(selection: Selection, query: str, output: Output, form: str) -> None:
+    with output.whole() as temporary:
         quoted = str(temporary).replace("'", "''")
         selection.connection.execute(f"COPY ({query}) TO '{quoted}' ({form}, USE_TMP_FILE false)")
 
@@ -100,42 +93,3 @@ def _pieces(selection: Selection) -> Iterator[Piece]:
                 own = {k: each[k] for k in names} | {selection.choice.by: each["key"]}
                 own |= {"sample_weight": each["weight"]} if selection.weighs else {}
                 yield Piece(*place, start, None if whole else each["n_bytes"], own)
-
-
-def _write_lines(path: Path, suffix: str, records: Iterable[dict[str, Any]]) -> int:
-    count = 0
-    with path.open("wb") as raw, _compressed(raw, suffix) as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-            count += 1
-    return count
-
-
-def _compressed(raw: Any, suffix: str) -> Any:
-    if suffix == ".jsonl.gz":
-        return gzip.GzipFile(fileobj=raw, mode="wb", mtime=0)
-    if suffix == ".jsonl.zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise missing_extra("zstandard", "corpus", ".zst") from None
-        return zstandard.ZstdCompressor(level=6).stream_writer(raw, closefd=False)
-    return raw
-
-
-def _write_parquet(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writer, count = None, 0
-    try:
-        rest = iter(records)
-        while some := list(islice(rest, 2000)):
-            table = pa.Table.from_pylist(some)
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema))
-            count += len(some)
-    finally:
-        if writer:
-            writer.close()
-    return count

@@ -15,6 +15,8 @@ from samplewise.core.errors import SamplewiseError, missing_extra
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
+_SHOW_PARTS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
+"""Protocols of file systems, which show a file while it is being written."""
 
 
 def is_url(path: str | Path) -> bool:
@@ -159,6 +161,23 @@ class Place:
                 self.files.rm_file(f"{self.root}/{name}")
         else:
             (self.local / name).unlink(missing_ok=True)
+
+    @_reaching
+    def upload(self, name: str, file: Path) -> None:
+        """Put a whole file of this machine there, or nothing. A file system that shows parts gets it under another name
+        first; object stores show whole objects only.
+        """
+        target = f"{self.root}/{name}"
+        if not self.remote:
+            raise ValueError("a place here is written to directly")
+        self.files.makedirs(os.path.dirname(target), exist_ok=True)
+        own = self.files.protocol
+        if _SHOW_PARTS.isdisjoint([own] if isinstance(own, str) else own):
+            self.files.put_file(str(file), target)
+            return
+        temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+        self.files.put_file(str(file), temporary)
+        self.files.mv(temporary, target)
 
     @_reaching
     def open(self, name: str) -> Any:

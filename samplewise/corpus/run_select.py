@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.guard import inputs, refuse_inputs
 from samplewise.corpus.manifest import Manifest
-from samplewise.corpus.output import IDS, TEXTS, WEIGHTS, suffix_of, write_ids, write_texts, write_weights
+from samplewise.corpus.output import IDS, WEIGHTS, file_output, write_ids, write_texts, write_weights
 from samplewise.corpus.reread import read_again
 from samplewise.corpus.select import Choice, Selection, select
 from samplewise.corpus.statement import sentences, statement, write_statement
 from samplewise.corpus.store import open_scores
+from samplewise.corpus.texts import Piece, records_of
+from samplewise.corpus.token_records import token_records, tokenizer_of
+from samplewise.corpus.writers import Output, output_of
+from samplewise.corpus.writers.output import TOKENS, check_free
 
-KINDS = {"ids": IDS, "weights": WEIGHTS, "texts": TEXTS}
+Source = Callable[[Iterator[Piece]], Iterable[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is written where. control: a random selection of the same size, or None. data: the corpus, if it has moved.
+    """What is written where: files, folders or URLs. control: a random selection of the same size, or None.
 
-    The statement lies beside `out`, named after it.
+    data: the corpus, if it has moved. format, shard_size: of records, as in `output_of`. tokenizer: for formats of
+    tokens, where the tokenizer of the scores is now. The statement lies beside `out`, named after it.
     """
 
     kind: Literal["ids", "weights", "texts"]
-    out: Path
-    control: Path | None = None
+    out: str
+    control: str | None = None
     data: str | None = None
+    format: str | None = None
+    shard_size: str | None = None
+    tokenizer: str | None = None
 
-    @property
-    def statement(self) -> Path:
-        """Where the statement is written."""
-        return self.out.with_name(f"{self.out.name}.statement.json")
+    def output(self, path: str) -> Output:
+        """What `path` means. Errors: SamplewiseError where the kind does not fit the path or the options."""
+        if self.kind == "texts":
+            return output_of(path, self.format, self.shard_size)
+        if self.format is not None or self.shard_size is not None:
+            raise SamplewiseError(
+                f"--{self.kind}", expected="one file, without --format and --shard-size", got="one of them",
+                remedy=f"Leave them out, or leave out --{self.kind}.",
+            )  # fmt: skip
+        return file_output(path, IDS if self.kind == "ids" else WEIGHTS)
 
 
 def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2GB", verify: bool = True) -> list[str]:
@@ -44,39 +58,44 @@ def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2G
     """
     memory_bytes(memory)
     scores = open_scores(folder, verify=verify)
-    if target.control is not None and target.control.resolve() == target.out.resolve():
+    outputs = {path: target.output(path) for path in (target.out, target.control) if path is not None}
+    if target.control is not None and len({str(each) for each in outputs.values()}) == 1:
         raise SamplewiseError(
-            "--control", expected="another file than --out", got=str(target.out), remedy="Name another file."
+            "--control", expected="another file than --out", got=target.out, remedy="Name another file."
         )
     guarded = inputs(scores.place, target.data or scores.manifest.made.get("data", ""))
-    for path in filter(None, (target.out, target.control)):
-        suffix_of(path, KINDS[target.kind])
-        refuse_inputs(str(path), path, guarded)
-        if not path.parent.is_dir():
-            raise SamplewiseError(
-                str(path),
-                expected="a file in a folder that exists",
-                got=f"no folder {path.parent}",
-                remedy="Create the folder first.",
-            )
+    for path, output in outputs.items():
+        refuse_inputs(path, str(output), guarded)
+        check_free(output)
     with select(scores, choice, memory=memory) as selection:
+        source = _source(target, outputs[target.out], scores.manifest, selection)
         control = selection.control() if target.control else None
         said = statement(scores, selection, control)
         for chosen, path in ((selection, target.out), (control, target.control)):
             if chosen and path:
-                _write(chosen, target, path, scores.manifest)
-    write_statement(target.statement, said)
+                _write(chosen, target, path, source)
+    written = outputs[target.out]
+    write_statement(written.place, written.statement, said)
     notes = []
     if target.kind == "ids" and said["weights_differ"]:
         notes = ["weights    differ between the samples kept, and ids do not say so: --weights writes them"]
-    places = [f"{target.kind:<10} {target.out}", f"statement  {target.statement}"]
+    places = [f"{target.kind:<10} {target.out}", f"statement  {target.out.rstrip('/')}.statement.json"]
     return [*sentences(said), *notes, *places, *([f"control    {target.control}"] if target.control else [])]
 
 
-def _write(selection: Selection, target: Target, path: Path, manifest: Manifest) -> None:
+def _source(target: Target, output: Output, manifest: Manifest, selection: Selection) -> Source:
+    """What makes records of pieces. A tokenizer that does not fit is refused before anything is written."""
+    if output.format not in TOKENS:
+        return lambda pieces: records_of(pieces, read_again(manifest, target.data))
+    weighs = selection.weighs and output.format == "megatron"
+    tokenizer, settings = tokenizer_of(manifest, target.tokenizer, weighs)
+    return lambda pieces: token_records(pieces, read_again(manifest, target.data), tokenizer, settings)
+
+
+def _write(selection: Selection, target: Target, path: str, source: Source) -> None:
     if target.kind == "ids":
         write_ids(selection, path)
     elif target.kind == "weights":
         write_weights(selection, path)
     else:
-        write_texts(selection, path, read_again(manifest, target.data))
+        write_texts(selection, target.output(path), source)

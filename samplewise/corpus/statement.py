@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from samplewise.core.replaced import write_whole
 from samplewise.corpus.candidates import part_name
+from samplewise.corpus.place import Place
 from samplewise.corpus.select import Selection, Total
 from samplewise.corpus.store import Scores
 
@@ -44,9 +44,13 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
     }
 
 
-def write_statement(path: Path, said: dict[str, Any]) -> None:
+def write_statement(place: Place, name: str, said: dict[str, Any]) -> None:
     """Write the statement as a JSON file."""
-    write_whole(path, json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
+    data = json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n"
+    if place.remote:
+        place.write(name, data)
+    else:
+        write_whole(place.local / name, data)
 
 
 def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:

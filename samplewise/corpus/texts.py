@@ -37,7 +37,7 @@ def records_of(pieces: Iterable[Piece], documents: Iterable[Document | Conversat
         while here is not None and (here.source, here.row) < (piece.source, piece.row):
             here, data = next(found, None), b""
         if here is None or (here.source, here.row) != (piece.source, piece.row):
-            raise _changed(piece, "nothing there")
+            raise changed(piece, "nothing there")
         if isinstance(here, Conversation):
             yield {**_said(here), **piece.values}
             continue
@@ -47,7 +47,7 @@ def records_of(pieces: Iterable[Piece], documents: Iterable[Document | Conversat
         data = data or here.text.encode()
         end = piece.start + piece.size
         if end > len(data):
-            raise _changed(piece, f"{len(data)} bytes of text, where {end} were scored")
+            raise changed(piece, f"{len(data)} bytes of text, where {end} were scored")
         yield {"text": data[piece.start : end].decode(errors="replace"), **piece.values}
 
 
@@ -59,7 +59,8 @@ def _said(row: Conversation) -> dict[str, Any]:
     return {"messages": [message.for_template() for message in row.messages], **tools}
 
 
-def _changed(piece: Piece, got: str) -> SamplewiseError:
+def changed(piece: Piece, got: str) -> SamplewiseError:
+    """The error for a sample that is not in the corpus as it was."""
     return SamplewiseError(
         f"{piece.source}, record {piece.row}", expected="the corpus as it was scored", got=got,
         remedy="Name the scored corpus with --data, or score again.",

@@ -80,9 +80,7 @@ def load_model(
         )  # fmt: skip
     model, tokenizer = _load(name, fields, dtype, trust_remote_code)
     note = _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", ""))) if fields else ""
-    pad = None if tokenizer.pad_token_id is not None else tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    if pad is not None:
-        tokenizer.pad_token = pad
+    pad = _give_padding(tokenizer)
     quantisation = _quantisation(fields)
     return model, tokenizer, ModelDescription(
         name=Path(name).stem.removesuffix(f".{quantisation}") if fields else name,
@@ -94,6 +92,33 @@ def load_model(
         pad_token=pad,
         note=note,
     )  # fmt: skip
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """The tokenizer that `load_model` gives with a model; only that of a .gguf file needs the model to be loaded."""
+    name = os.path.expanduser(str(name_or_path))
+    if name.endswith(".gguf"):
+        return load_model(name)[1]
+    try:
+        import transformers
+    except ImportError:
+        raise missing_extra("transformers", "hf", name) from None
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # as in `_load`
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."
+        raise SamplewiseError(name, expected="a tokenizer", got=got, remedy=remedy) from error
+    _give_padding(tokenizer)
+    return tokenizer
+
+
+def _give_padding(tokenizer: Any) -> str | None:
+    """Set a padding token where there is none, and return it."""
+    pad = None if tokenizer.pad_token_id is not None else tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if pad is not None:
+        tokenizer.pad_token = pad
+    return pad
 
 
 def native_bfloat16() -> bool:
