@@ -13,6 +13,7 @@ import typer
 
 from samplewise.cli.compare import compare, sweep, tokenizer
 from samplewise.cli.diagnose import diagnose
+from samplewise.cli.doctor import doctor
 from samplewise.cli.evaluate import evaluate
 from samplewise.cli.probe import corrupt, probe
 from samplewise.cli.report import report
@@ -119,6 +120,7 @@ def rules() -> None:
 app.command(cls=Command)(score)
 app.command(cls=Command)(compare)
 app.command(cls=Command)(diagnose)
+app.command(cls=Command)(doctor)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(select)
 app.command(cls=Command)(probe)

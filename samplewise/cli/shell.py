@@ -16,7 +16,6 @@ import typer
 from typer.core import TyperCommand
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.exhausted import told, wanting
 from samplewise.core.typed import shown
 
 AT = "In optimizer step "
@@ -83,8 +82,12 @@ def reported(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        from samplewise.core.exhausted import LESS_MEMORY, lacks_memory, told, wanting
+
         if isinstance(error, SamplewiseError):
             text = str(error)
+        elif lacks_memory(error):
+            text = f"memory: expected enough of it for this work, got {_first_sentence(error)}. {LESS_MEMORY}"
         elif wanting(error) == "handles":
             text = str(told("handles", "file handles", "reading and writing", "try again"))
         elif isinstance(error, OSError) and error.filename is not None:
@@ -94,6 +97,10 @@ def reported(debug: bool) -> Iterator[None]:
         where = "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if note.startswith(AT))
         print(f"samplewise: {_visible(text + where)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _first_sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()).split(". ")[0]
 
 
 def _visible(text: str) -> str:

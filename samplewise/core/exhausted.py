@@ -1,10 +1,12 @@
-"""What a machine ran out of, recognised among the many errors of libraries: disk space, or file handles."""
+"""What a machine ran out of, recognised among the many errors of libraries: disk space, file handles, memory."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 from typing import Literal
+
+import torch
 
 from samplewise.core.errors import SamplewiseError
 
@@ -25,6 +27,19 @@ _WORDS: dict[Want, tuple[str, str]] = {
     "size": ("a disk that takes files of this size", "Raise the limit (ulimit -f), or name another disk"),
     "handles": ("enough file handles", "Raise their number (ulimit -n 4096), or use fewer dataloader workers"),
 }
+
+
+LESS_MEMORY = "Take fewer rows a micro-batch and more micro-batches: weights and gradient stay the same."
+_FULL = ("out of memory", "can't allocate memory")  # CUDA's and Apple's; a CPU's
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether torch found no memory for a tensor, on any device."""
+    return any(
+        isinstance(each, torch.OutOfMemoryError)
+        or (isinstance(each, RuntimeError) and any(mark in str(each) for mark in _FULL))
+        for each in _chain(error)
+    )
 
 
 def wanting(error: BaseException) -> Want | None:

@@ -3,8 +3,11 @@
 import pytest
 import tiny
 import torch
+import typer
 
 import samplewise as sw
+from samplewise.cli.shell import reported
+from samplewise.losses.kernels.chunked import Work
 from samplewise.trainers import WeightedStep, WeightedTrainer
 
 
@@ -56,3 +59,51 @@ def test_a_step_that_was_not_run_to_its_end():
     with pytest.raises(sw.SamplewiseError, match=r"^finish: expected every planned micro-batch") as raised:
         step.finish()
     assert raised.value.__notes__ == ["In optimizer step 1, mode one_pass, rank 0, while finishing."]
+
+
+@pytest.mark.parametrize("rule", ["ir_dro(r=1.0)", "band(drop_top=0.25)"], ids=["one pass", "two passes"])
+def test_memory_that_runs_out_within_a_step_leaves_nothing_behind(rule, monkeypatch):
+    """The same step in smaller micro-batches has the gradient of one that never ran out."""
+    ids = torch.randint(3, tiny.VOCABULARY, (8, 6), generator=torch.Generator().manual_seed(0))
+    whole, parts = [batch(ids)], [{k: v[i : i + 2] for k, v in batch(ids).items()} for i in (0, 2, 4, 6)]
+    want = gradients(WeightedStep(tiny.model(), rule), whole)
+    step, score = WeightedStep(tiny.model(), rule), Work.score
+
+    def full(self, where, gradient):
+        if gradient:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return score(self, where, gradient)
+
+    monkeypatch.setattr(Work, "score", full)
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        gradients(step, whole)
+    assert raised.value.__notes__[0].startswith("In optimizer step 1, mode ")
+    assert raised.value.__notes__[1].startswith("Take fewer rows a micro-batch and more micro-batches")
+    monkeypatch.setattr(Work, "score", score)
+    step.model.zero_grad()
+    for got, right in zip(gradients(step, parts), want, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-5, atol=1e-7)
+    assert step.engine.steps == 1
+
+
+def gradients(step: WeightedStep, batches: list[dict]) -> list[torch.Tensor]:
+    for micro in step.plan(batches):
+        step.backward(micro)
+    step.finish()
+    return [parameter.grad.clone() for parameter in step.model.parameters()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_the_command_line_says_what_takes_less_memory(error, capsys):
+    with pytest.raises(typer.Exit), reported(debug=False):
+        raise error
+    said = capsys.readouterr().err
+    assert said.startswith("samplewise: memory: expected enough of it for this work, got ")
+    assert said.endswith("fewer rows a micro-batch and more micro-batches: weights and gradient stay the same.\n")

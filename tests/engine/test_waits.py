@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import tiny
 import torch
-from watching_device import batch_on_device, on_device, waits
 
+from samplewise.evidence.doctor.stand_ins import batch_on_device, on_device, waits
 from samplewise.losses.without_logits import WithoutLogits
 from samplewise.trainers import WeightedStep, WeightedTrainer
 

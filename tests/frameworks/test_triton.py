@@ -132,3 +132,15 @@ def test_where_it_cannot_run_it_says_why(monkeypatch):
     monkeypatch.setattr(backends, "find_spec", lambda name: None)
     with pytest.raises(SamplewiseError, match=r"pip install 'samplewise\[triton\]'"):
         sample_losses(ours.hidden, ours.head, ours.labels, backend="triton")
+
+
+def test_an_old_triton_is_not_used(monkeypatch):
+    ours = make_micro().to(torch.float32)
+    monkeypatch.setattr("triton.__version__", "3.5.1+git1b2c")
+    with pytest.raises(SamplewiseError, match=r"triton 3\.5, older than 3\.6: pip install -U triton"):
+        sample_losses(ours.hidden, ours.head, ours.labels, backend="triton")
+
+
+def test_the_trial_of_a_device_passes_here():
+    backends.fault.cache_clear()
+    assert backends.fault(torch.device("cpu")) is None

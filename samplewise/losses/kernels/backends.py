@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -12,10 +13,12 @@ import torch
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels.inputs import Inputs
+from samplewise.losses.kernels.residual import Head
 
 logger = logging.getLogger("samplewise")
 
 Backend = Literal["auto", "chunked", "triton", "torch", "reference"]
+MIN_TRITON = (3, 6)  # none before was tried
 MIN_CAPABILITY = (8, 0)  # bf16 products; nothing older was thought of
 MAX_VOCABULARY = 2**20
 
@@ -47,6 +50,9 @@ def obstacle(inputs: Inputs) -> str | None:
     """Why these inputs cannot go through Triton; None where they can."""
     if find_spec("triton") is None:
         return "triton is not installed: pip install 'samplewise[triton]'"
+    if _triton() < MIN_TRITON:
+        found, needed = (".".join(map(str, each)) for each in (_triton(), MIN_TRITON))
+        return f"triton {found}, older than {needed}: pip install -U triton"
     if inputs.loss_dtype == torch.float64:
         return "fp64, which Triton's statistics are not kept in"
     if inputs.head.shape[0] > MAX_VOCABULARY:
@@ -54,10 +60,30 @@ def obstacle(inputs: Inputs) -> str | None:
     device = inputs.hidden.device
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
-        return (
-            None if capability >= MIN_CAPABILITY else f"compute capability {capability[0]}.{capability[1]}, below 8.0"
-        )
+        if capability < MIN_CAPABILITY:
+            return f"compute capability {capability[0]}.{capability[1]}, below 8.0"
+        return fault(device)
     return None if _interpreted() else f"the device {device.type}, for which Triton has no compiler"
+
+
+@cache
+def fault(device: torch.device) -> str | None:
+    """What is wrong with the Triton kernel on a device, tried once a process on three rows; None where nothing is.
+
+    A compiler that is missing, or an architecture that Triton does not know, shows when the first kernel is compiled.
+    """
+    head = Head(torch.zeros(5, 1, device=device), None, 30.0, 1.0, torch.float32)
+    label = torch.tensor([0, 3, 4], device=device)
+    logits = torch.linspace(-40.0, 40.0, 15, device=device).view(3, 5)
+    found = []
+    for backend in ("chunked", "triton"):
+        residual = logits.clone()
+        try:
+            found.append(torch.cat([turn(backend)(head, residual, label, True)[:, None], residual], 1))
+        except Exception as error:  # of Triton, of a C compiler, of the driver
+            return f"its kernel does not run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    off = float((found[0] - found[1]).abs().max())
+    return None if off <= 1e-5 else f"its kernel gives other numbers than the chunked ones, by {off:.1e}"
 
 
 def turn(backend: str) -> Callable[..., Any]:
@@ -67,6 +93,12 @@ def turn(backend: str) -> Callable[..., Any]:
     else:
         from samplewise.losses.kernels.residual import residual_
     return residual_
+
+
+def _triton() -> tuple[int, ...]:
+    import triton  # pyright: ignore[reportMissingImports]
+
+    return tuple(int(part) for part in re.findall(r"\d+", triton.__version__)[:2])
 
 
 @cache

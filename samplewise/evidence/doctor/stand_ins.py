@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-import samplewise
-
 READS = {"cpu", "tolist", "item", "numpy", "__bool__", "__int__", "__float__", "__index__"}
 SIZED_BY_VALUES = {"nonzero", "bincount", "unique", "masked_select", "equal", "argwhere", "is_nonzero", "allclose"}
 """Their results have a size, or are a value, that the host must know."""
 
-PACKAGE = Path(samplewise.__file__).parent
+PACKAGE = Path(__file__).parents[2]
 counted: Counter[str] = Counter()
 
 
@@ -46,9 +44,13 @@ def _waits(name: str, args: Any) -> bool:
 
 def _line(name: str) -> str:
     asked = next(f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _torchs(f))
-    ours = str(PACKAGE) in asked.filename
-    where = f"{asked.filename.removeprefix(f'{PACKAGE}/')}:{asked.lineno}" if ours else "elsewhere"
-    return f"{where} {name}"
+    return f"{place(asked)} {name}"
+
+
+def place(frame: traceback.FrameSummary) -> str:
+    """File and line of this package, or "elsewhere": the model's, or a test's."""
+    inside = frame.filename.startswith(f"{PACKAGE}/")
+    return f"{frame.filename.removeprefix(f'{PACKAGE}/')}:{frame.lineno}" if inside else "elsewhere"
 
 
 def _torchs(frame: traceback.FrameSummary) -> bool:
@@ -65,6 +67,11 @@ def on_device(model: torch.nn.Module) -> torch.nn.Module:
             if value is not None:
                 module._buffers[key] = value.as_subclass(OnDevice)
     return model
+
+
+def stands_in(model: torch.nn.Module) -> bool:
+    """Whether its parameters are such tensors."""
+    return isinstance(next(model.parameters()), OnDevice)
 
 
 def batch_on_device(batch: dict[str, Any], host: frozenset[str] = frozenset({"sample_id"})) -> dict[str, Any]:
