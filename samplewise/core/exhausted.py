@@ -42,6 +42,12 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
+def advise(error: BaseException) -> None:
+    """Add a note on what takes less memory to an error of a step that found too little."""
+    if lacks_memory(error):
+        error.add_note(LESS_MEMORY)
+
+
 def wanting(error: BaseException) -> Want | None:
     """What was missing, by the error or one that it was raised from; None if it is another error."""
     for each in _chain(error):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from samplewise.core.clock import Clock
 from samplewise.core.distributed import check_same, gather_fields, largest, rank
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.exhausted import LESS_MEMORY, lacks_memory
+from samplewise.core.exhausted import advise
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Epoch, Rule, State
 from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
@@ -316,8 +316,7 @@ class Step:
             if not any("optimizer step" in note for note in getattr(error, "__notes__", [])):
                 mode = self._mode.name if self._mode is not None else "not chosen yet"
                 error.add_note(f"In optimizer step {self.steps + 1}, mode {mode}, rank {rank()}, while {doing}.")
-                if lacks_memory(error):
-                    error.add_note(LESS_MEMORY)
+                advise(error)
             raise
 
     # ---- what must agree, and what is saved ----

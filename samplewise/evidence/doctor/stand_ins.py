@@ -83,7 +83,7 @@ class _Made(TorchFunctionMode):
     """What losses make on a device, or anybody moves to one, is a device's; what rules and plans make is the host's."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Tags the result."""
+        """Tags what a device would hold."""
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
         placed = isinstance(kwargs.get("device"), torch.device) and _line("").startswith(("losses/", "elsewhere"))
