@@ -7,7 +7,7 @@ WORKERS  ?= -n 2 --dist worksteal
 PY       := .venv/bin/python
 RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
 
-.PHONY: docs demo test test-all test-versions test-frameworks results-pages lint types install clean
+.PHONY: docs demo test test-all test-versions test-frameworks faults faults-all results-pages lint types install clean
 
 demo: .venv/installed            ## train a real model on real text under several rules, and compare
 	$(RUN) examples/demo.py $(ARGS)
@@ -47,6 +47,13 @@ PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3) 
 	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt torch numpy
 	.venv-$*/bin/python -m pip install -q $(PIP_ARGS) -c constraints/$*.txt -e '.[all]' pytest pytest-timeout hypothesis
 	touch $@
+
+faults: .venv/installed          ## kills, failing disks, damage, bad numbers: half an hour, and a table
+	$(RUN) tools/inject_faults.py --minutes 25 --plain $(ARGS)
+
+faults-all: .venv/installed      ## the same for two hours, resumable, and 2,000 bad inputs
+	$(RUN) tools/inject_faults.py --minutes 90 --plain --results .faults.jsonl $(ARGS)
+	$(RUN) tools/fuzz_inputs.py --count 2000 --jobs 2
 
 results-pages: .venv/installed   ## the tables on the pages of results/, from their numbers
 	$(PY) tools/results.py

@@ -78,6 +78,8 @@ def possible(case: Case) -> Case:
         case = replace(case, keep_tokens=1.0, precision="float32")
     if case.router and case.adapter == "prompt":  # PEFT's own output then has no such term
         case = replace(case, router=False)
+    if case.adapter == "alora" and case.architecture == "opt":  # OPT's layers see tokens in a row; PEFT's aLoRA fails
+        case = replace(case, adapter="lora")
     if case.host == "sft":  # TRL pads on the right, and keeps to the weights' own precision
         form = "right" if case.form == "left" else case.form
         case = replace(case, form=form, precision="float32", token_weights=False)

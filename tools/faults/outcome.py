@@ -1,0 +1,128 @@
+"""What came of a fault: whether the same command afterwards ends as if it had never been."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fuzz.inputs.judge import fault_of
+
+from faults.server import Run, run
+from faults.victims import STEPS, Victim
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kind, victim, what: the fault. lost: finished work that was done again or is gone (steps, or files).
+
+    differing: results that are not those of a clean run. fault: what is wrong, in words; empty if it survived.
+    """
+
+    kind: str
+    victim: str
+    what: str
+    lost: int = 0
+    differing: int = 0
+    fault: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the file of results."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A run that nothing happened to: its end, its calls that change files by process, and its seconds."""
+
+    end: dict[str, str]
+    calls: list[int]
+    seconds: float
+
+
+def clean_run(victim: Victim, folder: Path) -> Clean:
+    """Run it undisturbed."""
+    found = run(victim.start, folder, ranks=victim.ranks)
+    if found.code:
+        raise RuntimeError(f"{victim.name} fails without any fault: {found.said[-2000:]}")
+    return Clean(victim.end(folder), found.calls, found.seconds)
+
+
+def judged(
+    kind: str,
+    victim: Victim,
+    what: str,
+    clean: Clean,
+    folder: Path,
+    struck: Run,
+    *,
+    may_refuse: bool = False,
+    expected: Callable[[Run], str] | None = None,
+) -> Outcome:
+    """Recover, and compare with the clean run.
+
+    struck: the run that the fault happened to. may_refuse: whether the recovery may end in one sentence instead, which
+    says what is damaged. expected: what is wrong with the struck run itself, empty if nothing is.
+    """
+    facts = (kind, victim.name, what)
+    if struck.hung:
+        return Outcome(*facts, fault=f"hung: {struck.said[-300:]}")
+    if (
+        struck.code >= 0
+        and not victim.plain
+        and (wrong := _words(struck, victim) or (expected(struck) if expected else ""))
+    ):
+        return Outcome(*facts, fault=f"{wrong}: {struck.said[-500:]}")
+    lost = 0
+    if struck.code or not _ended(victim, folder):
+        before, whole = newest(victim, folder), finished_files(victim, folder)
+        again = run(victim.start, folder, ranks=victim.ranks)
+        if again.code and may_refuse and not victim.plain and not _words(again, victim):
+            return Outcome(*facts)
+        if again.code or again.hung:
+            return Outcome(*facts, fault=f"not recovered, {'hung' if again.hung else again.codes}: {again.said[-500:]}")
+        lost = max(0, again.steps - (STEPS - before)) if victim.trains and victim.name != "compare" else 0
+        lost += sum(1 for name, mark in whole.items() if finished_files(victim, folder).get(name) != mark)
+    end = victim.end(folder)
+    differing = sum(end.get(name) != clean.end.get(name) for name in end.keys() | clean.end.keys())
+    names = [name for name in end.keys() | clean.end.keys() if end.get(name) != clean.end.get(name)]
+    fault = f"{', '.join(sorted(names)[:4])} differ" if differing else f"{lost} done again" if lost else ""
+    return Outcome(*facts, lost, differing, fault)
+
+
+def _words(found: Run, victim: Victim) -> str:
+    """What is wrong with how a run ended that was not killed: no sentence, a traceback."""
+    if found.code in (0, 130) or found.code < 0:
+        return ""
+    if victim.script:
+        known = re.search(
+            r"^(samplewise\S*SamplewiseError|OSError|\w+Error: \[Errno|KeyboardInterrupt)", found.said, re.M
+        )
+        return "" if known else "an error without a reason"
+    return fault_of(found.code, found.said)
+
+
+def _ended(victim: Victim, folder: Path) -> bool:
+    try:
+        return bool(victim.end(folder))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def newest(victim: Victim, folder: Path) -> int:
+    """The step of the newest checkpoint that a resume may start from."""
+    if not victim.trains:
+        return 0
+    marker = "trainer_state.json" if victim.plain else "samplewise/complete.json"
+    steps = [re.search(r"checkpoint-(\d+)", str(path)) for path in (folder / "out").glob(f"checkpoint-*/{marker}")]
+    return max((int(step[1]) for step in steps if step), default=0)
+
+
+def finished_files(victim: Victim, folder: Path) -> dict[str, tuple[int, int]]:
+    """Of scores: the parts that are finished, with what changes when they are written again."""
+    if not victim.shares:
+        return {}
+    parts = sorted((folder / "out").rglob("*.parquet"))
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in parts if not path.name.startswith(".")}
