@@ -1,5 +1,8 @@
 """Plans over the small world, and results made up of numbers."""
 
+import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,12 @@ def values(arms: dict[str, float], seeds: int = 5, count: int = 100, noise: floa
 
     after = {name: losses(shift) for name, shift in arms.items()}
     return {"before": {"any": {"held_out": (base + 1).tolist()}}, "during": [], "after": after}
+
+
+def changed(folder: Path, name: str, change: Callable[[Any], object]) -> None:
+    """Change a JSON file of results in place."""
+    values = json.loads((folder / name).read_text())
+    kept = copy.deepcopy(values)
+    change(values)
+    assert values != kept
+    (folder / name).write_text(json.dumps(values))

@@ -12,7 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import read_json
 from samplewise.evidence.check import check_results
 from samplewise.evidence.controls import all_arms
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.diagnose import diagnose_run
 from samplewise.evidence.run.folder import check_space
 from samplewise.evidence.run.history import FILE, History

@@ -18,7 +18,7 @@ from samplewise.config.settings_file import load_settings
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.probes.conclusions import conclusions
 from samplewise.evidence.probes.probe import ProbeConfig, run_probe
 from samplewise.report.plan import write_plan as write_report
@@ -123,7 +123,8 @@ def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
     folder = take(Path("out"), "r1-own-data", place)
     assert check_results(folder)["complete"]
     assert {path.name for path in folder.iterdir()} == {
-        "plan.yaml", "results.json", "values.json", "facts.json", "fig-differences.svg", "README.md"
+        "plan.yaml", "results.json", "values.json", "facts.json", "fig-differences.svg", "README.md",
+        "registered.json",
     }  # fmt: skip
     assert (folder / "values.json").stat().st_size < 0.8 * (here / "out" / "values.json").stat().st_size
     assert load_plan(folder / "plan.yaml").output == "build/results/r1-own-data"

@@ -13,7 +13,8 @@ from samplewise.config import DataConfig, RunConfig, load_config
 from samplewise.config.settings_file import to_yaml
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.weighting import RuleOptions, StepOptions, Weighting, weighting_values
-from samplewise.evidence.plan import ArmConfig, PlanConfig, load_plan, weighting_of
+from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.execute import make_trainer
 from samplewise.evidence.run.prepared import Prepared
 

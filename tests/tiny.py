@@ -18,7 +18,7 @@ def model(kind: str = "llama", *, dtype: torch.dtype = torch.float32, seed: int 
     common = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     configs = {
         "llama": lambda: transformers.LlamaConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, **common | options
+            hidden_size=16, intermediate_size=24, num_attention_heads=2, **{"num_hidden_layers": 2, **common, **options}
         ),
         "opt": lambda: transformers.OPTConfig(
             hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16,

@@ -23,7 +23,7 @@ WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 
 
-def save_model(folder: Path, kind: str = "llama") -> Path:
+def save_model(folder: Path, kind: str = "llama", layers: int = 2) -> Path:
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -38,7 +38,7 @@ def save_model(folder: Path, kind: str = "llama") -> Path:
         torch.manual_seed(0)
         transformers.OPTForCausalLM(config).save_pretrained(folder)
     else:
-        tiny.model(kind, vocab_size=64, max_position_embeddings=128).save_pretrained(folder)
+        tiny.model(kind, vocab_size=64, max_position_embeddings=128, num_hidden_layers=layers).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

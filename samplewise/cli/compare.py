@@ -57,7 +57,8 @@ def sweep(
 
 
 def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
-    from samplewise.evidence.plan import grid, load_plan
+    from samplewise.evidence.plan import grid
+    from samplewise.evidence.plan_file import load_plan
 
     settings = load_plan(path, overrides)
     if swept and settings.sweep is None:
@@ -67,19 +68,20 @@ def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
         )  # fmt: skip
     require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
     from samplewise.evidence.experiment import run_plan
+    from samplewise.evidence.registered import registration_lines
     from samplewise.evidence.run.execute import Stopped
     from samplewise.report.plan import write_plan
     from samplewise.report.plan_table import plan_table
 
     try:
         hush_transformers(debug)
-        results = run_plan(settings)
+        results = run_plan(settings, file=path)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(130) from None
     numbers = None if settings.sweep is None else {arm: point for arm, (_, point) in grid(settings.sweep).items()}
     folder = Path(settings.output).expanduser()
-    print("\n" + plan_table(results))
+    print("\n" + plan_table(results, registration_lines(folder)))
     print(f"{'results':<11}{folder / 'results.json'}, with values.json beside it")
     for file in write_plan(folder, results, numbers):
         print(f"{'report' if file.suffix == '.html' else 'picture':<11}{file}")

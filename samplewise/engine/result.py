@@ -22,7 +22,8 @@ class StepResult:
     nonfinite: ids left out for a loss that is not finite. shortfall: what the rule could not do in a step of so few
     samples. retried: whether a first pass was discarded.
     tokens: predicted tokens of the samples trained on. units: what it cost: 1 for each token of a forward, 2 for each
-        of a backward, the reference model's forward and a discarded pass included.
+        of a backward, the reference model's forward and a discarded pass included. reference_tokens: those of them that
+        went through the reference model.
     seconds: wall time by phase of this step on this rank. router: of each micro-batch of this rank, the
         load-balancing loss before its coefficient, where the model has a router.
     """
@@ -42,5 +43,6 @@ class StepResult:
     retried: bool = False
     tokens: int = 0
     units: int = 0
+    reference_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     router: list[Tensor] = field(default_factory=list)

@@ -27,6 +27,7 @@ from samplewise.evidence.evaluation_suite import EvaluationSuite
 from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
+from samplewise.evidence.prices import Prices, prices_of
 from samplewise.evidence.run.arguments import training_arguments, with_precision
 from samplewise.evidence.run.callbacks import Progress, StopOnSignal
 from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
@@ -146,18 +147,19 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
         training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
     data = plan_context.training_text(config.data)
     weighting = weighting_of(plan, config.under(seed))
+    model = plan_context.initial.fresh(seed)
+    prices = prices_of(model, data, config.under(seed)) if budget.kind == "flops" else Prices()
     run = RunConfig(
         model="", data=plan.data, output=str(folder), training=with_precision(training, plan_context.initial.autocast),
-        **weighting_values(replace(weighting, rule=_rule(plan_context, arm, seed, data).expression)),
+        **weighting_values(replace(weighting, rule=_rule(plan_context, arm, seed, data, prices).expression)),
     )  # fmt: skip
-    model = plan_context.initial.fresh(seed)
     trainer = _made(model, plan_context.initial.tokenizer, data, run, folder)
-    trainer.budget, trainer.prior = budget, config.prior.units
+    trainer.budget, trainer.prior, trainer.prices = budget, config.prior.units, prices
     trainer.recorder.labels = plan_context.labels_of(config.data)
-    if budget.kind == "compute" and trainer.prior >= budget.amount:
+    if trainer.spent_before >= budget.amount:
         raise SamplewiseError(
-            f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,} units", got=trainer.prior,
-            remedy="Raise the budget, or lower prior: nothing is left for training.",
+            f"arms.{arm.name}.prior", expected=f"less than the budget of {budget.amount:,}",
+            got=f"{trainer.spent_before:,}", remedy="Raise the budget, or lower prior: nothing is left for training.",
         )  # fmt: skip
     trainer.check_rule()
     return trainer, data
@@ -173,24 +175,26 @@ def _made(model: Any, tokenizer: Any, data: Prepared, run: RunConfig, folder: Pa
     return trainer
 
 
-def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared) -> Rule:
+def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices: Prices) -> Rule:
     """The rule with shares of the run resolved to steps, since max_steps is not the length of the run."""
     config, plan = arm.config.under(seed), plan_context.plan
     rule = parse_rule(config.rule)
     windows = getattr(data.train, "windows", None)
     each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
     tokens = float(each) * samples_of_step(plan, config)
-    budget, forwards, prior = Budget.of(plan.budget), _forwards(config, rule), config.prior.units
+    budget, prior = Budget.of(plan.budget).in_units(prices), config.prior.units if prices == Prices() else 0
+    forwards = _scorings(config, rule)
+    if config.reference_model is not None:
+        forwards += prices.reference / prices.trained if prices.trained else 1.0
     return resolve(rule, budget.nominal_steps(tokens, arm.kept, forwards, prior, arm.chosen))
 
 
-def _forwards(config: ArmConfig, rule: Rule) -> float:
-    """Forward passes per step without gradient: scoring (a share of it with stored losses) and a reference model."""
+def _scorings(config: ArmConfig, rule: Rule) -> float:
+    """Forward passes per step that score: none, one, or a share of one with stored losses."""
     token = None if config.token_rule is None else parse_token_rule(config.token_rule)
     free = token is None and not rule.needs_loss
     one_pass = rule.pointwise and (token is None or token.scope == "sample")
-    scored = PROBE_SHARE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
-    return scored + (config.reference_model is not None)
+    return PROBE_SHARE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
 
 
 def _before(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, seed: int) -> None:
@@ -226,6 +230,7 @@ def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: 
         "learning_rate": trainer.args.learning_rate,
         "spent": trainer.spent,
         "prior": trainer.prior,
+        **({"prices": asdict(trainer.prices)} if trainer.budget.kind == "flops" else {}),
         "history": _history(trainer, data),
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],

@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.evidence.plan import BudgetConfig
+from samplewise.evidence.plan_parts import BudgetConfig
+from samplewise.evidence.prices import Prices
 from samplewise.evidence.run.history import History
 from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
 
@@ -22,9 +23,9 @@ ENDLESS = 10**9
 
 @dataclass(frozen=True)
 class Budget:
-    """The budget of an arm, in steps, trained tokens or units of compute."""
+    """The budget of an arm, in steps, trained tokens, units of compute or FLOPs."""
 
-    kind: Literal["steps", "tokens", "compute"]
+    kind: Literal["steps", "tokens", "compute", "flops"]
     amount: int
 
     @staticmethod
@@ -34,6 +35,8 @@ class Budget:
             return Budget("steps", config.steps)
         if config.tokens is not None:
             return Budget("tokens", config.tokens)
+        if config.flops is not None:
+            return Budget("flops", round(config.flops))
         return Budget("compute", config.compute or 0)
 
     @property
@@ -53,32 +56,46 @@ class Budget:
         left = self.amount - (prior if self.kind == "compute" else 0)
         return max(1, round(left / price))
 
-    def spent(self, history: History, prior: int) -> int:
+    def in_units(self, prices: Prices) -> Budget:
+        """Of FLOPs, what they pay for after what came before, in units of the trained model; the others as they are."""
+        if self.kind != "flops":
+            return self
+        return Budget("compute", round((self.amount - prices.prior) / prices.trained))
+
+    def spent(self, history: History, prior: int, prices: Prices) -> int:
         """The amount spent so far. prior: units spent before training."""
         if self.kind == "steps":
             return history.steps
+        if self.kind == "flops":
+            return round(prices.spent(history.units, history.reference))
         return history.tokens if self.kind == "tokens" else history.units + prior
 
 
 class BudgetMixin(HistoryMixin):
     """A run's trainer under a budget, overspent by less than one step.
 
-    Set `budget`, and `prior` units of what was spent before, then train. The schedule of the learning rate runs over
-    what is left after `prior`.
+    Set `budget`, `prior` units of what was spent before, and under a budget of FLOPs `prices`, then train. The
+    schedule of the learning rate runs over what is left after what was spent before.
     """
 
     budget: Budget
     prior: int = 0
+    prices: Prices = Prices()
 
     @property
     def spent(self) -> int:
         """The amount of the budget spent so far."""
-        return self.budget.spent(self.history, self.prior)
+        return self.budget.spent(self.history, self.prior, self.prices)
+
+    @property
+    def spent_before(self) -> int:
+        """The amount of the budget spent before the first step."""
+        return {"compute": self.prior, "flops": round(self.prices.prior)}.get(self.budget.kind, 0)
 
     @property
     def own_fraction(self) -> float:
         """The share of its own training that an arm has done, 0 to 1."""
-        prior = self.prior if self.budget.kind == "compute" else 0
+        prior = self.spent_before
         return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -89,7 +106,7 @@ class BudgetMixin(HistoryMixin):
         scheduler = super().create_scheduler(NOMINAL, optimizer)
         if type(scheduler) is not LambdaLR:
             raise SamplewiseError(
-                "training.lr_scheduler_type", expected="a function of progress with a budget of tokens or compute",
+                "training.lr_scheduler_type", expected="a function of progress, unless the budget is one of steps",
                 got=type(scheduler).__name__, remedy="Use linear, cosine or constant, for example.",
             )  # fmt: skip
         scheduler.lr_lambdas = [self._followed(shape) for shape in scheduler.lr_lambdas]
@@ -101,7 +118,7 @@ class BudgetMixin(HistoryMixin):
     def _check_warmup(self) -> None:
         if self.args.warmup_steps >= 1:
             raise SamplewiseError(
-                "training.warmup_steps", expected="a share below 1 with a budget of tokens or compute",
+                "training.warmup_steps", expected="a share below 1, unless the budget is one of steps",
                 got=self.args.warmup_steps, remedy="Use a share: 0.05 warms up over a twentieth of the budget.",
             )  # fmt: skip
 

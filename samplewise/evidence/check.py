@@ -10,9 +10,9 @@ from typing import Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written
-from samplewise.evidence.differences import differences
+from samplewise.evidence.derived import derived
 from samplewise.evidence.outcome import RESULTS, SCHEMA, VALUES
-from samplewise.evidence.sentences import verdicts
+from samplewise.evidence.registered import REGISTERED, later_arms
 
 FORM: dict[str, type | tuple[type, ...]] = {
     "schema": str, "complete": bool, "missing": list, "failed": list, "budget": dict, "seeds": list, "control": str,
@@ -45,14 +45,31 @@ def _checked(folder: Path) -> dict[str, Any]:
     for i, row in enumerate(results["differences"]):
         _check_form(row, ROW, f"differences[{i}]")
     _check_counts(results, values)
-    again = differences(results["arms"], results["control"], results["documents"], values, results["min_effect"])
+    found = derived(results, values)
+    again = found["differences"]
     if len(again) != len(results["differences"]):
         raise _wrong("differences", f"{len(again)}, as the values give", len(results["differences"]))
-    for given, found in zip(results["differences"], again, strict=True):
-        _check_row(given, found)
-    if verdicts(again, results["min_effect"]) != results["verdicts"]:
+    for given, row in zip(results["differences"], again, strict=True):
+        _check_row(given, row)
+    if found["verdicts"] != results["verdicts"]:
         raise _wrong("verdicts", "the sentences that the differences give", "others")
+    if results.get("families", found["families"]) != found["families"]:  # earlier versions did not write them
+        raise _wrong("families", "those of the differences", "others")
+    if "primary" in found:
+        _check_row(results.get("primary", {}), found["primary"], "primary")
+    _check_registered(folder, results)
     return results
+
+
+def _check_registered(folder: Path, results: Mapping[str, Any]) -> None:
+    """Check that what was registered before the first arm is what the results state."""
+    if not (folder / REGISTERED).exists():
+        return
+    primary = _read(folder / REGISTERED).get("primary")
+    if primary != results.get("asked", {}).get("primary"):
+        raise _wrong("primary", f"what {REGISTERED} states", "another comparison")
+    if {arm["name"] for arm in results["arms"] if arm.get("later")} != later_arms(folder):
+        raise _wrong("arms", f"those marked that {REGISTERED} says were added later", "others")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -86,8 +103,9 @@ def _check_counts(results: Mapping[str, Any], values: Mapping[str, Any]) -> None
                 raise _wrong(f"{VALUES}: {place}, {name}", f"{expected} finite values", len(losses))
 
 
-def _check_row(given: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    place = f"difference {found['arm']} − {found['control']}, {found['set']}, {found['metric']}, at {found['at']:g}"
+def _check_row(given: Mapping[str, Any], found: Mapping[str, Any], place: str | None = None) -> None:
+    if place is None:
+        place = f"difference {found['arm']} − {found['control']}, {found['set']}, {found['metric']}, at {found['at']:g}"
     for key, value in found.items():
         theirs = given.get(key)
         same = _close(theirs, value) if isinstance(value, float) else theirs == value

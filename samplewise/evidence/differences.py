@@ -22,17 +22,17 @@ NATS = ("loss", "worst_decile", "worst_group")
 def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[str, str, str, bool]]:
     """(arm, control, role, whether the arm is a control itself), in the order of the results.
 
-    role: "uniform" against the plan's control, "random" against the arm's random one, "rate" against the plan's control
-    at another learning rate.
+    role: "uniform" against the arm's own control, or else the plan's; "random" against the arm's random one; "rate"
+    against the plan's control at another learning rate, for arms that have that control.
     """
     rates = [arm["name"] for arm in arms if arm["role"] == "rate"]
     for arm in arms:
-        name, is_arm = arm["name"], arm["role"] == "arm"
+        name, is_arm, own = arm["name"], arm["role"] == "arm", arm.get("control", control)
         if name != control:
-            yield name, control, "uniform", not is_arm
+            yield name, own, "uniform", not is_arm
         if is_arm and arm["of"] is not None:
             yield name, arm["of"], "random", False
-        if is_arm:
+        if is_arm and own == control:
             yield from ((name, rate, "rate", False) for rate in rates)
 
 

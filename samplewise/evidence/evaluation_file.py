@@ -20,7 +20,7 @@ from samplewise.evidence.evaluate import evaluate
 from samplewise.evidence.evaluation_suite import open_sets
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.initial_model import open_initial_model
-from samplewise.evidence.plan import DomainConfig
+from samplewise.evidence.plan_parts import DomainConfig
 from samplewise.evidence.tasks import TaskConfig, run_tasks
 
 

@@ -11,7 +11,8 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
 from samplewise.evidence.evaluate import Evaluation, HeldOut
 from samplewise.evidence.initial_model import InitialModel
-from samplewise.evidence.plan import HELD_OUT, DomainConfig, PlanConfig
+from samplewise.evidence.plan import HELD_OUT, PlanConfig
+from samplewise.evidence.plan_parts import DomainConfig
 from samplewise.evidence.run.execute import evaluate_in, prepare_any
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.trainer import HistoryMixin

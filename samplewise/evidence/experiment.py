@@ -16,7 +16,9 @@ from samplewise.evidence.evaluation_suite import open_data
 from samplewise.evidence.initial_model import check_reference, open_initial_model
 from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
-from samplewise.evidence.plan import PlanConfig, ScratchConfig
+from samplewise.evidence.plan import PlanConfig
+from samplewise.evidence.plan_parts import ScratchConfig
+from samplewise.evidence.registered import REGISTERED, register, unregistered
 from samplewise.evidence.run.arguments import check_training
 from samplewise.evidence.run.folder import exhaustion_explained, locked
 
@@ -28,27 +30,31 @@ GROWING = ("arms", "sweep", "controls", "seeds")
 Say = Callable[[str], object]
 
 
-def run_plan(plan: PlanConfig, *, say: Say = print) -> dict[str, Any]:
+def run_plan(plan: PlanConfig, *, say: Say = print, file: Path | None = None) -> dict[str, Any]:
     """Run what is not finished yet of a plan, and return the results, which are written after every run.
 
     The output folder gets plan.yaml (defaults included), results.json, values.json and runs/. A call with the same plan
     resumes, within a run from its newest complete checkpoint. Arms, controls and seeds may be added before that.
+    registered.json says what was planned before the first arm ran, and what was added later. file: the plan's own file.
     Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
     """
     folder = Path(plan.output).expanduser()
     check_training(plan.training, plan.data.kind)
     arms = all_arms(plan)
     with locked(folder), exhaustion_explained(folder):
-        _check_folder(folder, plan)
+        saved = _check_folder(folder, plan)
         left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
         if left:
-            _run_all(plan, folder, arms, left, say)
+            _run_all(plan, folder, arms, left, say, lambda: _register(folder, plan, arms, saved, file))
         else:
             write_bytes(folder / PLAN, to_yaml(plan).encode())
         return write_outcome(folder, plan, arms, isinstance(plan.model, ScratchConfig))
 
 
-def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[int, Arm]], say: Say) -> None:
+def _run_all(
+    plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[int, Arm]], say: Say, begin: Callable[[], None]
+) -> None:
+    """Run what is left. begin: is called once, when nothing but training can fail any more."""
     initial = open_initial_model(plan.model)
     say(f"model      {initial.text}")
     data, suite = open_data(plan, initial)
@@ -63,6 +69,7 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
         if (labels := plan_context.labels_of(path)) is not None:
             say(f"labels     {path or plan.data.path}: {labels}")
     write_bytes(folder / PLAN, to_yaml(plan).encode())
+    begin()
     total = len(arms) * len(plan.seeds)
     for seed, arm in left:
         done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
@@ -76,18 +83,30 @@ def _run_all(plan: PlanConfig, folder: Path, arms: list[Arm], left: list[tuple[i
         write_outcome(folder, plan, arms, initial.seeded)
 
 
-def _check_folder(folder: Path, plan: PlanConfig) -> None:
-    """Errors: SamplewiseError if the folder holds anything but this plan."""
+def _register(folder: Path, plan: PlanConfig, arms: list[Arm], saved: PlanConfig | None, file: Path | None) -> None:
+    """State what is about to run, before it does."""
+    finished = sum(file_of(folder, arm.name, seed).exists() for arm in arms for seed in plan.seeds)
+    before = None if saved is None or not finished else unregistered(saved, [arm.name for arm in all_arms(saved)])
+    register(folder, plan, [arm.name for arm in arms], finished=finished, before=before, file=file)
+
+
+def _check_folder(folder: Path, plan: PlanConfig) -> PlanConfig | None:
+    """The plan that the folder has, if any. Errors: SamplewiseError if it holds anything but this plan."""
     if not (folder / PLAN).exists():
-        foreign = [name for name in (RESULTS, VALUES, RUNS) if (folder / name).exists()]
+        foreign = [name for name in (RESULTS, VALUES, RUNS, REGISTERED) if (folder / name).exists()]
         if foreign:
             raise SamplewiseError(
                 "output", expected="an empty folder, or one of this plan", got=f"{folder} with {', '.join(foreign)}",
                 remedy="Name a new or empty folder.",
             )  # fmt: skip
-        return
+        return None
     saved = load_settings(PlanConfig, folder / PLAN)
     before, given = asdict(saved), asdict(plan)
+    if before["primary"] != given["primary"]:
+        raise SamplewiseError(
+            "primary", expected=f"{before['primary']}, as it was fixed before the first arm ran", got=given["primary"],
+            remedy="Restore it; to ask something else, name another folder, and say that this one was seen.",
+        )  # fmt: skip
     for key in sorted(before.keys() - {"output", *GROWING}):
         if before[key] != given[key]:
             _refuse(f"{folder}, of one with another {key}")
@@ -97,6 +116,7 @@ def _check_folder(folder: Path, plan: PlanConfig) -> None:
         _refuse(f"{folder}, where {changed[0]!r} is another arm, or one that is left out now")
     if lost := sorted(set(saved.seeds) - set(plan.seeds)):
         _refuse(f"{folder}, which has seed {lost[0]} as well")
+    return saved
 
 
 def _refuse(got: str) -> NoReturn:

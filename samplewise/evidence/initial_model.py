@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.evidence.plan import ScratchConfig
+from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.models import load_model, native_bfloat16
 from samplewise.models.sizes import check_config, check_given
 

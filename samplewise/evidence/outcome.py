@@ -15,11 +15,12 @@ from samplewise.core.json_file import as_written, read_json
 from samplewise.evidence.arm_run import RUNS, before_of, file_of
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm
-from samplewise.evidence.differences import differences
+from samplewise.evidence.derived import derived
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.labels import shares
 from samplewise.evidence.plan import PlanConfig
-from samplewise.evidence.sentences import verdicts
+from samplewise.evidence.primary import primary_of
+from samplewise.evidence.registered import later_arms
 from samplewise.evidence.stability import stability
 from samplewise.evidence.tasks import HIGHER
 
@@ -56,7 +57,8 @@ def _outcome(
         for arm in arms
     }
     described = [_arm(arm, [finished[arm.name, s] for s in plan.seeds if (arm.name, s) in finished]) for arm in arms]
-    rows = differences(described, plan.control, documents, values, plan.min_effect)
+    later = later_arms(folder)
+    described = [each | {"later": True} if each["name"] in later else each for each in described]
     missing = [{"arm": arm.name, "seed": seed} for seed in plan.seeds for arm in arms if runs[arm.name, seed] is None]
     failed = [{"arm": a, "seed": s, "error": run["failed"]} for (a, s), run in runs.items() if run and "failed" in run]
     budget = Budget.of(plan.budget)
@@ -72,10 +74,15 @@ def _outcome(
         "arms": described,
         "documents": documents,
         "higher_is_better": [name for name in documents if name.split("/")[-1] in HIGHER],
-        "differences": rows,
-        "verdicts": verdicts(rows, plan.min_effect),
+        **_asked(plan),
     }
-    return values, results
+    return values, results | derived(results, values)
+
+
+def _asked(plan: PlanConfig) -> dict[str, Any]:
+    """What the plan asks for beside the differences."""
+    primary = primary_of(plan)
+    return {} if primary is None else {"asked": {"primary": primary.to_json()}}
 
 
 def _json(values: dict[str, Any]) -> bytes:
@@ -147,6 +154,8 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "name": arm.name, "rule": arm.config.rule, "role": arm.role, "of": arm.of, "rate": arm.rate,
         "own": {key: value for key, value in asdict(arm.config).items() if key != "rule"},
     }  # fmt: skip
+    if arm.config.control is not None:
+        described["control"] = arm.config.control
     if not runs:
         return described | {"ran": None}
     histories = [run["history"] for run in runs]
@@ -158,6 +167,7 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "left_out": _mean([h["left_out"] for h in histories]),
         "tokens": _mean([h["tokens"] for h in histories]),
         "units": _mean([h["units"] + run["prior"] for h, run in zip(histories, runs, strict=True)]),
+        **_prices(runs),
         "ess": _mean([float(np.mean(h["curves"]["ess"])) for h in histories]),
         "kl": _mean([float(np.mean(h["curves"]["kl"])) for h in histories]),
         "max_weight": _mean([float(np.max(h["curves"]["max_weight"])) for h in histories]),
@@ -175,6 +185,14 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **stability([run["gradient_norm"] for run in runs], [h["curves"]["loss"] for h in histories]),
     }  # fmt: skip
     return described | {"ran": ran}
+
+
+def _prices(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Under a budget of FLOPs, what the arm spent, and what a token's forward costs in its models."""
+    if "prices" not in runs[0]:
+        return {}
+    prices = {name: _mean([run["prices"][name] for run in runs]) for name in runs[0]["prices"]}
+    return {"flops": _mean([run["spent"] for run in runs]), "prices": prices}
 
 
 def _labels(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

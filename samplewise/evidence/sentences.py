@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from samplewise.evidence.plan import HELD_OUT
@@ -19,8 +19,11 @@ def verdict(row: Row) -> str:
     return "better" if row["mean"] < 0 else "worse"
 
 
-def verdicts(rows: Sequence[Row], min_effect: float) -> dict[str, dict[str, Any]]:
-    """For every arm its verdict and sentence, on the loss of the held-out documents at the end."""
+def verdicts(rows: Sequence[Row], min_effect: float, later: Set[str] = frozenset()) -> dict[str, dict[str, Any]]:
+    """For every arm its verdict and sentence, on the loss of the held-out documents at the end.
+
+    later: the arms that were added when others had been seen.
+    """
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if (row["set"], row["at"], row["metric"], row["role"]) == (HELD_OUT, 1, "loss", "uniform"):
@@ -30,6 +33,7 @@ def verdicts(rows: Sequence[Row], min_effect: float) -> dict[str, dict[str, Any]
                 and other["role"] != "uniform"
             ]  # fmt: skip
             parts = [_main(row, min_effect), *filter(None, (_beside(row, other) for other in beside))]
+            parts += ["It was added after runs of other arms were finished."] if row["arm"] in later else []
             found[row["arm"]] = {"verdict": verdict(row), "sentence": " ".join(parts)}
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from samplewise.evidence.registered import registration_lines
 from samplewise.report.labels import labels_table
 from samplewise.report.page import (
     Axis,
@@ -37,8 +38,10 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
     sweep: by arm the numbers of its point, for the sensitivity pictures.
     """
     budget = results["budget"]
+    registered = registration_lines(folder)
     parts = [
         *_warnings(results),
+        *([section("Primary comparison", paragraph(results["primary"]["sentence"]))] if "primary" in results else []),
         facts({
             "budget": f"{budget['amount']:,} {UNIT[budget['kind']]}", "seeds": len(results["seeds"]),
             "held-out documents": len(results["documents"].get(HELD_OUT, [])), "control": results["control"],
@@ -50,6 +53,7 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
         section("Arms", _arms(results)),
         *([section("Labels", *labels_table(results))] if has_labels(results) else []),
         section("Every difference", _differences(results)),
+        *([section("Registered", *map(paragraph, registered))] if registered else []),
     ]  # fmt: skip
     path = folder / "report.html"
     write_page(path, "Does it help?", *parts, lead=f"Differences to {results['control']}, 95% intervals.")
@@ -114,8 +118,9 @@ def _arms(results: Results) -> Markup:
             rows.append([arm["name"], arm["rule"], *([None] * 8)])
             continue
         kept, norms = 1 - ran["left_out"] / max(1, ran["samples"]), ran["gradient_norm"]
+        name = f"{arm['name']} (added later)" if arm.get("later") else arm["name"]
         rows.append([
-            arm["name"], arm["rule"], ran["figures"][HELD_OUT]["mean"], ran["figures"][HELD_OUT]["worst_decile"],
+            name, arm["rule"], ran["figures"][HELD_OUT]["mean"], ran["figures"][HELD_OUT]["worst_decile"],
             (kept, percent(kept)), (ran["ess"], percent(ran["ess"])), ran["tokens"], ran["units"],
             norms and norms["p95_over_median"], ran["spikes_per_100_steps"],
         ])  # fmt: skip

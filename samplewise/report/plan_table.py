@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HELD_OUT = "held_out"
 
 
-def plan_table(results: Mapping[str, Any]) -> str:
-    """The table of results.json: figures are means over seeds, nats/token; differences are to the control.
+def plan_table(results: Mapping[str, Any], registered: Sequence[str] = ()) -> str:
+    """The table of results.json: figures are means over seeds, nats/token; differences are to the arm's control.
+
+    registered: what was planned beforehand, a line each.
 
     A partial table says so in its first line.
     """
@@ -17,6 +19,8 @@ def plan_table(results: Mapping[str, Any]) -> str:
     budget = results["budget"]
     lines = [
         *_partial(results),
+        *([results["primary"]["sentence"], ""] if "primary" in results else []),
+        *registered,
         f"budget     {budget['amount']:,} {UNIT[budget['kind']]}; seeds {_listed(results)}",
         "",
     ]
@@ -26,7 +30,8 @@ def plan_table(results: Mapping[str, Any]) -> str:
         f"{labelled}   difference to {results['control']}, 95% interval, p after Holm"
     )
     rows = {row["arm"]: row for row in results["differences"] if _is_main(row)}
-    lines += [_row(arm, rows.get(arm["name"]), wide) for arm in results["arms"]]
+    for arm in results["arms"]:
+        lines.append(_row(arm, rows.get(arm["name"]), wide) + _beside(arm))
     if has_labels(results):
         lines.append("labelled: share of the weight on documents with a label")
     lines += _other_sets(results, wide)
@@ -34,7 +39,10 @@ def plan_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (forward 1, backward 2 a token)"}
+UNIT = {
+    "steps": "steps", "tokens": "trained tokens", "compute": "units of compute (forward 1, backward 2 a token)",
+    "flops": "FLOPs (a token's forward 2 per parameter without embeddings, and attention; each model by its own size)",
+}  # fmt: skip
 
 
 def has_labels(results: Mapping[str, Any]) -> bool:
@@ -72,6 +80,13 @@ def _row(arm: Mapping[str, Any], row: Mapping[str, Any] | None, wide: int) -> st
     if "labels" in ran:
         line += f"{ran['labels']['mean']['labelled']['weight']:>10.1%}"
     return line if row is None else line + f"   {_difference(row)}"
+
+
+def _beside(arm: Mapping[str, Any]) -> str:
+    """What must be known beside the numbers of an arm: another control than the plan's, and that it came late."""
+    told = [f"to {arm['control']}"] if "control" in arm else []
+    told += ["added later"] if arm.get("later") else []
+    return f"   ({', '.join(told)})" if told else ""
 
 
 def _difference(row: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.evidence import arm_run
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.losses.attach import Attached
 
 

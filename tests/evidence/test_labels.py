@@ -18,7 +18,7 @@ from samplewise.evidence.budget import BudgetTrainer
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.labels import LabelledCorpus, Labels, shares
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.trainer import Recorder
 
 

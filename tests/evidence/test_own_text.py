@@ -12,7 +12,7 @@ from samplewise.data.deduplicate import without_copies
 from samplewise.evidence.arm_run import PlanContext
 from samplewise.evidence.evaluation_suite import open_data
 from samplewise.evidence.initial_model import open_initial_model
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 
 
 @pytest.fixture(scope="module", params=["share", "path"])

@@ -14,9 +14,10 @@ from samplewise.evidence import arm_run
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.trainer import Recorder
 from samplewise.losses.attach import Attached
+from samplewise.report.plan_table import plan_table
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,31 @@ def test_what_was_spent_before_counts(here, tmp_path, watched):
         ]), say=str)  # fmt: skip
 
 
+def test_flops_are_counted_by_each_models_own_size(here, tmp_path, watched):
+    """A reference model of twice the layers: every forward that really runs, at its own price."""
+    small, large = here / "model", world.save_model(tmp_path / "large", layers=4)
+    plan = load_plan(write_plan(here), [
+        "budget={flops: 60e6}", "seeds=[0]", f"output={tmp_path / 'out'}", "evaluations=2", "controls={random: false}",
+        f"arms={{excess: {{rule: 'by(\"excess\", top_k(share=0.5))', reference_model: {large},"
+        f" prior: {{scored: 300, scorer: {small}, trained: 100}}}}}}",
+    ])  # fmt: skip
+    found = run_plan(plan, say=str)
+    run = json.loads((tmp_path / "out" / "runs" / "excess-0.json").read_text())
+    prices, history = run["prices"], run["history"]
+    assert prices["reference"] == pytest.approx(2 * prices["trained"] - 2 * 64 * 16, rel=0.1), "one head, two bodies"
+    assert prices["prior"] == pytest.approx(300 * prices["trained"] + 3 * 100 * prices["reference"])
+    own = history["units"] - history["reference"]
+    assert history["reference"] > 0
+    spent = own * prices["trained"] + history["reference"] * prices["reference"] + prices["prior"]
+    assert run["spent"] == pytest.approx(spent, abs=1)
+    assert 60e6 <= run["spent"] < 60e6 + 8 * 31 * (3 * prices["trained"] + prices["reference"] + prices["trained"])
+    uniform = json.loads((tmp_path / "out" / "runs" / "uniform-0.json").read_text())
+    assert uniform["history"]["units"] > 1.5 * history["units"], "what scores less trains more"
+    assert found["budget"]["kind"] == "flops"
+    assert "each model by its own size" in plan_table(found)
+    check_results(tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_the_learning_rate_follows_the_fraction_spent(here, tmp_path, watched, kind):
     one_arm(here, tmp_path / "a", "uniform()", {"steps": 8}, lr_scheduler_type=kind, warmup_steps=0.25)
@@ -200,6 +226,16 @@ def test_a_folder_holds_one_plan(here, tmp_path):
         run_plan(load_plan(write_plan(here), [f"output={tmp_path / 'out'}"]), say=str)
 
 
+def unmarked(folder: Path) -> dict[str, object]:
+    """The results without the marks of arms that were added later."""
+    results = json.loads((folder / "results.json").read_text())
+    for arm in results["arms"]:
+        arm.pop("later", None)
+    for each in results["verdicts"].values():
+        each["sentence"] = each["sentence"].removesuffix(" It was added after runs of other arms were finished.")
+    return {"values": (folder / "values.json").read_bytes(), **results}
+
+
 @pytest.mark.slow
 def test_a_plan_that_grew_ends_where_the_whole_one_does(here, tmp_path):
     """Arms, controls and seeds are added; what is there is kept, and taken for no other arm's."""
@@ -210,8 +246,9 @@ def test_a_plan_that_grew_ends_where_the_whole_one_does(here, tmp_path):
     run_plan(load_plan(path, [f"output={tmp_path / 'grown'}", *longer]), say=said.append)
     run_plan(load_plan(path, [f"output={tmp_path / 'whole'}", *longer]), say=str)
     assert sum("run " in line for line in said) == 5 * 2 - 3
-    assert files(tmp_path / "grown") == files(tmp_path / "whole")
-    check_results(tmp_path / "grown")
+    assert unmarked(tmp_path / "grown") == unmarked(tmp_path / "whole")
+    later = [arm["name"] for arm in check_results(tmp_path / "grown")["arms"] if arm.get("later")]
+    assert later == ["uniform at 2× the learning rate", "tilt"], "what came after others had been seen is marked"
     for changes, message in [
         ([*longer[:-1]], "rate"), (["arms={band: band(drop_top=0.25)}", *longer[1:]], "'tilt' is another arm, or one"),
         (["arms={tilt: ir_dro(r=2), band: band(drop_top=0.25)}", *longer[1:]], "'tilt' is another arm"),
@@ -246,6 +283,8 @@ def test_the_command_prints_the_table_and_checks_itself(here, tmp_path):
         "documents only",
     ):
         assert word in done.stdout
+    assert "Begun 20" in done.stdout
+    assert "before the first arm; plan SHA-256" in (tmp_path / "out" / "report.html").read_text()
     found = check_results(tmp_path / "out")
     assert set(found["documents"]) == {"held_out", "other"}
     roles = {(row["arm"], row["control"], row["role"]) for row in found["differences"]}
@@ -253,6 +292,8 @@ def test_the_command_prints_the_table_and_checks_itself(here, tmp_path):
     assert ("band", "uniform at 2× the learning rate", "rate") in roles
     again = world.samplewise("compare", path, f"output={tmp_path / 'out'}", f"domains={domain}", "budget.steps=3")
     assert "of one with another budget" in again.stderr
+    again = world.samplewise("compare", path, f"output={tmp_path / 'out'}", "primary=[band, uniform, loss, held_out]")
+    assert "as it was fixed before the first arm ran" in again.stderr
 
 
 def test_instructions_with_benchmarks_and_written_answers(here, tmp_path):

@@ -1,6 +1,5 @@
 """Plan files, default controls, sentences, and the check of results: no model is trained here."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from samplewise.evidence.differences import differences
 from samplewise.evidence.initial_model import open_initial_model, train_tokenizer
 from samplewise.evidence.metrics import bits_per_byte, metrics_for, worst_decile
 from samplewise.evidence.outcome import SCHEMA
-from samplewise.evidence.plan import PlanConfig, ScratchConfig, load_plan
+from samplewise.evidence.plan import PlanConfig
+from samplewise.evidence.plan_file import load_plan
+from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.evidence.sentences import verdicts
 from samplewise.evidence.stability import stability
 
@@ -38,8 +39,10 @@ def here(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget={}", "one of steps, tokens and compute"),
-        ("budget={steps: 5, tokens: 5}", "one of steps, tokens and compute"),
+        ("budget={}", "one of steps, tokens, compute and flops"),
+        ("budget={steps: 5, tokens: 5}", "one of steps, tokens, compute and flops"),
+        ("budget={flops: 1e12}, arms.band={prior: {scored: 5}}", r"arms\.band\.prior\.scorer: expected the model that"),
+        ("budget={flops: 1e12}, arms.band={prior: {trained: 5}}", r"arms\.band\.prior\.learner: expected the model"),
         ("budget={steps: 0}", "above 0"),
         ("seeds=[1, 1]", "different whole numbers"),
         ("seeds=[]", "different whole numbers"),
@@ -78,7 +81,7 @@ def test_a_wrong_plan_is_refused_by_name(here, override, message):
 def test_epochs_need_a_budget_of_steps(here):
     arm = "arms.epochs='infobatch(scope=\"epoch\")'"
     load_plan(plans.write_plan(here), [arm, "budget={steps: 40}"])
-    with pytest.raises(SamplewiseError, match=r"arms.epochs: rule.*step by step, under a budget of tokens or compute"):
+    with pytest.raises(SamplewiseError, match=r"arms.epochs: rule.*step by step, under a budget of tokens, compute"):
         load_plan(plans.write_plan(here), [arm, "budget={tokens: 4000}"])
 
 
@@ -287,14 +290,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def changed(folder, name, change):
-    values = json.loads((folder / name).read_text())
-    kept = copy.deepcopy(values)
-    change(values)
-    assert values != kept
-    (folder / name).write_text(json.dumps(values))
-
-
 def test_whole_results_pass(folder):
     assert check_results(folder)["control"] == "uniform"
 
@@ -315,7 +310,7 @@ def test_whole_results_pass(folder):
     ],
 )
 def test_every_change_is_found(folder, name, change, message):
-    changed(folder, name, change)
+    plans.changed(folder, name, change)
     with pytest.raises(SamplewiseError, match=message):
         check_results(folder)
 

@@ -11,7 +11,7 @@ import world
 from samplewise.config import DataConfig, load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.execute import run
 from samplewise.evidence.run.prepare import prepare
 from samplewise.report import draw_finished

@@ -14,7 +14,7 @@ from samplewise.config import DataConfig, ScoreConfig, ScoresConfig, load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import column
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.plan import load_plan
+from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.execute import run
 from samplewise.evidence.run.prepare import prepare
 

@@ -20,7 +20,8 @@ WORDS = {"better": "better", "worse": "worse", "none": "no difference shown"}
 def tables(results: Results) -> str:
     """All of them, with what the numbers mean."""
     control = results["control"]
-    told = [
+    told = [] if "primary" not in results else [f"**{results['primary']['sentence']}**"]
+    told += [
         f"Differences are arm − {code(control)} in nats/token with their 95% interval: below 0 is better. "
         "**Bold**: p after Holm is below 0.05. Tail: the worst decile of the held-out documents.",
         _outcome(results),
@@ -75,13 +76,18 @@ def _outcome(results: Results) -> str:
     return table(head, [_outcome_of(results, arm) for arm in results["arms"]])
 
 
+def _against(row: Mapping[str, Any] | None, control: str) -> str:
+    """The control that a difference is to, where it is not the plan's."""
+    return "" if row is None or row["control"] == control else f" to {row['control']}"
+
+
 def _outcome_of(results: Results, arm: Mapping[str, Any]) -> list[str]:
     name, ran = arm["name"], arm["ran"]
     main = difference(results, name)
     return [
         name,
         NONE if ran is None else f"{ran['figures'][HELD_OUT]['mean']:.4f}",
-        span(main),
+        span(main) + _against(main, results["control"]),
         NONE if main is None else p_value(main["p_holm"]),
         span(difference(results, name, role="random")),
         span(difference(results, name, metric="worst_decile")),
@@ -142,6 +148,7 @@ def _own(arm: Mapping[str, Any]) -> str:
     usual = asdict(ArmConfig())
     changed = [key for key, value in own.items() if key not in ("training", "prior") and value != usual[key]]
     found = [f"{key} {code(str(own[key]))}" for key in changed]
+    found += ["added after other runs were finished"] if arm.get("later") else []
     if arm["rate"] != 1:
         found.append(f"{arm['rate']:g}× the learning rate")
     found += [f"{key} {value}" for key, value in own["training"].items()]

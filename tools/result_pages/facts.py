@@ -9,7 +9,8 @@ from typing import Any
 
 from result_pages.markdown import code
 from samplewise.config.settings_file import load_settings
-from samplewise.evidence.plan import HELD_OUT, PlanConfig, ScratchConfig
+from samplewise.evidence.plan import HELD_OUT, PlanConfig
+from samplewise.evidence.plan_parts import ScratchConfig
 
 FACTS = "facts.json"
 """What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer}; written when a
@@ -36,9 +37,9 @@ def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
 
 def cells(folder: Path, results: Mapping[str, Any]) -> list[str]:
     """Model, data, budget and number of seeds, short."""
-    kind = {"steps": "steps", "tokens": "tokens", "compute": "units"}[results["budget"]["kind"]]
+    kind = {"steps": "steps", "tokens": "tokens", "compute": "units", "flops": "FLOPs"}[results["budget"]["kind"]]
     amount = results["budget"]["amount"]
-    short = f"{amount / 1e6:,.3g} M" if amount >= 1e6 else f"{amount:,}"
+    short = f"{amount:.3g}" if amount >= 1e12 else f"{amount / 1e6:,.3g} M" if amount >= 1e6 else f"{amount:,}"
     return [
         _known(folder)["short"],
         code(Path(_plan(folder).data.path).name),

@@ -21,6 +21,7 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.outcome import VALUES
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.probes.conclusions import conclusions
+from samplewise.evidence.registered import REGISTERED
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?")
 DIGITS = 5
@@ -66,7 +67,8 @@ def _plan(run: Path, name: str, root: Path) -> dict[str, bytes]:
         if arm["ran"]:
             arm["ran"]["curve"] = [round(loss, DIGITS) for loss in arm["ran"]["curve"]]
     values = json.loads((run / VALUES).read_text(encoding="utf-8"))
-    return {
+    registered = {REGISTERED: (run / REGISTERED).read_bytes()} if (run / REGISTERED).exists() else {}
+    return registered | {
         "plan.yaml": written, PLAN: _compact(results), VALUES: _compact(values),
         FACTS: _compact(model_facts(plan.model, root)),
     }  # fmt: skip

@@ -19,7 +19,7 @@ from samplewise.data.deduplicate import fingerprint
 from samplewise.evidence.evaluate import evaluate
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.initial_model import InitialModel, open_initial_model
-from samplewise.evidence.plan import ScratchConfig
+from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.evidence.probes.agreement import agreement
 from samplewise.evidence.probes.bands import bands
 from samplewise.evidence.probes.conclusions import conclusions

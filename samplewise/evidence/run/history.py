@@ -27,6 +27,7 @@ class History:
     samples: of all steps, those left out included. tokens: predicted tokens trained on. seconds: wall time by phase.
     groups: the weight of every group after each step, where the rule learns some; NaN before a group is met.
     units: what the steps cost: 1 for each token of a forward, 2 for each of a backward; scoring included.
+    reference: the units among them that a reference model's forwards cost.
     labels: by label [weight, samples seen, predicted tokens trained on], where a plan names labels.
     """
 
@@ -36,6 +37,7 @@ class History:
     samples: int = 0
     tokens: int = 0
     units: int = 0
+    reference: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     groups: dict[str, list[float]] = field(default_factory=dict)
     labels: dict[str, list[float]] = field(default_factory=dict)

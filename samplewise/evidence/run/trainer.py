@@ -25,6 +25,7 @@ class Recorder(StatelessObserver):
     def on_step(self, result: StepResult) -> None:
         """Add the figures of a finished step to the history."""
         self.history.add(result.figures, result.weights.cpu(), result.weighed, result.tokens, result.units)
+        self.history.reference += result.reference_tokens
         for phase, seconds in result.seconds.items():
             self.history.spend(phase, seconds)
         if "group" in result.rule.required_fields:

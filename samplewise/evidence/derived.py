@@ -1,0 +1,46 @@
+"""All that follows from the values by document: differences, families, verdicts and the primary comparison.
+
+Written by `write_outcome`, and computed again from the two files by `--check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from samplewise.evidence.differences import differences
+from samplewise.evidence.primary import Primary, primary_outcome
+from samplewise.evidence.sentences import verdicts
+
+Results = Mapping[str, Any]
+
+
+def derived(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The derived keys of results.json.
+
+    results: with arms, control, documents, min_effect, and `asked` where the plan asks for more than differences.
+    """
+    arms, documents = results["arms"], results["documents"]
+    rows = differences(arms, results["control"], documents, values, results["min_effect"])
+    later = {arm["name"] for arm in arms if arm.get("later")}
+    found: dict[str, Any] = {
+        "families": families(arms, rows), "differences": rows,
+        "verdicts": verdicts(rows, results["min_effect"], later),
+    }  # fmt: skip
+    asked = results.get("asked", {})
+    if "primary" in asked:
+        found["primary"] = primary_outcome(Primary.from_json(asked["primary"]), documents, values)
+    return found
+
+
+def families(arms: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The comparisons that Holm's correction takes together: those of arms, and apart from them those of controls."""
+    kinds = {arm["name"]: arm["role"] for arm in arms}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        of = "arms" if kinds[row["arm"]] == "arm" else "controls"
+        key = (row["set"], row["at"], row["metric"], row["role"], of)
+        given = dict(zip(("set", "at", "metric", "role", "of"), key, strict=True))
+        family = found.setdefault(key, {**given, "comparisons": []})
+        family["comparisons"].append(f"{row['arm']} − {row['control']}")
+    return list(found.values())

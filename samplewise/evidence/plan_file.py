@@ -1,0 +1,127 @@
+"""A plan read from its file, with everything refused that a later run would stop at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from samplewise.config import DataConfig
+from samplewise.config.settings_file import load_settings
+from samplewise.core.errors import SamplewiseError, nearest
+from samplewise.engine.options import checked_options
+from samplewise.evidence.controls import all_arms
+from samplewise.evidence.plan import HELD_OUT, ArmConfig, PlanConfig, arms_of, weighting_of
+from samplewise.evidence.primary import check_primary
+from samplewise.rules.epochs import refuse_epochs
+
+
+def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
+    """The plan that a YAML file describes; overrides and errors as in `load_config`."""
+    plan = load_settings(PlanConfig, path, overrides)
+    _check(plan)
+    for name, arm in arms_of(plan).items():
+        _check_control(f"arms.{name}", name, plan)
+        _check_prior(f"arms.{name}", arm, plan)
+        _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan)
+    check_primary(plan, [arm.name for arm in all_arms(plan)])
+    return plan
+
+
+def _check(plan: PlanConfig) -> None:
+    given = [value for value in asdict(plan.budget).values() if value is not None]
+    if len(given) != 1 or given[0] <= 0:
+        raise SamplewiseError(
+            "budget", expected="one of steps, tokens, compute and flops, above 0", got=f"{len(given)} of them: {given}",
+            remedy="Give exactly one, for example budget: {steps: 100}.",
+        )  # fmt: skip
+    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
+        raise SamplewiseError(
+            "seeds", expected="different whole numbers", got=plan.seeds, remedy="Use [0, 1, 2], for example."
+        )
+    for name in plan.domains:
+        if name == HELD_OUT or "/" in name:
+            raise SamplewiseError(
+                "domains", expected=f"a name without / that is not {HELD_OUT}", got=name, remedy="Rename the domain."
+            )
+    if plan.evaluations < 0:
+        raise SamplewiseError(
+            "evaluations",
+            expected="0 or more",
+            got=plan.evaluations,
+            remedy="Use 1 to evaluate once, halfway through the run.",
+        )
+    if not (plan.arms or plan.sweep):
+        raise SamplewiseError(
+            "arms", expected="at least one", got="none", remedy='Add one, for example arms: {tilt: "ir_dro(r=1)"}.'
+        )
+    for key in ("seed", "max_steps", "num_train_epochs"):
+        if key in plan.training:
+            raise SamplewiseError(
+                f"training.{key}", expected="no value here", got=plan.training[key],
+                remedy="Remove it: the plan's seeds and budget set it.",
+            )  # fmt: skip
+
+
+def _check_prior(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
+    """Refuse, under a budget of flops, tokens that a model of unknown size was spent on."""
+    prior = arm.prior
+    for key, tokens, model in [
+        ("scorer", prior.scored, prior.scorer), ("learner", prior.trained, prior.learner or arm.reference_model),
+    ]:  # fmt: skip
+        if plan.budget.flops is not None and tokens and model is None:
+            raise SamplewiseError(
+                f"{place}.prior.{key}", expected="the model that did it: its size is a part of the budget", got="none",
+                remedy=f"Name it, for example prior: {{…, {key}: runs/small/model}}.",
+            )  # fmt: skip
+
+
+def _check_control(place: str, name: str, plan: PlanConfig) -> None:
+    """Refuse a control that is not there, and one of other data that does not say so."""
+    arms = arms_of(plan)
+    arm = arms[name]
+    if arm.control is None:
+        return
+    if arm.control not in arms or name in (arm.control, plan.control):
+        others = [each for each in arms if each != name]
+        expected = "none: it is the plan's control" if name == plan.control else "another arm of this plan"
+        raise SamplewiseError(
+            f"{place}.control", expected=expected, got=arm.control, remedy=nearest(arm.control, others)
+        )
+    if arms[arm.control].data != arm.data and not arm.other_data:
+        raise SamplewiseError(
+            f"{place}.control", expected=f"an arm with the same data ({arm.data or 'the plan’s own'})",
+            got=f"{arm.control}, with {arms[arm.control].data or 'the plan’s own'}",
+            remedy="Name a control that has the same data, or say other_data: true.",
+        )  # fmt: skip
+
+
+def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
+    """Refuse, before the first run, what a trainer would refuse in a later one."""
+    try:
+        options = checked_options(weighting_of(plan, arm))
+        rule, token, data = options.rule, options.token_rule, plan.data
+        if plan.budget.steps is None:  # nobody knows which share of the run an epoch is
+            refuse_epochs(rule, "under a budget of tokens, compute or flops")
+    except SamplewiseError as error:
+        raise SamplewiseError(
+            f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
+        ) from None
+    compares = token is not None and token.needs_reference
+    scores = data.scores if isinstance(data, DataConfig) and arm.data is None else None
+    column = scores is not None and scores.reference_loss is not None
+    reads = (
+        "reference" in rule.required_fields and not column and isinstance(data, DataConfig)
+    )  # instructions may have it
+    if arm.reference_model is None and (compares or reads):
+        raise SamplewiseError(
+            f"{place}.reference_model", expected=f"a second model, which {token if compares else rule} compares with",
+            got="none",
+            remedy="Name one, for example runs/reference/model, or give data.scores.reference_loss for a sample rule.",
+        )  # fmt: skip
+    if arm.reference_model is not None and not compares and ("reference" not in rule.required_fields or column):
+        got = f"{rule}, which reads data.scores.reference_loss" if column else f"{rule}, which does not"
+        raise SamplewiseError(
+            f"{place}.reference_model", expected="a rule that reads it", got=got,
+            remedy='Use by("excess", ir_dro(r=1)) or token_rule: rho1(keep=0.6), or remove reference_model.',
+        )  # fmt: skip
