@@ -58,7 +58,7 @@ def test_of_experts_those_are_counted_that_a_token_is_sent_to():
     routed = sum(size for key, size in sizes.items() if ".experts." in key)
     dense = sum(sizes.values()) - routed - 2 * 97 * 32  # without embeddings and head
     assert forward_cost(own).position == 2 * (dense + routed / 2)
-    own.config.num_experts_per_tok = None
+    own.config.num_experts_per_tok = 0
     with pytest.raises(SamplewiseError, match="parameters a token's forward can be counted by, got experts"):
         forward_cost(own)
 
