@@ -19,6 +19,9 @@ Streaming = Annotated[
 MaxLength = Annotated[int | None, typer.Option(help="Tokens per window. Default: 512, or the model's context.")]
 Rolling = Annotated[bool | None, typer.Option("--rolling", help="Cut windows as lm-eval does for its rolling loss.")]
 Characters = Annotated[int | None, typer.Option("--text", help="Characters to keep of each text. Default: 200.")]
+Keep = Annotated[
+    str | None, typer.Option(help="Fields of the records to keep beside the loss, such as url,timestamp,meta.domain.")
+]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")]
 ShardBytes = Annotated[
     int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
@@ -46,6 +49,7 @@ def score(
     stride: Annotated[int | None, typer.Option(help="Context tokens before each window. Default: 0.")] = None,
     rolling: Rolling = None,
     characters: Characters = None,
+    keep_fields: Keep = None,
     dtype: Dtype = "auto",
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch.")] = None,
     shard_bytes: ShardBytes = None,
@@ -64,6 +68,7 @@ def score(
         "split": split, "streaming": streaming, "limit": limit, "max_length": max_length, "min_tokens": min_tokens,
         "stride": stride, "rolling": rolling, "characters": characters, "batch_tokens": batch_tokens,
         "shard_bytes": shard_bytes,
+        "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)
     with reported(debug):

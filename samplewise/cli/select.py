@@ -28,7 +28,28 @@ class Take(StrEnum):
 
 RuleText = Annotated[str | None, typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.')]
 Within = Annotated[
-    str | None, typer.Option(help="Select separately within each source, group, length (powers of 2) or column.")
+    str | None,
+    typer.Option(
+        help="Select separately within each source, length (powers of 2), column of the scores, field of the records "
+        "such as meta.domain, or host(url)."
+    ),
+]
+By = Annotated[
+    str, typer.Option(help="Select by loss, excess (loss − reference), ratio (loss ÷ reference) or a column.")
+]
+Per = Annotated[
+    str | None, typer.Option(help="Divide the budget over the values of this field or column. Default: --within.")
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(help="The share of each part in the budget, such as web=.6,code=.3,math=.1; *: the others."),
+]
+Minimum = Annotated[str | None, typer.Option("--min", help="The least tokens of a part: code=100M or code=10%.")]
+Maximum = Annotated[str | None, typer.Option("--max", help="The most tokens of a part: web=1B or *=5%.")]
+Alpha = Annotated[float | None, typer.Option(help="Divide the budget in proportion to (tokens of a part)^ALPHA.")]
+Reweight = Annotated[
+    bool,
+    typer.Option("--reweight", help="Meet shares, minima, maxima and --alpha by sample_weight, and leave out none."),
 ]
 Control = Annotated[str | None, typer.Option(help="Write a random selection of the same size to this file.")]
 
@@ -49,8 +70,14 @@ def select(
     below: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at most this.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Keep at most this many tokens, such as 2B.")] = None,
     take: Annotated[Take, typer.Option(help="Which losses --tokens takes first.")] = Take.highest,
-    by: Annotated[str, typer.Option(help="Select by loss, excess (loss − reference) or another column.")] = "loss",
+    by: By = "loss",
     within: Within = None,
+    per: Per = None,
+    shares: Shares = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    alpha: Alpha = None,
+    reweight: Reweight = False,
     unit: Annotated[Units, typer.Option(help="Select windows, or whole documents.")] = Units.window,
     ids: Annotated[bool, typer.Option("--ids", help="Write only the ids, as .parquet or .txt.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Write the weight of every sample, as .parquet.")] = False,
@@ -69,15 +96,18 @@ def select(
     with reported(debug):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
         from samplewise.corpus.amounts import amount
+        from samplewise.corpus.quotas import check_parts, quotas_of
         from samplewise.corpus.run_select import Target, run_select
-        from samplewise.corpus.select import Choice
+        from samplewise.corpus.selection import Choice
         from samplewise.rules import parse_rule
 
-        _check(any(part is not None for part in (rule, above, below, tokens)), ids and weights)
+        quotas = quotas_of(shares, minimum, maximum, alpha=alpha, reweight=reweight)
+        _check(any(part is not None for part in (rule, above, below, tokens, quotas)), ids and weights)
+        check_parts(quotas, per=per, within=within, tokens=tokens)
         choice = Choice(
             rule=None if rule is None else parse_rule(rule), above=above, below=below,
             tokens=None if tokens is None else amount(tokens, "--tokens"), take=take.value,
-            by=by, within=within, unit=unit.value, seed=seed,
+            by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
         )  # fmt: skip
         kind = "ids" if ids else "weights" if weights else "texts"
         target = Target(kind, out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer)

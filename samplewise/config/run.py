@@ -46,7 +46,8 @@ class DataConfig:
     duplicates: "remove" the exact and near-duplicates within the training text, or "keep" them. Either way the same
         documents are held out, each once, and no copy of them is trained on. What repeats within a stream stays.
     groups: "folder": the first folder below the data root that a document is in (or its file, where it is in none) is
-        the group of its windows, for rules over groups; null: there are none.
+        the group of its windows, for rules over groups; any other text: the value of that field of its record, such as
+        meta.domain, of text in memory; null: there are none. A field sample_weight becomes the windows' column.
     scores: losses that `samplewise score` has written of this path, max_length and min_tokens; joined by id.
     """
 
@@ -64,7 +65,7 @@ class DataConfig:
     split: str = "train"
     streaming: bool = False
     duplicates: Literal["remove", "keep"] = "remove"
-    groups: Literal["folder"] | None = None
+    groups: str | None = None
     scores: ScoresConfig | None = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +9,16 @@ from typing import Any, Literal
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.draw import define
 from samplewise.corpus.store import Scores
+from samplewise.corpus.table import COLUMNS
+from samplewise.corpus.within import Records, Within, check_kept, quoted, read_fields, within_of
 
 Unit = Literal["window", "document"]
-BUCKETS = "length"
-"""The name that `within` gives buckets of token counts: [1, 2), [2, 4), [4, 8), …"""
 FIELDS = {"reference": "reference", "group": "group", "weight": "sample_weight"}
 """The columns of the optional fields of `Samples`."""
+NUMBERS = ("reference", "sample_weight")
+"""Of these, those that are numbers, whatever type a column has."""
+PAIRS = {"excess": "{loss} - {reference}", "ratio": "{loss} / {reference}"}
+"""Keys of two columns, as SQL: what `by("excess", …)` and `by("ratio", …)` look at."""
 
 
 @dataclass(frozen=True)
@@ -31,77 +34,90 @@ class Candidates:
 
 
 def make_candidates(
-    connection: Any, scores: Scores, by: str, within: str | None, unit: Unit, fields: Collection[str] = ()
-) -> Candidates:
+    connection: Any, scores: Scores, by: str, within: str | None, unit: Unit, fields: Collection[str] = (),
+    records: Records | None = None, per: str | None = None,
+) -> Candidates:  # fmt: skip
     """Make the views `everyone` (all samples) and `candidates` (those that can be ranked).
 
-    by: "loss", "excess" (loss − reference, nats/token) or a column. A document's key is the mean of its windows'
-    weighted by their tokens. within: "source", "group", "length" or a column, each value of which is a part of its
-    own; None for one part. fields: of `Samples` that a rule reads; they become columns of their own names.
-    Errors: SamplewiseError for columns that are not there.
+    by: "loss", "excess" (loss − reference, nats/token), "ratio" (loss ÷ reference) or a column. A document's key is the
+    mean of its windows' weighted by their tokens. within: "source", "length", a column, a field of the records, or
+    host(…) of either; each value is a part of its own, and None one part. fields: of `Samples` that a rule reads; they
+    become columns of their own names. records: reads the corpus, where `within` names a field that no column is of.
+    per: as `within`, of a column `quota` beside `part`.
+    Errors: SamplewiseError for columns and fields that are not there.
     """
     define(connection)
     more = [FIELDS[name] for name in fields]
-    needed = [*needed_columns(by, within), *more]
+    parts = {"part": within_of(within, scores.columns)}
+    parts |= {} if per is None else {"quota": within_of(per, scores.columns)}
+    own = [each.column for each in parts.values() if each.column is not None]
+    read = {each.column: each for each in parts.values() if each.field is not None}
+    needed = [*_keys(by), *more, *(name for name in own if name not in read)]
     scores.check_columns(needed)
-    if scores.manifest.columns.get(by) == "string":
+    if scores.manifest.columns.get(by) == "string" and by in COLUMNS:
         raise SamplewiseError(
             "--by", expected="a column of numbers", got=f"{by}, which is text", remedy="Name a column of numbers."
         )
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW scored AS {_rows(connection, scores, needed)}")
-    key = "loss::DOUBLE - reference::DOUBLE" if by == "excess" else f"{quoted(by)}::DOUBLE"
-    columns = f'id, doc_id, source, row, "window", n_tokens, n_bytes, {key} AS key'
-    extra = list(dict.fromkeys([*more, *needed_columns("loss", within)[1:]]))
-    wanted = ", ".join([columns, *(quoted(name) for name in extra)])
+    _make_scored(connection, scores, list(read.values()), needed, records)
+    for each in parts.values():
+        check_kept(connection, each)
+    columns = f'id, doc_id, source, row, "window", n_tokens, n_bytes, {_key(by)} AS key'
+    extra = list(dict.fromkeys([*more, *own]))
+    wanted = ", ".join([columns, *(_number(name) if name in NUMBERS else quoted(name) for name in extra)])
     source = f"(SELECT {wanted} FROM scored)"
     if unit == "document":
         connection.execute(f"CREATE OR REPLACE TEMP TABLE documents AS {_documents(wanted, extra)}")
         source = "documents"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW everyone AS SELECT *, {_part(within)} AS part FROM {source}")
+    named = ", ".join(f"{each.sql} AS {name}" for name, each in parts.items())
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW everyone AS SELECT *, {named} FROM {source}")
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW candidates AS SELECT * FROM everyone WHERE isfinite(key) AND n_tokens > 0"
     )
+    return _counted(connection, by)
+
+
+def _counted(connection: Any, by: str) -> Candidates:
     counted = "count(*), coalesce(sum(n_tokens), 0)"
     (samples, tokens), = connection.sql(f"SELECT {counted} FROM candidates").fetchall()  # fmt: skip
     total = connection.sql("SELECT count(*) FROM everyone").fetchall()[0][0]
     if not samples:
         raise SamplewiseError(
-            "scores", expected="samples with a finite loss", got=f"none among {total}", remedy="Score the corpus again."
-        )
+            "scores", expected=f"samples with a finite {by}", got=f"none among {total}",
+            remedy="Name a column of numbers, or score the corpus again.",
+        )  # fmt: skip
     return Candidates(samples, int(tokens), total - samples)
 
 
-def needed_columns(by: str, within: str | None) -> list[str]:
-    """The columns beyond those of every scores folder."""
-    keys = ["loss", "reference"] if by == "excess" else [by]
-    return keys + ([within] if within not in (None, "source", BUCKETS) else [])
+def _keys(by: str) -> list[str]:
+    return ["loss", "reference"] if by in PAIRS else [by]
 
 
-def quoted(name: str | None) -> str:
-    """A column's name as SQL."""
-    return '"' + str(name).replace('"', '""') + '"'
+def _key(by: str) -> str:
+    if by in PAIRS:
+        return PAIRS[by].format(loss="loss::DOUBLE", reference="reference::DOUBLE")
+    return f"TRY_CAST({quoted(by)} AS DOUBLE)"
 
 
-def part_name(within: str | None, part: object) -> str:
-    """The name of a part of the corpus, for people to read.
-
-    >>> part_name("length", 6), part_name("source", "a.jsonl")
-    ('64 to 127 tokens', 'a.jsonl')
-    """
-    if within == BUCKETS and isinstance(part, int):
-        return f"{2**part} to {2 ** (part + 1) - 1} tokens"
-    return "all" if within is None else str(part)
+def _number(name: str) -> str:
+    return f"TRY_CAST({quoted(name)} AS DOUBLE) AS {quoted(name)}"
 
 
-def _part(within: str | None) -> str:
-    if within is None:
-        return "0"
-    if within == BUCKETS:
-        return f"floor(ln(greatest(n_tokens, 1) + 0.5) / {math.log(2)!r})::INTEGER"
-    return "source" if within == "source" else f"coalesce({quoted(within)}::VARCHAR, 'none')"
+def _make_scored(
+    connection: Any, scores: Scores, read: list[Within], needed: list[str], records: Records | None
+) -> None:  # fmt: skip
+    """The view `scored` of all windows, with the fields of their records that parts are made of."""
+    rows = _rows(scores, needed)
+    if read:
+        if records is None:
+            scores.check_columns([str(each.text) for each in read])
+            return
+        read_fields(connection, read, records)
+        columns = "".join(f", f.{quoted(each.column)}" for each in read)
+        rows = f"SELECT s.*{columns} FROM ({rows}) AS s LEFT JOIN record_fields AS f USING (source, row)"
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW scored AS {rows}")
 
 
-def _rows(connection: Any, scores: Scores, needed: list[str]) -> str:
+def _rows(scores: Scores, needed: list[str]) -> str:
     """SQL of all windows. The joined view is only taken where an added column is needed: a join costs memory."""
     if any(name in scores.added for name in needed):
         return "SELECT * FROM scores"

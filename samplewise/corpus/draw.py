@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from samplewise.core.rule import Order
+
 GOLDEN, FIRST, SECOND, ALL = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, (1 << 64) - 1
 
 MACROS = f"""
@@ -30,6 +32,11 @@ def define(connection: Any) -> None:
 def draw(seed: int, step: int = 0) -> str:
     """SQL of a double in [0, 1) for the column `id`."""
     return f"sw_draw(id, {_salt(seed)}, {_salt(step)})"
+
+
+def order_sql(order: Order, seed: int) -> str:
+    """SQL of the score that ranks samples: by key from either end, or by the random number."""
+    return {"highest": "key", "lowest": "-key", "random": f"-{draw(seed)}"}[order]
 
 
 def _salt(value: int) -> str:

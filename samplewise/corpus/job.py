@@ -61,7 +61,9 @@ class Job:
     def reader(self) -> Reader:
         """A reader from the start of the corpus."""
         settings = self.settings
-        return Reader(self.files, Reading(settings.kind, settings.text_field, settings.format, settings.limit))
+        keep = bool(settings.keep_fields)
+        reading = Reading(settings.kind, settings.text_field, settings.format, settings.limit, keep=keep)
+        return Reader(self.files, reading)
 
 
 def prepare(target: Target, given: Mapping[str, Any]) -> Job:
@@ -117,7 +119,7 @@ def work(job: Job, index: int, block: Block, before: float, progress: Progress) 
         _refuse_quarantined(scored[2])
     if job.target.column is not None:
         return finish_column(job.parts, index, job.target.column, len(block.entries), scored)
-    return finish_block(job.parts, index, job.settings, len(block.entries), scored)
+    return finish_block(job.parts, index, job.settings, block.entries, scored)
 
 
 def mark_of(block: Block) -> Mark:

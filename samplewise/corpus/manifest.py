@@ -69,7 +69,7 @@ class Manifest:
             if not _SHARD.fullmatch(name) or names.count(name) > 1:
                 raise _damaged(MANIFEST, "shards of different names, such as shard-00000.parquet", shown(name))
         for name, kind in self.columns.items():
-            if not re.fullmatch(r"\w+", name) or kind not in KINDS:
+            if not name.strip() or not name.isprintable() or '"' in name or kind not in KINDS:
                 raise _damaged(f"{MANIFEST}: columns", f"names with one of {', '.join(KINDS)}", shown({name: kind}))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus.select import Selection
+from samplewise.corpus.selection import Selection
 from samplewise.corpus.texts import Piece
 from samplewise.corpus.writers import Output, write_records
 from samplewise.corpus.writers.output import parent_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from samplewise.corpus.files import Listed
@@ -60,12 +60,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read of each record. limit: records of the whole corpus at most, the first ones."""
+    """What to read of each record. limit: records of the whole corpus at most, the first ones.
+
+    keep: whether documents and conversations bring their whole record along, and not the text alone.
+    """
 
     kind: Kind = "text"
     field: str = "text"
     format: str = "auto"
     limit: int | None = None
+    keep: bool = False
 
 
 class Reader:
@@ -124,7 +128,8 @@ class Reader:
             own: Any = file  # what read_records needs of a path, a SourceFile has
             records: Any = [(None, file)]
             if not isinstance(file, Problem):
-                records = read_records(own, self.reading.field if self.reading.kind == "text" else None)
+                alone = self.reading.kind == "text" and not self.reading.keep
+                records = read_records(own, self.reading.field if alone else None)
             for row, (line, record) in enumerate(records):
                 yield Position(number, row), source, row, line, record
 
@@ -133,19 +138,22 @@ class Reader:
             found = text_of(record, self.reading.field)
             if isinstance(found, str):
                 size = len(found)
-                found = Document(found, source, row) if found.strip() else Problem("empty", "text", "white space", "")
-                return self._kept(found, source, row, line), size
+                if not found.strip():
+                    return self._kept(Problem("empty", "text", "white space", ""), source, row, line), size
+                return Document(found, source, row, self._record(record)), size
         elif isinstance(record, Problem | str):
             found = record if isinstance(record, Problem) else Problem("no row", "a row of fields", "a text", "")
         else:
             found = conversation_of(record, self.reading.format, source, row, line)
             if isinstance(found, Conversation):
-                return found, len(found.text)
-        assert isinstance(found, Problem)
+                return replace(found, record=self._record(record)), len(found.text)
         return self._kept(found, source, row, line), 0
 
-    def _kept(self, found: Document | Problem, source: str, row: int, line: int | None) -> Entry:
-        return found if isinstance(found, Document) else Quarantined(source, row, line, found.reason, found.got[:500])
+    def _record(self, record: Record) -> Mapping[str, object] | None:
+        return record if self.reading.keep and isinstance(record, Mapping) else None
+
+    def _kept(self, found: Problem, source: str, row: int, line: int | None) -> Quarantined:
+        return Quarantined(source, row, line, found.reason, found.got[:500])
 
     def _share(self) -> float:
         limit = self.reading.limit

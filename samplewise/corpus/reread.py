@@ -22,7 +22,7 @@ BYTES = 2**20
 
 
 def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document | Conversation]:
-    """Documents or conversations in the order of the scores; what was quarantined is passed over.
+    """Documents or conversations with their whole records, in the order of the scores; the quarantined are passed over.
 
     data: where the corpus is now; None for where it was. Errors: SamplewiseError where it is not there, or where its
         files are others than those that were scored (told by their fingerprint, as in scoring).
@@ -35,7 +35,7 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
             got="scores that do not record it",
             remedy="Name it with --data, or write ids only with --ids.",
         )
-    settings = build(ScoreSettings, manifest.fingerprints.get("settings", {}), "manifest.json: settings.")
+    settings = scored_settings(manifest)
     if is_url(path) or is_local(path) or str(path).startswith("file://"):
         files, _ = list_corpus(path, SUFFIXES if settings.kind == "instructions" else tuple(FORMATS))
         # places alone would give a sample its neighbour's text after one line was put in
@@ -46,7 +46,13 @@ def read_again(manifest: Manifest, data: str | None = None) -> Iterator[Document
             )  # fmt: skip
     else:
         files = rows_of(path, settings.config, settings.split, settings.streaming)
-    return _entries(Reader(files, Reading(settings.kind, settings.text_field, settings.format, settings.limit)))
+    reading = Reading(settings.kind, settings.text_field, settings.format, settings.limit, keep=True)
+    return _entries(Reader(files, reading))
+
+
+def scored_settings(manifest: Manifest) -> ScoreSettings:
+    """The settings that a corpus was scored with."""
+    return build(ScoreSettings, manifest.fingerprints.get("settings", {}), "manifest.json: settings.")
 
 
 def _entries(reader: Reader) -> Iterator[Document | Conversation]:

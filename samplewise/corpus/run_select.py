@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+from samplewise.core.columns import WEIGHT
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.guard import inputs, refuse_inputs
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.output import IDS, WEIGHTS, file_output, write_ids, write_texts, write_weights
-from samplewise.corpus.reread import read_again
-from samplewise.corpus.select import Choice, Selection, select
+from samplewise.corpus.reread import read_again, scored_settings
+from samplewise.corpus.select import select
+from samplewise.corpus.selection import Choice, Selection
 from samplewise.corpus.statement import sentences, statement, write_statement
 from samplewise.corpus.store import open_scores
-from samplewise.corpus.texts import Piece, records_of
+from samplewise.corpus.texts import OURS, Piece, records_of
 from samplewise.corpus.token_records import token_records, tokenizer_of
 from samplewise.corpus.writers import Output, output_of
 from samplewise.corpus.writers.output import TOKENS, check_free
@@ -67,29 +71,48 @@ def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2G
     for path, output in outputs.items():
         refuse_inputs(path, str(output), guarded)
         check_free(output)
-    with select(scores, choice, memory=memory) as selection:
-        source = _source(target, outputs[target.out], scores.manifest, selection)
+    renamed: Counter[str] = Counter()
+    records = partial(read_again, scores.manifest, target.data)
+    with select(scores, choice, memory=memory, records=records) as selection:
+        source = _source(target, outputs[target.out], scores.manifest, selection, renamed)
         control = selection.control() if target.control else None
         said = statement(scores, selection, control)
         for chosen, path in ((selection, target.out), (control, target.control)):
             if chosen and path:
                 _write(chosen, target, path, source)
+    said["fields_of_the_same_name"] = dict(renamed)
     written = outputs[target.out]
     write_statement(written.place, written.statement, said)
-    notes = []
+    notes = list(_renamed(renamed))
     if target.kind == "ids" and said["weights_differ"]:
-        notes = ["weights    differ between the samples kept, and ids do not say so: --weights writes them"]
+        notes += ["weights    differ between the samples kept, and ids do not say so: --weights writes them"]
     places = [f"{target.kind:<10} {target.out}", f"statement  {target.out.rstrip('/')}.statement.json"]
     return [*sentences(said), *notes, *places, *([f"control    {target.control}"] if target.control else [])]
 
 
-def _source(target: Target, output: Output, manifest: Manifest, selection: Selection) -> Source:
-    """What makes records of pieces. A tokenizer that does not fit is refused before anything is written."""
+def _source(
+    target: Target, output: Output, manifest: Manifest, selection: Selection, renamed: Counter[str]
+) -> Source:  # fmt: skip
+    """What makes records of pieces. A tokenizer that does not fit is refused before anything is written.
+
+    renamed: is filled with the names that records have a field of too, and how often.
+    """
     if output.format not in TOKENS:
-        return lambda pieces: records_of(pieces, read_again(manifest, target.data))
+        field = scored_settings(manifest).text_field
+        return lambda pieces: records_of(pieces, read_again(manifest, target.data), field, renamed)
     weighs = selection.weighs and output.format == "megatron"
     tokenizer, settings = tokenizer_of(manifest, target.tokenizer, weighs)
-    return lambda pieces: token_records(pieces, read_again(manifest, target.data), tokenizer, settings)
+    return lambda pieces: token_records(pieces, read_again(manifest, target.data), tokenizer, settings, renamed)
+
+
+def _renamed(counts: Counter[str]) -> Iterator[str]:
+    """What became of values for which records have fields of the same name."""
+    for name, count in counts.items():
+        records = f"in {count:,} records, which have a field of that name"
+        if name == WEIGHT:
+            yield f"weights    the rule's sample_weight stands {records}: chain(column_weights(), …) multiplies the two"
+        else:
+            yield f"renamed    {name} is {OURS}{name} {records}"
 
 
 def _write(selection: Selection, target: Target, path: str, source: Source) -> None:

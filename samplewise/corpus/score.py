@@ -18,13 +18,18 @@ from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
 from samplewise.corpus.place import Place, writable
 from samplewise.corpus.progress import Progress
+from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.settings import Target
 from samplewise.corpus.shard import columns_of
 from samplewise.corpus.store import ADDED
 from samplewise.data.beside import in_words
+from samplewise.data.fields import field_of, names_of
 
 _LEFT = re.compile(r"\.(shard-\d+\.parquet|manifest\.json|quarantine\.jsonl)\.\d+")
 """What a process that is killed while it writes leaves behind."""
+
+FIRST = 2**16
+"""Bytes of text in which kept fields are looked for before the scoring begins."""
 
 Say = Callable[[str], object]
 Engine = Literal["local", "ray"]
@@ -157,6 +162,20 @@ def _introduce(job: Job, say: Say) -> None:
             say(f"left out   as no data: {in_words(job.left_out)}")
     if job.template is not None:
         say(f"template   {job.template.name}")
+    for line in _fields_not_met(job):
+        say(line)
+
+
+def _fields_not_met(job: Job) -> Iterator[str]:
+    """A line for each kept field that none of the first records has; hours later the column would be found empty."""
+    if job.settings.keep_fields:
+        entries = job.reader().block(FIRST).entries
+        records = [each.record or {} for each in entries if not isinstance(each, Quarantined)]
+        there = dict.fromkeys(name for record in records for name in names_of(record))
+        for name in job.settings.keep_fields:
+            if records and all(field_of(record, name) is None for record in records):
+                fields = ", ".join(there) or "none"
+                yield f"fields     none of the first {len(records):,} records has {name}; their fields: {fields}"
 
 
 def _conclude(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.reader import Kind
+from samplewise.corpus.table import COLUMNS
 from samplewise.data.row_shapes import FIELDS as FORMS
 from samplewise.data.template import ChatTemplate
 
@@ -26,7 +27,7 @@ class ScoreSettings:
     kind, text_field, format, template: of the data; config, split, streaming: of a `datasets` name. limit: the first
     records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`; a max_length that is not
     given follows a model of a shorter context. shard_bytes: of text to a shard, the work that a killed run may lose.
-    batch_tokens: ids to a batch.
+    batch_tokens: ids to a batch. keep_fields: of the records, each a column of the scores as text (`data.fields`).
     """
 
     kind: Kind = "text"
@@ -44,6 +45,7 @@ class ScoreSettings:
     characters: int = 200
     shard_bytes: int = SHARD_BYTES["cpu"]
     batch_tokens: int = 2**11
+    keep_fields: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
                 got=value,
                 remedy="Raise the value, or omit the option for its default.",
             )
+    check_kept(settings.keep_fields)
     if "min_tokens" not in chosen:
         settings = replace(settings, min_tokens=min(settings.min_tokens, settings.max_length - 1))
     if settings.min_tokens >= settings.max_length:
@@ -102,6 +105,21 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
             remedy="Give one of them: each sets the context of a window.",
         )
     return settings
+
+
+def check_kept(names: list[str]) -> None:
+    """Raises SamplewiseError for fields that cannot be columns of the scores."""
+    for name in names:
+        fault = "twice" if names.count(name) > 1 else ""
+        if name in COLUMNS or name.lower() in ("key", "part", "kept", "excess"):
+            fault = "which the scores use themselves"
+        elif not name.strip() or not name.isprintable() or '"' in name or len(name) > 200:
+            fault = "which cannot be the name of a column"
+        if fault:
+            raise SamplewiseError(
+                "--keep-fields", expected="names of fields, such as url,meta.domain", got=f"{name!r}, {fault}",
+                remedy="Leave it out. select --within record.FIELD reads a field of the records whatever its name.",
+            )  # fmt: skip
 
 
 def within_context(
@@ -167,5 +185,7 @@ def check_same(here: Mapping[str, Any], there: Mapping[str, Any], place: str, le
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """By key; settings that a folder does not name, since they are newer than it, are their defaults."""
     flat = {key: value for key, value in values.items() if key != "settings"}
-    return flat | {f"settings.{key}": value for key, value in values.get("settings", {}).items()}
+    settings = asdict(ScoreSettings()) | dict(values["settings"]) if values.get("settings") else {}
+    return flat | {f"settings.{key}": value for key, value in settings.items()}

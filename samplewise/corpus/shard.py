@@ -15,8 +15,9 @@ from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.pieces import Cutting, Piece, chat_pieces, text_pieces
 from samplewise.corpus.reader import Entry, Quarantined
 from samplewise.corpus.settings import ScoreSettings
-from samplewise.corpus.table import COLUMNS, arrow, write_shard
+from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow, write_shard
 from samplewise.data.conversation import Conversation
+from samplewise.data.fields import as_text, field_of
 from samplewise.data.read import Document
 from samplewise.data.template import ChatTemplate
 
@@ -47,8 +48,8 @@ def columns_of(settings: ScoreSettings) -> dict[str, str]:
     """Name -> Arrow type of the table that these settings make."""
     have = {"completion_loss", "completion_tokens", "group"} if settings.kind == "instructions" else set()
     have |= {"text"} if settings.characters else set()
-    optional = {"completion_loss", "completion_tokens", "group", "text"}
-    return {name: kind for name, kind in COLUMNS.items() if name not in optional or name in have}
+    known = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or name in have}
+    return known | dict.fromkeys(settings.keep_fields, "string")
 
 
 def score_block(
@@ -76,14 +77,28 @@ def finish_block(
     parts: Parts,
     index: int,
     settings: ScoreSettings,
-    records: int,
+    entries: Sequence[Entry],
     scored: tuple[list[Piece], Values, list[Quarantined]],
 ) -> Done:
     """Write the shard of a block, then its entry."""
     pieces, values, quarantined = scored
-    columns = {name: [getattr(piece, name) for piece in pieces] for name in columns_of(settings) if name not in values}
+    names = [name for name in columns_of(settings) if name not in values and name not in settings.keep_fields]
+    columns = {name: [getattr(piece, name) for piece in pieces] for name in names}
+    columns |= _kept(settings.keep_fields, entries, pieces)
     shard = write_shard(parts.place, parts.inside(shard_name(index)), {**columns, **values}, columns_of(settings))
-    return _enter(parts, index, shard, records, pieces, quarantined)
+    return _enter(parts, index, shard, len(entries), pieces, quarantined)
+
+
+def _kept(names: Sequence[str], entries: Sequence[Entry], pieces: Sequence[Piece]) -> dict[str, list[str | None]]:
+    """The fields of every piece's record, as text."""
+    records = {(e.source, e.row): e.record for e in entries if not isinstance(e, Quarantined)} if names else {}
+    found = [records[piece.source, piece.row] for piece in pieces] if names else []
+    return {name: [_whole_text(as_text(field_of(record, name))) for record in found] for name in names}
+
+
+def _whole_text(text: str | None) -> str | None:
+    """With lone surrogates, which no column can hold, written out."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def finish_column(

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from samplewise.core.replaced import write_whole
-from samplewise.corpus.candidates import part_name
 from samplewise.corpus.place import Place
-from samplewise.corpus.select import Selection, Total
+from samplewise.corpus.selection import Selection, Total
 from samplewise.corpus.store import Scores
+from samplewise.corpus.within import part_name
 
 EXAMPLES = 20
 """Of each edge."""
@@ -26,7 +26,8 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
     """
     choice = selection.choice
     totals = selection.totals()
-    parts = [{"part": part_name(choice.within, part), **_counts(own)} for part, own in totals.items()]
+    by_part = selection.totals(selection.budget_part)
+    parts = [{"part": part_name(choice.parts, part), **_counts(own)} for part, own in by_part.items()]
     _register_ranges(selection)
     edges = {name: _examples(scores, selection, name) for name in ("above", "between", "below")}
     return {
@@ -36,7 +37,7 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
         "not_ranked": selection.candidates.left_out,
         "mean": _means(selection),
         "weights_differ": selection.weighs,
-        "parts": parts[:PARTS] if choice.within else [],
+        "parts": parts[:PARTS] if choice.parts else [],
         "parts_in_all": len(parts),
         "parts_too_small_for_the_rule": [part_name(choice.within, part) for part in list(selection.too_small)[:PARTS]],
         "left_out": edges,

@@ -74,7 +74,7 @@ class Scores:
             if name not in self.columns:
                 raise SamplewiseError(
                     "column", expected=f"one of {', '.join(self.columns)}", got=repr(name),
-                    remedy=f"Score with another model first: samplewise score … --as {name}.",
+                    remedy="Name one of these. samplewise score --as adds a model's losses, --keep-fields a field.",
                 )  # fmt: skip
 
     def verify(self, *, known: bool = False) -> None:

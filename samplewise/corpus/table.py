@@ -14,7 +14,7 @@ COLUMNS = {
     "n_tokens": "int32", "n_bytes": "int32", "loss": "float", "loss_q10": "float", "loss_q50": "float",
     "loss_q90": "float", "completion_loss": "float", "completion_tokens": "int32", "group": "string", "text": "string",
 }  # fmt: skip
-"""Name -> Arrow type. The last four are there only where the corpus or the command has them."""
+"""Name -> Arrow type. The last four are there only where the corpus or the command has them; kept fields follow."""
 OPTIONAL = ("completion_loss", "completion_tokens", "group", "text")
 
 

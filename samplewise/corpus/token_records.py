@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.typed import build
 from samplewise.corpus.manifest import Manifest
+from samplewise.corpus.reread import scored_settings
 from samplewise.corpus.settings import ScoreSettings, fingerprint_tokenizer
-from samplewise.corpus.texts import Piece, changed
+from samplewise.corpus.texts import Piece, changed, joined
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document
 from samplewise.data.windows import Window, cut_windows
@@ -20,13 +21,15 @@ from samplewise.models.load import load_tokenizer
 
 
 def token_records(
-    pieces: Iterable[Piece], documents: Iterable[Document | Conversation], tokenizer: Any, settings: ScoreSettings
-) -> Iterator[dict[str, Any]]:
-    """A record of every piece, in one pass: its `tokens`, then the tokenizer's EOS, and its values.
+    pieces: Iterable[Piece], documents: Iterable[Document | Conversation], tokenizer: Any, settings: ScoreSettings,
+    renamed: Counter[str] | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """A record of every piece, in one pass: its `tokens`, then the tokenizer's EOS, its other fields and its values.
 
     Tokens are uint16 where the vocabulary allows it, else int32. A window's are those that it predicts.
     Errors: SamplewiseError where a sample has another number of tokens than when it was scored.
     """
+    renamed = Counter() if renamed is None else renamed
     kind = np.uint16 if len(tokenizer) < 65_500 else np.int32
     end = np.array([tokenizer.eos_token_id], kind)
     found = iter(documents)
@@ -35,12 +38,13 @@ def token_records(
         here = next((each for each in found if (each.source, each.row) >= (source, row)), None)
         if not isinstance(here, Document) or (here.source, here.row) != (source, row):
             raise changed(wanted[0], "nothing there")
+        others = {name: value for name, value in (here.record or {}).items() if name != settings.text_field}
         tokens = [_predicted(window) for window in _windows(here, tokenizer, settings)]
         for piece in wanted:
             ids = np.concatenate(tokens) if piece.size is None else tokens[piece.values["window"]]
             if len(ids) != piece.values["n_tokens"]:
                 raise changed(piece, f"{len(ids)} tokens, where {piece.values['n_tokens']} were scored")
-            yield {"tokens": np.concatenate([ids.astype(kind), end]), **piece.values}
+            yield joined({"tokens": np.concatenate([ids.astype(kind), end])}, others, piece.values, renamed)
 
 
 def tokenizer_of(manifest: Manifest, name: str | None, weighs: bool) -> tuple[Any, ScoreSettings]:
@@ -48,7 +52,7 @@ def tokenizer_of(manifest: Manifest, name: str | None, weighs: bool) -> tuple[An
 
     Errors: SamplewiseError for another tokenizer, one without EOS, and for conversations.
     """
-    settings = build(ScoreSettings, manifest.fingerprints.get("settings", {}), "manifest.json: settings.")
+    settings = scored_settings(manifest)
     if settings.kind == "instructions":
         raise SamplewiseError(
             "--format", expected="a format of records, for conversations", got="one of tokens alone",

@@ -10,7 +10,8 @@ import torch
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
-from samplewise.corpus.candidates import FIELDS, quoted
+from samplewise.corpus.candidates import FIELDS
+from samplewise.corpus.within import quoted
 from samplewise.engine.plan import plan_step
 from samplewise.rules.epochs import refuse_epochs
 

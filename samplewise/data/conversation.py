@@ -33,7 +33,8 @@ class Conversation:
 
     form: the form it was recognised as. plain: prompt and completion are continuous text, two messages that no
     template is for. tools: what a template is told of them. sample_id, sample_weight, group, reference_loss: the row's
-    columns of these names, None where it has none.
+    columns of these names, None where it has none. record: the row as it was read, where the reader was asked to
+    keep it.
     """
 
     messages: tuple[Message, ...]
@@ -47,6 +48,7 @@ class Conversation:
     sample_weight: float | None = None
     group: int | str | None = None
     reference_loss: float | None = None
+    record: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def id(self) -> int:

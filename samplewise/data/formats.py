@@ -21,10 +21,11 @@ from samplewise.data.lines import TextLines, TooLongLine
 from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, fix_or_skip, too_long
 from samplewise.data.signatures import PARQUET, foreign
 
-Read = Callable[[BinaryIO, str | None], Iterator[tuple[int | None, Record]]]
+Wanted = str | tuple[str, ...] | None
+Read = Callable[[BinaryIO, Wanted], Iterator[tuple[int | None, Record]]]
 
 
-def read_text(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
+def read_text(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Record]]:
     """The whole file as one document."""
     data = file.read(LONGEST + 1)
     found = too_long() if len(data) > LONGEST else decode(data)
@@ -32,7 +33,7 @@ def read_text(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, R
     yield None, found
 
 
-def read_csv(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
+def read_csv(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Record]]:
     """One row a document, the fields named by the header."""
     # surrogateescape: a bad byte then spoils its own row and not the rest of the file.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -69,18 +70,23 @@ def _corrupt_csv(expected: str, got: str) -> Problem:
     return Problem("corrupt CSV", expected, got, fix_or_skip("row"))
 
 
-def read_parquet(file: BinaryIO, field: str | None) -> Iterator[tuple[int | None, Record]]:
-    """One row a document; only the text column is read, all of them without one, and those without Arrow's padding."""
+def read_parquet(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Record]]:
+    """One row a document; only the columns wanted are read, all of them without one, and those without Arrow's padding.
+
+    The first of several must be there, and of `a.b` the column a is read.
+    """
     try:
         import pyarrow.parquet
     except ImportError:
         raise missing_extra("pyarrow", "corpus", ".parquet") from None
     table = pyarrow.parquet.ParquetFile(file)
-    if field is not None and field not in table.schema_arrow.names:  # the names there are, for the message
-        yield None, dict.fromkeys(table.schema_arrow.names)
+    names, fields = table.schema_arrow.names, (field,) if isinstance(field, str) else field
+    if fields and fields[0] not in names:  # the names there are, for the message
+        yield None, dict.fromkeys(names)
         return
+    columns = fields and [name for name in names if any(f"{each}.".startswith(f"{name}.") for each in fields)]
     kinds = {own.name: own.type for own in table.schema_arrow}
-    for batch in table.iter_batches(batch_size=256, columns=None if field is None else [field]):
+    for batch in table.iter_batches(batch_size=256, columns=columns or None):
         for row in range(batch.num_rows):
             try:
                 found = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
@@ -109,10 +115,10 @@ def format_of(path: PurePath) -> str | None:
     return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
 
 
-def read_records(path: Path, field: str | None) -> Iterator[tuple[int | None, Record]]:
+def read_records(path: Path, field: Wanted) -> Iterator[tuple[int | None, Record]]:
     """Every record of a file, as (line where there are lines, record); a file that breaks off ends in a `Problem`.
 
-    field: the only one that is needed, which spares the others' reading in columns; None: all.
+    field: the only one that is needed, or several, which spares the others' reading in columns; None: all.
     """
     try:
         with path.open("rb") as raw:

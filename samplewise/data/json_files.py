@@ -19,12 +19,12 @@ Found = Iterator[tuple[int | None, Record]]
 _STREAMED = "Write it as JSON Lines, one object a line, which is streamed."
 
 
-def read_json_lines(file: BinaryIO, field: str | None) -> Found:
+def read_json_lines(file: BinaryIO, field: object) -> Found:
     """A file named as JSON Lines: what cannot be anything else is read by lines, each damaged one a `Problem`."""
     return _records(file, by_lines=True)
 
 
-def read_json(file: BinaryIO, field: str | None) -> Found:
+def read_json(file: BinaryIO, field: object) -> Found:
     """A file named .json: a list of objects, one object, or JSON Lines. Damage that leaves no line is one `Problem`."""
     return _records(file, by_lines=False)
 

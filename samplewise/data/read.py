@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data.beside import in_words
+from samplewise.data.fields import field_of
 from samplewise.data.find import find_files
-from samplewise.data.formats import read_records
+from samplewise.data.formats import Wanted, read_records
 from samplewise.data.records import Problem, Record, place_of, unfit_text
 from samplewise.data.sources import is_local, load_rows
 
@@ -25,12 +26,13 @@ class Document:
 
     (source, row) names the document for good: it depends neither on where the corpus lies nor on the other files,
     only on the root, which is the folder given, the folder of the file given, or the part of a glob before its
-    first wildcard.
+    first wildcard. record: all fields as they were read, or the wanted ones, where the reader was asked to keep them.
     """
 
     text: str
     source: str
     row: int
+    record: Mapping[str, object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
@@ -79,6 +81,7 @@ def read_documents(
     text_field: str = "text",
     on_error: OnError = "raise",
     report: ReadReport | None = None,
+    keep: Sequence[str] = (),
     config: str | None = None,
     split: str = "train",
     streaming: bool = False,
@@ -92,6 +95,8 @@ def read_documents(
         byte-order mark.
     text_field: the field of the text, where records have fields.
     on_error: "raise" stops at the first bad record; "skip" leaves bad records out, counted in `report`.
+    keep: further fields, by name or path (meta.domain), that documents bring along in `record`; None where they have
+        none.
     report: is filled while the documents are taken. Empty documents are always left out and counted.
     config, split, streaming: for a `datasets` name, as in `datasets.load_dataset`.
 
@@ -113,14 +118,14 @@ def read_documents(
     report = ReadReport() if report is None else report
     if is_local(path):
         files, report.left_out = find_files(path)
-        records = file_records(files, text_field)
+        records = file_records(files, (text_field, *keep))
     else:
         records = load_rows(str(path), config, split, streaming)
-    return _documents(records, str(path), text_field, on_error, report)
+    return _documents(records, str(path), (text_field, *keep), on_error, report)
 
 
 def file_records(
-    files: list[tuple[str, Path | Problem]], field: str | None
+    files: list[tuple[str, Path | Problem]], field: Wanted
 ) -> Iterator[tuple[str, int, int | None, Record]]:
     """(source, row, line where there are lines, record) of every record of these files; field as in `read_records`."""
     for source, file in files:
@@ -132,8 +137,13 @@ def file_records(
 
 
 def _documents(
-    records: Iterator[tuple[str, int, int | None, Record]], path: str, field: str, on_error: OnError, report: ReadReport
+    records: Iterator[tuple[str, int, int | None, Record]],
+    path: str,
+    fields: tuple[str, ...],
+    on_error: OnError,
+    report: ReadReport,
 ) -> Iterator[Document]:
+    field, *keep = fields
     for source, row, line, record in records:
         text = text_of(record, field)
         if isinstance(text, Problem):
@@ -146,7 +156,8 @@ def _documents(
             report.empty += 1
         else:
             report.read += 1
-            yield Document(text, source, row)
+            own = record if isinstance(record, Mapping) else {}
+            yield Document(text, source, row, {name: field_of(own, name) for name in keep} if keep else None)
     if not report.read:
         places = "".join(f" First: {place}." for place in report.places[:1])
         raise SamplewiseError(

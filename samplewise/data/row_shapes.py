@@ -19,6 +19,13 @@ FIELDS = {
     "prompt_completion": ("prompt", "completion"),
 }
 """The fields that a row of each form must have."""
+PARTS = {
+    "alpaca": ("instruction", "input", "output", "history", "system"),
+    "sharegpt": ("conversations", "system"),
+    "messages": ("messages",),
+    "prompt_completion": ("prompt", "completion"),
+}
+"""The fields of each form that its messages are made of."""
 
 
 def conversation_of(

@@ -9,8 +9,8 @@ would come out too low.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any, Literal
@@ -42,6 +42,7 @@ class Window:
     id, doc_id: 63-bit names, hashed from (source, row, index) and (source, row).
     span: (start, end) characters of the document that the predicted tokens cover; spans join without gap or overlap.
     size: their UTF-8 bytes, for bits per byte. A character split over two windows counts in the later one.
+    record: of the document, where its reader kept it.
     """
 
     input_ids: np.ndarray
@@ -52,6 +53,7 @@ class Window:
     index: int
     span: tuple[int, int]
     size: int
+    record: Mapping[str, object] | None = field(default=None, repr=False, compare=False)
 
     @property
     def labels(self) -> np.ndarray:
@@ -187,6 +189,7 @@ def _cut(
             index=index,
             span=span,
             size=size,
+            record=document.record,
         )
 
 

@@ -44,5 +44,5 @@ def held_out_set_of(data: DataConfig, held: Sequence[Document]) -> HeldOutSet:
 def _parts(path: str, names: frozenset[int]) -> Iterator[tuple[str, int]]:
     files, _ = find_files(path)
     for source, row, _, record in file_records(files, None):
-        if isinstance(record, Mapping) and record.get("doc_id") in names:
+        if isinstance(record, Mapping) and record.get("samplewise_doc_id", record.get("doc_id")) in names:
             yield source, row

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from samplewise.config import DataConfig
-from samplewise.core.columns import GROUP
+from samplewise.core.columns import GROUP, WEIGHT
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import (
     Document,
@@ -24,10 +24,12 @@ from samplewise.data.deduplicate import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.groups import Folders, folders_of
 from samplewise.evidence.run.held_out_set import HeldOutSet
+from samplewise.evidence.run.kept import FOLDER, FieldGroups, groups_by, has_weights, kept_fields, weight_of
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.scored import Scored, scored_columns
 from samplewise.evidence.run.split_corpus import split_corpus
 
+Groups = Folders | FieldGroups
 Cut = Callable[[Iterable[Document], WindowReport], Iterator[Window]]
 
 
@@ -48,13 +50,13 @@ def prepare(
         )
 
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
-    groups = None if data.groups is None else folders_of(data)
+    groups = folders_of(data) if data.groups == FOLDER else None
     scored = scored_columns(data.scores)
     return _stream(data, cut, groups, scored) if data.streaming else _in_memory(data, cut, groups, scored, held_out_set)
 
 
 def _in_memory(
-    data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored], held_out_set: HeldOutSet | None
+    data: DataConfig, cut: Cut, groups: Groups | None, scored: dict[str, Scored], held_out_set: HeldOutSet | None
 ) -> Prepared:
     read = ReadReport()
     documents = list(_documents(data, read))
@@ -63,10 +65,13 @@ def _in_memory(
     else:
         found = split_corpus(data, held_out_set.without_parts(documents, data.path), held_out_set.documents)
     train, held = found.train, found.held
+    if data.groups not in (None, FOLDER):
+        groups = groups_by(str(data.groups), train)
+    weighted = has_weights(train)
     if data.held_out_documents is not None:
         held = sorted(held, key=lambda document: fingerprint(document.text))[: data.held_out_documents]
     cut_report = WindowReport()
-    windows = WindowDataset(cut(train, cut_report), _columns(groups, scored))
+    windows = WindowDataset(cut(train, cut_report), _columns(groups, scored, weighted))
     for each in scored.values():
         each.check(windows.windows)
     held_windows, held_report = _held_out_windows(held, data, cut)
@@ -78,6 +83,7 @@ def _in_memory(
         f" (before each document: {_prefix(cut_report)}){_short(cut_report)}",
         _held_out_line(held_windows, held_report),
         *([] if groups is None else [groups.line(windows.windows)]),
+        *(["weights    sample_weight of every document, which column_weights() reads"] if weighted else []),
         *[each.line(name) for name, each in scored.items()],
     ]
     counts = {
@@ -92,6 +98,11 @@ def _in_memory(
 
 
 def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str, Scored]) -> Prepared:
+    if data.groups not in (None, FOLDER):
+        raise SamplewiseError(
+            "data.groups", expected="folder or null, since data.streaming is on", got=repr(data.groups),
+            remedy="Groups by a field are known only when all records are read: set data.streaming to false.",
+        )  # fmt: skip
     if data.held_out_documents is None:
         raise SamplewiseError(
             "data.held_out_documents", expected="a number of documents, since data.streaming is on", got="none",
@@ -113,7 +124,8 @@ def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str
             if not own and fingerprint(document.text) not in held_texts:
                 yield document
 
-    train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups, scored))
+    weighted = has_weights(list(islice(training(), 1)))
+    train = StreamedWindows(lambda: cut(training(), WindowReport()), _columns(groups, scored, weighted))
     if next(iter(train), None) is None:
         _check_windows("data", 0, WindowReport())
     lines = [
@@ -126,14 +138,15 @@ def _stream(data: DataConfig, cut: Cut, groups: Folders | None, scored: dict[str
     return Prepared(train, windows, lines, {"training": "streamed", "held_out": _counted(report), "groups": numbers})
 
 
-def _columns(groups: Folders | None, scored: dict[str, Scored]) -> dict[str, Callable[[Window], float]]:
-    return {**({} if groups is None else {GROUP: groups}), **scored}
+def _columns(groups: Groups | None, scored: dict[str, Scored], weighted: bool) -> dict[str, Callable[[Window], float]]:
+    own = {} if groups is None else {GROUP: groups}
+    return {**own, **({WEIGHT: weight_of} if weighted else {}), **scored}
 
 
 def _documents(data: DataConfig, report: ReadReport) -> Iterator[Document]:
     return read_documents(
         data.path, text_field=data.text_field, on_error=data.on_error, report=report, config=data.name,
-        split=data.split, streaming=data.streaming,
+        split=data.split, streaming=data.streaming, keep=kept_fields(data),
     )  # fmt: skip
 
 
@@ -142,6 +155,7 @@ def _held_out_source(data: DataConfig) -> Iterator[Document]:
     return read_documents(
         str(data.held_out_from) if local else data.path, text_field=data.text_field, on_error=data.on_error,
         config=data.name, split="train" if local else str(data.held_out_from), streaming=data.streaming,
+        keep=kept_fields(data),
     )  # fmt: skip
 
 

@@ -1,0 +1,155 @@
+"""A selection: what was asked for, what it keeps by part, and a random one of the same size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from samplewise.core.rule import Order, Rule
+from samplewise.corpus.candidates import Candidates, Unit
+from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
+from samplewise.corpus.draw import draw
+from samplewise.corpus.quotas import Quotas
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is asked for. Its parts act in this order; each sees only what those before it left in.
+
+    above, below: keep keys of at least `above` and at most `below`.
+    rule: applied to the whole corpus, or to each part of it, as to one step (its first).
+    tokens: a budget. Samples are taken in the order `take` until the next would exceed it. Over parts it is shared out
+        in proportion to their tokens, or as `quotas` say.
+    by: the key that ranks: "loss", "excess", "ratio", or a column. within: what parts there are; see `make_candidates`.
+    unit: what is chosen: windows, or documents by their windows' mean key weighted by tokens.
+    seed: of everything random here: `take="random"` and the control.
+    per: the parts that the budget is divided over; None for those of `within`.
+    """
+
+    rule: Rule | None = None
+    above: float | None = None
+    below: float | None = None
+    tokens: int | None = None
+    take: Order = "highest"
+    by: str = "loss"
+    within: str | None = None
+    unit: Unit = "window"
+    seed: int = 0
+    per: str | None = None
+    quotas: Quotas | None = None
+
+    @property
+    def parts(self) -> str | None:
+        """What the parts of a report are made of: those of the budget, if it has its own."""
+        return self.within if self.per is None else self.per
+
+
+class Total(NamedTuple):
+    """Of a part: samples and tokens of all candidates and of those kept; sums of their keys; the range of keys kept."""
+
+    samples: int
+    tokens: int
+    kept: int
+    kept_tokens: int
+    key: float
+    kept_key: float
+    least: float | None
+    most: float | None
+
+
+@dataclass
+class Selection:
+    """A choice carried out. view: the name of a view over all candidates, with the columns kept and weight.
+
+    too_small: parts too small for the rule to act on, with their samples; nothing else is done about them.
+    weighs: whether the samples kept may have different weights.
+    """
+
+    connection: Any
+    choice: Choice
+    candidates: Candidates
+    view: str
+    too_small: dict[Any, int] = field(default_factory=dict)
+    weighs: bool = False
+    _totals: dict[tuple[str, str], dict[Any, Total]] = field(default_factory=dict)
+
+    @property
+    def budget_part(self) -> str:
+        """The column of the parts that the budget is divided over."""
+        return "part" if self.choice.per is None else "quota"
+
+    def totals(self, part: str = "part") -> dict[Any, Total]:
+        """By the column `part`; counted in one pass, once a view."""
+        if (self.view, part) not in self._totals:
+            self._totals[self.view, part] = self._counted(part)
+        return self._totals[self.view, part]
+
+    def _counted(self, part: str) -> dict[Any, Total]:
+        found = self.connection.sql(f"""
+            SELECT {part}, count(*), sum(n_tokens)::BIGINT, count(kept_key), coalesce(sum(kept_tokens), 0)::BIGINT,
+                sum(key), coalesce(sum(kept_key), 0), min(kept_key), max(kept_key)
+            FROM (
+                SELECT {part}, key, n_tokens, CASE WHEN kept THEN key END AS kept_key,
+                    CASE WHEN kept_key IS NOT NULL THEN n_tokens END AS kept_tokens
+                FROM {self.view}
+            ) GROUP BY {part} ORDER BY {part}
+        """).fetchall()
+        return {name: Total(*counts) for name, *counts in found}
+
+    def control(self) -> Selection:
+        """A random selection of the same size: as many samples of each part, or, under a budget, as many tokens.
+
+        The one that `random_keep` makes in its second step: its first may be part of the rule.
+        """
+        budget = self.choice.tokens is not None or self.choice.quotas is not None
+        part = self.budget_part
+        sizes = {name: own.kept_tokens if budget else own.kept for name, own in self.totals(part).items()}
+        start = start_view(self.connection, "control", "TRUE")
+        score = f"-{draw(self.choice.seed, step=1)}"
+        measure = "n_tokens" if budget else "1"
+        cuts = find_cuts(self.connection, in_parts(start, part), score, sizes, measure, costly=True)
+        view = cut_view(self.connection, start, score, dict.fromkeys(sizes, NOTHING), cuts, part)
+        return Selection(self.connection, self.choice, self.candidates, view)
+
+
+def start_view(connection: Any, name: str, kept: str) -> str:
+    """A view of all candidates with the columns kept, an SQL condition, and weight, 1."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT *, ({kept}) AS kept, 1.0::DOUBLE AS weight FROM candidates"
+    )
+    return name
+
+
+def in_parts(view: str, part: str, condition: str = "TRUE") -> str:
+    """SQL of the rows of a view with another column as their part."""
+    columns = "*" if part == "part" else f"* REPLACE ({part} AS part)"
+    return f"(SELECT {columns} FROM {view} WHERE {condition})"
+
+
+def cut_view(
+    connection: Any, view: str, score: str, first: dict[Any, Cut], last: dict[Any, Cut], part: str = "part"
+) -> str:
+    """A view that keeps, of what `view` keeps, the rows after `first` and up to `last`. part: the column they go by."""
+    import pyarrow as pa
+
+    name = f"{view}_cut"
+    parts = list(last)
+    columns: dict[str, list[Any]] = {part: parts}
+    tests = ["kept"]
+    for place, cuts in (("last", last), ("first", first)):
+        if all(cut == (EVERYTHING if place == "last" else NOTHING) for cut in cuts.values()):
+            continue
+        columns |= {
+            f"{place}_score": [cuts[each].score for each in parts],
+            f"{place}_id": [cuts[each].id for each in parts],
+        }
+        # one comparison of rows names the score once: a filter computes it anew for every mention
+        tests.append(f"{'' if place == 'last' else 'NOT '}row(score, -id) >= row({place}_score, -{place}_id)")
+    connection.register(f"{name}s", pa.table(columns))
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP VIEW {name} AS
+        SELECT s.* EXCLUDE (score{"".join(f", {column}" for column in columns if column != part)})
+            REPLACE ({" AND ".join(tests)} AS kept)
+        FROM (SELECT *, {score} AS score FROM {view} JOIN {name}s USING ({part})) AS s
+    """)
+    return name
