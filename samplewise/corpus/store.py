@@ -74,7 +74,7 @@ class Scores:
             if name not in self.columns:
                 raise SamplewiseError(
                     "column", expected=f"one of {', '.join(self.columns)}", got=repr(name),
-                    remedy="Name one of these. samplewise score --as adds a model's losses, --keep-fields a field.",
+                    remedy=f"Name one of these. samplewise score … --as {name} adds a model's losses.",
                 )  # fmt: skip
 
     def verify(self, *, known: bool = False) -> None:
