@@ -22,7 +22,7 @@ class Bound:
     share: float | None = None
 
     def of(self, budget: float) -> float:
-        """In tokens."""
+        """The bound of a budget, in tokens."""
         return float(self.tokens) if self.tokens is not None else float(self.share or 0) * budget
 
 
