@@ -32,7 +32,9 @@ def write_scores(
     columns |= {name: [as_text(field_of(record, name)) for record in records] for name in keep}
     shard = write_shard(Place(folder), "shard-00000.parquet", columns, types)
     facts = {"settings": {"text_field": field, **settings}}
-    count = {"rows_in": n, "rows_scored": n, "rows_quarantined": 0, "windows": n, "tokens": sum(columns["n_tokens"])}
-    manifest = Manifest(**count, shards=[shard], columns=types, fingerprints=facts, made={"data": str(data)})
+    manifest = Manifest(
+        rows_in=n, rows_scored=n, rows_quarantined=0, windows=n, tokens=sum(columns["n_tokens"]), shards=[shard],
+        columns=types, fingerprints=facts, made={"data": str(data)},
+    )  # fmt: skip
     write_manifest(Place(folder), manifest)
     return folder
