@@ -272,9 +272,8 @@ class Step:
         return StepResult(
             step=mode.context.step, rule=self.rule, state=plan.state, mode=mode.name, passes=mode.passes,
             loss=mode.loss, figures=plan.figures, samples=samples, weights=plan.weights, weighed=mode.weighed,
-            nonfinite=plan.nonfinite, shortfall=plan.shortfall, retried=self.retried,
-            tokens=mode.trained_tokens, units=units, reference_tokens=referred * mode.all_tokens, seconds=spent,
-            router=mode.router,
+            nonfinite=plan.nonfinite, shortfall=plan.shortfall, retried=self.retried, tokens=mode.trained_tokens,
+            units=units, reference_tokens=referred * mode.all_tokens, seconds=spent, router=mode.router,
         )  # fmt: skip
 
     def _say(self, result: StepResult) -> None:

@@ -22,24 +22,23 @@ from samplewise.engine.staleness import PROBE_SHARE
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
-from samplewise.evidence.controls import Arm, samples_of_step
+from samplewise.evidence.controls import Arm, samples_of_step, scaled_batch
 from samplewise.evidence.evaluation_suite import EvaluationSuite
 from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
 from samplewise.evidence.prices import Prices, prices_of
 from samplewise.evidence.run.arguments import training_arguments, with_precision
-from samplewise.evidence.run.callbacks import Progress, StopOnSignal
+from samplewise.evidence.run.callbacks import StopOnSignal, TrainingProgress
 from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
 from samplewise.evidence.run.groups import by_name
 from samplewise.evidence.run.held_out_set import HeldOutSet, held_out_set_of
 from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
+from samplewise.evidence.slugs import RUNS, before_of, file_of, slug
 from samplewise.evidence.tasks import run_tasks
 from samplewise.rules import parse_rule, parse_token_rule
 from samplewise.rules.budget import resolve
-
-RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -77,30 +76,20 @@ class PlanContext:
         assert isinstance(self.plan.data, DataConfig)
         return held_out_set_of(self.plan.data, self.data[None].held_out_documents)
 
+    def text_of(self, arm: Arm) -> Prepared:
+        """What an arm trains on: of its training text, for an oracle, the documents without a label."""
+        data = self.training_text(arm.config.data)
+        if arm.role != "oracle":
+            return data
+        labels = self.labels_of(arm.config.data)
+        assert labels is not None, "load_plan refuses an oracle without labels"
+        return replace(data, train=labels.clean(data.train))
+
     def labels_of(self, path: str | None) -> Labels | None:
         """The labels of an arm's training text, found once."""
         if self.corpus is not None and path not in self.labels:
             self.labels[path] = self.corpus.of(self.training_text(path).train, path)
         return self.labels.get(path)
-
-
-def file_of(folder: Path, arm: str, seed: int) -> Path:
-    """The file of the finished run of an arm."""
-    return folder / RUNS / f"{slug(arm)}-{seed}.json"
-
-
-def before_of(folder: Path, seed: int, seeded: bool) -> Path:
-    """The file of the measurements before training: one for all seeds, unless the initial model is random."""
-    return folder / RUNS / (f".before-{seed}.json" if seeded else ".before.json")
-
-
-def slug(name: str) -> str:
-    """The name of an arm as a file name.
-
-    >>> slug("band + IR-DRO, r=0.5")
-    'band-+-IR-DRO,-r=0.5'
-    """
-    return "".join("-" if each.isspace() or each in '/\\:*?"<>|' else each for each in name)
 
 
 def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str], object]) -> None:
@@ -142,10 +131,12 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
         "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
         **plan.training, **config.training, "seed": seed, "max_steps": budget.max_steps,
     }  # fmt: skip
+    if arm.batch != 1:
+        training["per_device_train_batch_size"] = scaled_batch(arm, plan)
     if arm.rate != 1:
         length = plan.data.max_length if isinstance(plan.data, InstructionsConfig) else None
         training["learning_rate"] = arm.rate * training_arguments(training, folder, length).learning_rate
-    data = plan_context.training_text(config.data)
+    data = plan_context.text_of(arm)
     weighting = weighting_of(plan, config.under(seed))
     model = plan_context.initial.fresh(seed)
     prices = prices_of(model, data, config.under(seed)) if budget.kind == "flops" else Prices()
@@ -181,7 +172,7 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
     rule = parse_rule(config.rule)
     windows = getattr(data.train, "windows", None)
     each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
-    tokens = float(each) * samples_of_step(plan, config)
+    tokens = float(each) * samples_of_step(plan, config) * arm.batch
     budget, prior = Budget.of(plan.budget).in_units(prices), config.prior.units if prices == Prices() else 0
     forwards = _scorings(config, rule)
     if config.reference_model is not None:
@@ -210,7 +201,7 @@ def _add_callbacks(plan_context: PlanContext, trainer: BudgetMixin, data: Prepar
         _write(_during(folder, k), {**values, "sets": _measured(plan_context.suite, trainer, data, "during")})
 
     if trainer.budget.kind != "steps":
-        trainer.remove_callback(Progress)  # it counts steps
+        trainer.remove_callback(TrainingProgress)  # it counts steps
     trainer.add_callback(StopWhenSpent(trainer))
     folder.mkdir(parents=True, exist_ok=True)
     trainer.add_callback(AtFractions(trainer, plan_context.plan.evaluations, measure))

@@ -55,8 +55,8 @@ def _checked(folder: Path) -> dict[str, Any]:
         raise _wrong("verdicts", "the sentences that the differences give", "others")
     if results.get("families", found["families"]) != found["families"]:  # earlier versions did not write them
         raise _wrong("families", "those of the differences", "others")
-    if "primary" in found:
-        _check_row(results.get("primary", {}), found["primary"], "primary")
+    for key in found.keys() - {"differences", "verdicts", "families"}:
+        _check_row(results.get(key, {}), found[key], key)
     _check_registered(folder, results)
     return results
 

@@ -19,22 +19,24 @@ from samplewise.rules.budget import resolve
 
 MOST = 10**5
 """Of rows to a micro-batch, of micro-batches to a step, of steps to a pool."""
-Role = Literal["control", "rate", "random", "arm"]
+Role = Literal["control", "rate", "random", "oracle", "arm"]
+ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm as it is run. role: "control", "rate" or "random" (controls too), or "arm".
+    """An arm as it is run. role: "control", "rate", "random" or "oracle" (controls too), or "arm".
 
-    of: what a random control is the control of. rate: multiple of the learning rate. kept: the share of samples that
-    its rule keeps, chosen: the share of tokens that its token rule leaves of them, as far as losses of a normal
-    distribution tell.
+    of: what a random control is the control of. rate, batch: multiples of the learning rate and of a step's rows.
+    kept: the share of samples that its rule keeps, chosen: the share of tokens that its token rule leaves of them, as
+    far as losses of a normal distribution tell.
     """
 
     name: str
     config: ArmConfig
     role: Role
     rate: float = 1.0
+    batch: float = 1.0
     of: str | None = None
     kept: float = 1.0
     chosen: float = 1.0
@@ -48,9 +50,10 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
     """
     own = arms_of(plan)
     arms = [Arm(plan.control, own.pop(plan.control), "control")]
+    arms += [Arm(ORACLE, arms[0].config, "oracle")] if plan.controls.oracle else []
     arms += [
         Arm(f"{plan.control} at {rate:g}× the learning rate", arms[0].config, "rate", rate)
-        for rate in plan.controls.rates
+        for rate in ([] if plan.tune is not None and plan.tune.learning_rate else plan.controls.rates)
     ]
     randoms: dict[tuple[Any, ...], str] = {}
     for name, config in own.items():
@@ -107,6 +110,19 @@ def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
                 name, expected=f"a whole number from 1 to {MOST:,}", got=shown(value), remedy="Correct the value."
             )
     return prod(numbers.values())
+
+
+def scaled_batch(arm: Arm, plan: PlanConfig) -> int:
+    """Rows of a micro-batch of an arm whose batch is a multiple. Errors: SamplewiseError if that is no whole number."""
+    training = {"per_device_train_batch_size": 8, **plan.training, **arm.config.training}
+    rows = training["per_device_train_batch_size"] * arm.batch
+    if rows != int(rows) or rows < 1:
+        raise SamplewiseError(
+            "tune.batch", expected="multiples that make whole numbers of rows in a micro-batch",
+            got=f"{arm.batch:g} × {training['per_device_train_batch_size']}",
+            remedy="Change the multiple, or per_device_train_batch_size.",
+        )  # fmt: skip
+    return int(rows)
 
 
 def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:

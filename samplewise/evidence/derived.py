@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from samplewise.evidence.ceiling import ceiling
 from samplewise.evidence.differences import differences
 from samplewise.evidence.primary import Primary, primary_outcome
 from samplewise.evidence.sentences import verdicts
@@ -18,7 +19,7 @@ Results = Mapping[str, Any]
 def derived(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
     """The derived keys of results.json.
 
-    results: with arms, control, documents, min_effect, and `asked` where the plan asks for more than differences.
+    results: with arms, control, documents, seeds, min_effect, and `asked`, what a plan asks for beside differences.
     """
     arms, documents = results["arms"], results["documents"]
     rows = differences(arms, results["control"], documents, values, results["min_effect"])
@@ -28,6 +29,9 @@ def derived(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
         "verdicts": verdicts(rows, results["min_effect"], later),
     }  # fmt: skip
     asked = results.get("asked", {})
+    top = ceiling(arms, rows, results["min_effect"], seeds=len(results["seeds"]), stop=bool(asked.get("stop_early")))
+    if top is not None:
+        found["ceiling"] = top
     if "primary" in asked:
         found["primary"] = primary_outcome(Primary.from_json(asked["primary"]), documents, values)
     return found

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from samplewise.config.settings_file import load_settings, to_yaml
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
-from samplewise.evidence.arm_run import RUNS, PlanContext, file_of, run_arm, write_failure
+from samplewise.evidence.arm_run import PlanContext, run_arm, write_failure
 from samplewise.evidence.controls import Arm, all_arms
 from samplewise.evidence.evaluation_suite import open_data
 from samplewise.evidence.initial_model import check_reference, open_initial_model
@@ -21,6 +21,8 @@ from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.evidence.registered import REGISTERED, register, unregistered
 from samplewise.evidence.run.arguments import check_training
 from samplewise.evidence.run.folder import exhaustion_explained, locked
+from samplewise.evidence.slugs import RUNS, file_of
+from samplewise.evidence.tuning import for_trials, tuned
 
 PLAN = "plan.yaml"
 
@@ -65,22 +67,45 @@ def _run_all(
     for name in sorted(map(str, names)):
         check_reference(name, initial)
     plan_context = PlanContext(plan=plan, initial=initial, suite=suite, data={None: data}, folder=folder, corpus=corpus)
+    trials = None if plan.tune is None else for_trials(plan_context, plan)
     for path in dict.fromkeys(arm.config.data for _, arm in left):  # before any training
         if (labels := plan_context.labels_of(path)) is not None:
             say(f"labels     {path or plan.data.path}: {labels}")
     write_bytes(folder / PLAN, to_yaml(plan).encode())
     begin()
-    total = len(arms) * len(plan.seeds)
-    for seed, arm in left:
-        done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
-        try:
-            run_arm(plan_context, arm, seed, lambda text, done=done: say(f"run {done + 1} of {total}: {text}"))
-        except SamplewiseError as error:
-            if error.argument not in ("held-out loss", "loss"):
-                raise
-            say(f"{arm.name}, seed {seed}: {error}")
-            write_failure(plan_context, arm, seed, str(error))
-        write_outcome(folder, plan, arms, initial.seeded)
+    total, at_best = len(arms) * len(plan.seeds), dict[str, Arm]()
+    first = [each for each in left if each[1].role in ("control", "oracle")] if plan.controls.stop_early else []
+    for part in (first, [each for each in left if each not in first]):
+        if part is not first and _stopped(folder, plan, arms, initial.seeded, say):
+            return
+        for seed, arm in part:
+            if trials is not None and arm.name not in at_best:
+                at_best[arm.name] = tuned(trials, arm, say)
+            done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
+            _run_one(plan_context, at_best.get(arm.name, arm), seed, f"run {done + 1} of {total}", say)
+            write_outcome(folder, plan, arms, initial.seeded)
+
+
+def _run_one(plan_context: PlanContext, arm: Arm, seed: int, which: str, say: Say) -> None:
+    """Run an arm under a seed; one that diverges leaves a file that says so."""
+    try:
+        run_arm(plan_context, arm, seed, lambda text: say(f"{which}: {text}"))
+    except SamplewiseError as error:
+        if error.argument not in ("held-out loss", "loss"):
+            raise
+        say(f"{arm.name}, seed {seed}: {error}")
+        write_failure(plan_context, arm, seed, str(error))
+
+
+def _stopped(folder: Path, plan: PlanConfig, arms: list[Arm], seeded: bool, say: Say) -> bool:
+    """Whether the plan ends here, since not even clean documents gain what it could show."""
+    if not plan.controls.stop_early:
+        return False
+    top = write_outcome(folder, plan, arms, seeded).get("ceiling")
+    if top is None or not top["stopped"]:
+        return False
+    say(top["sentence"])
+    return True
 
 
 def _register(folder: Path, plan: PlanConfig, arms: list[Arm], saved: PlanConfig | None, file: Path | None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
-from samplewise.data import document_id, read_documents, read_instructions
+from samplewise.data import WindowDataset, document_id, read_documents, read_instructions
 from samplewise.data.deduplicate import fingerprint
 from samplewise.data.find import find_files
 from samplewise.data.formats import FORMATS
@@ -45,6 +45,17 @@ class Labels:
             own[1] += 1
             own[2] += count if weight > 0 else 0
         return found
+
+    def clean(self, train: Any) -> Any:
+        """A training text without the samples that have a label. Errors: SamplewiseError if none is left."""
+        of_text = isinstance(train, WindowDataset)
+        names = [window.id for window in train.windows] if of_text else train["sample_id"]
+        kept = [i for i, name in enumerate(names) if self.kinds[name] == CLEAN]
+        if not kept:
+            raise SamplewiseError(
+                "controls.oracle", expected="documents without a label", got="none", remedy="Leave the oracle out."
+            )
+        return WindowDataset([train.windows[i] for i in kept], train.columns) if of_text else train.select(kept)
 
     def __str__(self) -> str:
         clean = sum(self.documents.get(name, 0) for name in (CLEAN, UNKNOWN))

@@ -12,7 +12,6 @@ import numpy as np
 
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.json_file import as_written, read_json
-from samplewise.evidence.arm_run import RUNS, before_of, file_of
 from samplewise.evidence.budget import Budget
 from samplewise.evidence.controls import Arm
 from samplewise.evidence.derived import derived
@@ -21,8 +20,10 @@ from samplewise.evidence.labels import shares
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.primary import primary_of
 from samplewise.evidence.registered import later_arms
+from samplewise.evidence.slugs import RUNS, before_of, file_of
 from samplewise.evidence.stability import stability
 from samplewise.evidence.tasks import HIGHER
+from samplewise.evidence.trials import tuning_of
 
 SCHEMA = "samplewise-results-1"
 RESULTS, VALUES = "results.json", "values.json"
@@ -59,6 +60,9 @@ def _outcome(
     described = [_arm(arm, [finished[arm.name, s] for s in plan.seeds if (arm.name, s) in finished]) for arm in arms]
     later = later_arms(folder)
     described = [each | {"later": True} if each["name"] in later else each for each in described]
+    for each, arm in zip(described, arms, strict=True):
+        if (tuned := tuning_of(folder, plan, arm)) is not None:
+            each["tuned"] = tuned
     missing = [{"arm": arm.name, "seed": seed} for seed in plan.seeds for arm in arms if runs[arm.name, seed] is None]
     failed = [{"arm": a, "seed": s, "error": run["failed"]} for (a, s), run in runs.items() if run and "failed" in run]
     budget = Budget.of(plan.budget)
@@ -76,13 +80,18 @@ def _outcome(
         "higher_is_better": [name for name in documents if name.split("/")[-1] in HIGHER],
         **_asked(plan),
     }
-    return values, results | derived(results, values)
+    found = derived(results, values)
+    if found.get("ceiling", {}).get("stopped"):
+        results["complete"] = True
+    return values, results | found
 
 
 def _asked(plan: PlanConfig) -> dict[str, Any]:
     """What the plan asks for beside the differences."""
     primary = primary_of(plan)
-    return {} if primary is None else {"asked": {"primary": primary.to_json()}}
+    asked = {} if primary is None else {"primary": primary.to_json()}
+    asked |= {"stop_early": True} if plan.controls.stop_early else {}
+    return {"asked": asked} if asked else {}
 
 
 def _json(values: dict[str, Any]) -> bytes:

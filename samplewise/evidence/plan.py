@@ -18,6 +18,7 @@ from samplewise.evidence.plan_parts import (
     PriorConfig,
     ScratchConfig,
     SweepConfig,
+    TuneConfig,
 )
 from samplewise.evidence.tasks import TaskConfig
 
@@ -67,7 +68,8 @@ class PlanConfig(StepOptions):
     uniform() where it is not among them. primary: [arm, control, metric, domain], the one comparison that is fixed
     before the first arm runs, reported first and alone; of several controls the best, of several domains the mean.
     evaluations: how many during training, evenly over the budget. min_effect: the half-width
-    of interval, in nats/token, for which the seeds needed are told. sweep: arms made from a grid.
+    of interval, in nats/token, for which the seeds needed are told.
+    tune: a grid that every arm is tuned on, on documents of its own. sweep: arms made from a grid.
     labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
     tasks, answers: benchmarks and written answers, measured after training. per, normalize, pool, max_nonfinite,
     logits: of every arm that has none of its own, as in `samplewise.engine.weighting`. training: as in a run file, its
@@ -88,6 +90,7 @@ class PlanConfig(StepOptions):
     answers: AnswersConfig | None = None
     evaluations: int = 1
     min_effect: float = 0.005
+    tune: TuneConfig | None = None
     sweep: SweepConfig | None = None
     labels: str | None = None
     training: dict[str, Any] = field(default_factory=dict)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 from samplewise.config import DataConfig
 from samplewise.config.settings_file import load_settings
 from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.engine.options import checked_options
-from samplewise.evidence.controls import all_arms
+from samplewise.evidence.controls import ORACLE, Arm, all_arms, scaled_batch
+from samplewise.evidence.crossed import SEEDS
 from samplewise.evidence.plan import HELD_OUT, ArmConfig, PlanConfig, arms_of, weighting_of
 from samplewise.evidence.primary import check_primary
 from samplewise.rules.epochs import refuse_epochs
@@ -24,7 +26,9 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
         _check_control(f"arms.{name}", name, plan)
         _check_prior(f"arms.{name}", arm, plan)
         _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan)
-    check_primary(plan, [arm.name for arm in all_arms(plan)])
+    arms = all_arms(plan)
+    _check_tune(plan, arms)
+    check_primary(plan, [arm.name for arm in arms])
     return plan
 
 
@@ -55,12 +59,49 @@ def _check(plan: PlanConfig) -> None:
         raise SamplewiseError(
             "arms", expected="at least one", got="none", remedy='Add one, for example arms: {tilt: "ir_dro(r=1)"}.'
         )
+    _check_oracle(plan)
     for key in ("seed", "max_steps", "num_train_epochs"):
         if key in plan.training:
             raise SamplewiseError(
                 f"training.{key}", expected="no value here", got=plan.training[key],
                 remedy="Remove it: the plan's seeds and budget set it.",
             )  # fmt: skip
+
+
+def _check_oracle(plan: PlanConfig) -> None:
+    """Refuse an oracle that knows nothing, and a stop that rests on too little."""
+    controls = plan.controls
+    if controls.oracle and (plan.labels is None or ORACLE in arms_of(plan)):
+        expected = "labels of the corpus" if plan.labels is None else f"no other arm of the name {ORACLE}"
+        raise SamplewiseError(
+            "controls.oracle", expected=expected, got="none" if plan.labels is None else "one",
+            remedy="Name the file in labels, or rename the arm.",
+        )  # fmt: skip
+    if controls.stop_early and (not controls.oracle or len(plan.seeds) < SEEDS):
+        raise SamplewiseError(
+            "controls.stop_early", expected=f"controls.oracle, and {SEEDS} seeds or more",
+            got=f"{len(plan.seeds)} seeds" if controls.oracle else "no oracle",
+            remedy="Add them, or remove stop_early.",
+        )  # fmt: skip
+
+
+def _check_tune(plan: PlanConfig, arms: Sequence[Arm]) -> None:
+    """Refuse a grid with a point that cannot be run."""
+    if plan.tune is None:
+        return
+    if not (plan.tune.learning_rate or plan.tune.batch) or plan.tune.documents < 2:
+        raise SamplewiseError(
+            "tune", expected="learning_rate or batch, and 2 documents or more", got=asdict(plan.tune),
+            remedy="Use tune: {learning_rate: [0.5, 1, 2]}, for example.",
+        )  # fmt: skip
+    for key in ("learning_rate", "batch"):
+        values = getattr(plan.tune, key)
+        if any(value <= 0 for value in values) or len(set(values)) < len(values):
+            raise SamplewiseError(
+                f"tune.{key}", expected="different multiples above 0", got=values, remedy="Use [0.5, 1, 2]."
+            )
+    for arm, factor in product(arms, plan.tune.batch):
+        scaled_batch(replace(arm, batch=factor), plan)
 
 
 def _check_prior(place: str, arm: ArmConfig, plan: PlanConfig) -> None:

@@ -66,12 +66,33 @@ class DomainConfig:
 
 @dataclass(frozen=True)
 class ControlsConfig:
-    """The default controls. rates: the control at these multiples of its learning rate; random: for every selecting
-    arm a random selection of the same share.
+    """The default controls. rates: the control at these multiples of its learning rate, which a tuned plan has not.
+
+    random: for every selecting arm a random selection of the same share. oracle: the control on the documents without a
+    label alone: what knowing the labels gains, a ceiling for every selection. stop_early: the control and the oracle
+    run first, and nothing else does if the oracle's gain is, with 95% confidence, below min_effect.
     """
 
     rates: list[float] = field(default_factory=lambda: [0.5, 2.0])
     random: bool = True
+    oracle: bool = False
+    stop_early: bool = False
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """A grid that every arm is tuned on, with one run for each point, under the plan's budget and one seed.
+
+    learning_rate, batch: multiples of the arm's learning rate, and of its rows in a micro-batch. The point of lowest
+    loss on development documents is taken for all seeds. documents: how many of these; of held-out text that is not
+    evaluated (the rest of data.held_out), or of path, in the form of the plan's data. seed: of the trials.
+    """
+
+    learning_rate: list[float] = field(default_factory=list)
+    batch: list[float] = field(default_factory=list)
+    documents: int = 100
+    path: str | None = None
+    seed: int = 1000
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from samplewise.report.page import (
     warning,
     write_page,
 )
-from samplewise.report.plan_table import HELD_OUT, UNIT, has_labels
+from samplewise.report.plan_table import HELD_OUT, UNIT, has_labels, tuned_text
 from samplewise.report.style import ARMS, picture, smoothed, span
 
 Results = Mapping[str, Any]
@@ -46,6 +46,8 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
             "budget": f"{budget['amount']:,} {UNIT[budget['kind']]}", "seeds": len(results["seeds"]),
             "held-out documents": len(results["documents"].get(HELD_OUT, [])), "control": results["control"],
         }),
+        *([section("Ceiling", paragraph(results["ceiling"]["sentence"]))] if "ceiling" in results else []),
+        *([section("Tuning", *tuning)] if (tuning := _tuning(results)) else []),
         section("What may be said", *(paragraph(v["sentence"]) for v in results["verdicts"].values())),
         section("Held-out loss", *_forest(results)),
         *([] if sweep is None else [section("Sensitivity", *_sensitivity(results, sweep))]),
@@ -65,6 +67,18 @@ def _warnings(results: Results) -> list[Markup]:
     if not results["complete"]:
         found.append(warning(f"Partial: {len(results['missing'])} runs are not finished yet."))
     return found + [warning(f"{f['arm']}, seed {f['seed']}: {f['error']}") for f in results["failed"]]
+
+
+def _tuning(results: Results) -> list[Markup]:
+    tuned = [arm for arm in results["arms"] if "tuned" in arm]
+    if not tuned:
+        return []
+    seed, unit = tuned[0]["tuned"]["seed"], UNIT[results["budget"]["kind"]]
+    told = (
+        f"Every arm was tuned on development documents, with as many trials as every other and seed {seed}. The trials "
+        f"cost {sum(arm['tuned']['cost'] for arm in tuned):,} {unit}, which is not a part of the budget."
+    )
+    return [paragraph(told), *(paragraph(f"{arm['name']}: {tuned_text(arm['tuned'])}.") for arm in tuned)]
 
 
 def main_rows(results: Results) -> list[Mapping[str, Any]]:

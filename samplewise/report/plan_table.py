@@ -35,6 +35,7 @@ def plan_table(results: Mapping[str, Any], registered: Sequence[str] = ()) -> st
     if has_labels(results):
         lines.append("labelled: share of the weight on documents with a label")
     lines += _other_sets(results, wide)
+    lines += ["", results["ceiling"]["sentence"]] if "ceiling" in results else []
     lines += ["", *(found["sentence"] for found in results["verdicts"].values())]
     return "\n".join(lines)
 
@@ -86,7 +87,17 @@ def _beside(arm: Mapping[str, Any]) -> str:
     """What must be known beside the numbers of an arm: another control than the plan's, and that it came late."""
     told = [f"to {arm['control']}"] if "control" in arm else []
     told += ["added later"] if arm.get("later") else []
+    told += [f"tuned: {tuned_text(arm['tuned'])}"] if "tuned" in arm else []
     return f"   ({', '.join(told)})" if told else ""
+
+
+def tuned_text(tuned: Mapping[str, Any]) -> str:
+    """What tuning found, and what it cost."""
+    edge = f", at the edge of the grid in {' and '.join(tuned['at_the_edge'])}" if tuned["at_the_edge"] else ""
+    return (
+        f"learning rate × {tuned['learning_rate']:g}, batch × {tuned['batch']:g}{edge}; {len(tuned['trials'])} trials "
+        f"cost {tuned['cost']:,}"
+    )
 
 
 def _difference(row: Mapping[str, Any]) -> str:

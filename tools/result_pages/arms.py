@@ -8,6 +8,7 @@ from typing import Any
 
 from result_pages.markdown import NONE, code, p_value, percent, span, table
 from samplewise.evidence.plan import HELD_OUT, ArmConfig
+from samplewise.report.plan_table import tuned_text
 
 Results = Mapping[str, Any]
 
@@ -21,6 +22,7 @@ def tables(results: Results) -> str:
     """All of them, with what the numbers mean."""
     control = results["control"]
     told = [] if "primary" not in results else [f"**{results['primary']['sentence']}**"]
+    told += [results["ceiling"]["sentence"]] if "ceiling" in results else []
     told += [
         f"Differences are arm − {code(control)} in nats/token with their 95% interval: below 0 is better. "
         "**Bold**: p after Holm is below 0.05. Tail: the worst decile of the held-out documents.",
@@ -148,12 +150,13 @@ def _own(arm: Mapping[str, Any]) -> str:
     usual = asdict(ArmConfig())
     changed = [key for key, value in own.items() if key not in ("training", "prior") and value != usual[key]]
     found = [f"{key} {code(str(own[key]))}" for key in changed]
+    found += [f"tuned: {tuned_text(arm['tuned'])}"] if "tuned" in arm else []
     found += ["added after other runs were finished"] if arm.get("later") else []
     if arm["rate"] != 1:
         found.append(f"{arm['rate']:g}× the learning rate")
     found += [f"{key} {value}" for key, value in own["training"].items()]
     prior = own["prior"]
-    if any(prior.values()):
+    if prior["scored"] or prior["trained"]:
         found.append(f"before it {prior['scored']:,} tokens scored, {prior['trained']:,} trained on")
     return "; ".join(found) or NONE
 
