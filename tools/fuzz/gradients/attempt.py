@@ -97,7 +97,7 @@ def _judged(
 
 def _scale(case: Case, rows: list[Row], averages: bool) -> float:
     """Trainers do not know that GPT-2 shifts its labels, and divide by those of first tokens too."""
-    if case.architecture != "gpt2" or case.per != "token" or case.host == "loop" or averages:
+    if case.architecture != "gpt2" or case.per != "token" or case.host in ("loop", "ddp") or averages:
         return 1.0
     if case.form == "packed":  # its collator has masked them
         return 1.0

@@ -15,7 +15,8 @@ from fuzz.gradients.models import ARCHITECTURES, ROUTED
 class Case:
     """seed: of model, data and this configuration. rows: of the step; size: rows of a micro-batch.
 
-    rule: a row of the oracle's table. host: which trainer or loop runs it. form: how rows become micro-batches.
+    rule: a row of the oracle's table. form: how rows become micro-batches.
+    host: which trainer or loop runs it; ddp is the loop on two processes.
     token_weights: whether the data has any. empty: whether a row predicts nothing.
     router: whether the model adds its load-balancing term to the loss. keep_tokens: the share that `rho1` keeps.
     """
@@ -59,7 +60,7 @@ def draw(seed: int) -> Case:
     rule = dice.choice(list(SMOOTH) if precision in ("bfloat16", "autocast") else list(RULES))
     rows = dice.randint(4, 12)
     case = Case(
-        seed, architecture, rule, dice.choice(["sample", "token"]), dice.choice(["trainer", "loop", "sft"]),
+        seed, architecture, rule, dice.choice(["sample", "token"]), dice.choice(["trainer", "loop", "ddp", "sft"]),
         dice.choice(["right", "right", "left", "packed", "packed"]), rows, dice.choice([1, 2, 3, rows]),
         dice.choice([6, 12, 20]), precision, dice.choice(["sdpa", "sdpa", "eager"]), dice.random() < 0.4,
         dice.random() < 0.2, dice.random() < 0.2, dice.random() < 0.15,
@@ -83,8 +84,11 @@ def possible(case: Case) -> Case:
     if case.host == "sft":  # TRL pads on the right, and keeps to the weights' own precision
         form = "right" if case.form == "left" else case.form
         case = replace(case, form=form, precision="float32", token_weights=False)
-    if case.host == "loop":
+    if case.host in ("loop", "ddp"):
         case = replace(case, keep_tokens=1.0)
+    if case.host == "ddp":  # as many micro-batches for each of two processes
+        size = min(case.size, max(1, case.rows // 2))
+        case = replace(case, router=False, size=size, rows=case.rows // (2 * size) * 2 * size)
     if case.keep_tokens < 1:
         case = replace(case, token_weights=False, turns=False, adapter="none", precision="float32")
     return replace(case, size=min(case.size, case.rows))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -57,16 +59,32 @@ def run(case: Case, model: nn.Module, reference: nn.Module | None, features: lis
 def _loop(
     case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]], seen: Seen
 ) -> None:
-    from samplewise.trainers.collate import FieldsCollator
-    from samplewise.trainers.loop import WeightedStep
+    _checkpointed(case, model)
+    _steps(case, model, model, features, _parts(case), seen)
+    seen.batches = _parts(case) * STEPS
 
+
+def _checkpointed(case: Case, model: nn.Module) -> None:
     if case.checkpointing:
         model.gradient_checkpointing_enable()  # pyright: ignore[reportCallIssue]
         if case.adapter != "none":
             model.enable_input_require_grads()  # pyright: ignore[reportCallIssue]
+
+
+def _parts(case: Case) -> list[list[int]]:
+    """The rows of each micro-batch of a step."""
+    return [list(range(case.rows))[i : i + case.size] for i in range(0, case.rows, case.size)]
+
+
+def _steps(
+    case: Case, model: nn.Module, wrapped: nn.Module, features: list[dict[str, Any]], parts: list[list[int]], seen: Seen
+) -> None:
+    """Two steps of `WeightedStep` over these micro-batches. wrapped: the model, or DDP around it."""
+    from samplewise.trainers.collate import FieldsCollator
+    from samplewise.trainers.loop import WeightedStep
+
     collate = FieldsCollator(COLLATORS[case.form], turns=case.turns)
-    step = WeightedStep(model, case.rule, per=case.per, logits=case.logits)  # pyright: ignore[reportArgumentType]
-    parts = [list(range(case.rows))[i : i + case.size] for i in range(0, case.rows, case.size)]
+    step = WeightedStep(wrapped, case.rule, per=case.per, logits=case.logits)  # pyright: ignore[reportArgumentType]
     model.train()
     mixed = torch.autocast("cpu", torch.bfloat16) if case.precision == "autocast" else nullcontext()
     for _ in range(STEPS):
@@ -76,7 +94,36 @@ def _loop(
                 step.backward(micro)
         seen.losses.append(step.finish()["loss"])
         seen.keep(model)
-        seen.batches += parts
+
+
+def _ddp(case: Case, model: nn.Module, reference: nn.Module | None, features: list[dict[str, Any]], seen: Seen) -> None:
+    """Two forks of this process, each with every other micro-batch."""
+    from faults.server import run as processes
+
+    from samplewise import SamplewiseError
+
+    with tempfile.TemporaryDirectory() as folder:
+        ended = processes(lambda path: _rank(case, model, features, path), Path(folder), ranks=2)
+        if refused := re.search(r"^samplewise\S*SamplewiseError: (.+)", ended.said, flags=re.MULTILINE):
+            raise SamplewiseError(refused[1])
+        if ended.code or ended.hung:
+            raise RuntimeError(f"{ended.codes}, {'hung' if ended.hung else ended.said[-500:]}")
+        found = torch.load(Path(folder) / "seen", weights_only=True)
+    seen.gradients, seen.losses, seen.batches = found["gradients"], found["losses"], _parts(case) * STEPS
+
+
+def _rank(case: Case, model: nn.Module, features: list[dict[str, Any]], folder: Path) -> None:
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    _checkpointed(case, model)
+    own = Seen()
+    wrapped = DistributedDataParallel(model, find_unused_parameters=True)  # experts that no token reached
+    _steps(case, model, wrapped, features, _parts(case)[rank::2], own)
+    if rank == 0:
+        torch.save({"gradients": own.gradients, "losses": own.losses}, folder / "seen")
+    torch.distributed.barrier()
 
 
 class _Rows(Dataset[Any]):
@@ -184,4 +231,4 @@ def tokenizer() -> Any:
     )
 
 
-HOSTS: dict[str, Callable[..., None]] = {"loop": _loop, "trainer": _trainer, "sft": _sft}
+HOSTS: dict[str, Callable[..., None]] = {"loop": _loop, "ddp": _ddp, "trainer": _trainer, "sft": _sft}
