@@ -59,7 +59,7 @@ results-pages: .venv/installed   ## the tables on the pages of results/, from th
 	$(PY) tools/results.py
 
 docs: .venv-docs/installed       ## the site, offline, into site/; a warning is an error
-	DISABLE_MKDOCS_2_WARNING=true .venv-docs/bin/python -m mkdocs build --strict -q --clean
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict -q --clean
 
 .venv-docs/installed: pyproject.toml
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
