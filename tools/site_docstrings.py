@@ -1,4 +1,4 @@
-"""Docstrings as the site shows them: doctests as code, and a line that begins with an argument's name as a list item."""
+"""Docstrings as the site shows them: doctests as code, a line that begins with an argument's name as a list item."""
 
 from __future__ import annotations
 

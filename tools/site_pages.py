@@ -17,13 +17,25 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()([^()\s]+)(\))")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
-AS_TEXT = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".txt": "text", ".json": "json", "": "text"}
+AS_TEXT = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+    ".txt": "text",
+    ".json": "json",
+    "": "text",
+}
 INDEX = "index.md"
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add every file that pages link to, and those that these link to, and a page for each public module."""
-    todo = [f"docs/{file.src_uri}" for file in files.documentation_pages()] + ["CHANGELOG.md", "results/README.md"]
+    todo = [f"docs/{file.src_uri}" for file in files.documentation_pages()] + [
+        "README.md",
+        "CHANGELOG.md",
+        "results/README.md",
+    ]
     seen = set(todo)
     while todo:
         path = todo.pop()
@@ -96,7 +108,7 @@ def site_path(path: str) -> str:
 
 def repository_of(uri: str) -> str:
     """The file of the repository that a page of the site is."""
-    return f"docs/{uri}" if (ROOT / "docs" / uri).is_file() else uri
+    return f"docs/{uri}" if (ROOT / "docs" / uri).is_file() else "README.md" if uri == INDEX else uri
 
 
 def _file(path: str, uri: str, config: Any) -> File:
@@ -108,7 +120,8 @@ def _file(path: str, uri: str, config: Any) -> File:
 
 def public_names() -> dict[str, list[str]]:
     """By module, as docs/api/README.md lists them, which a test compares with the code."""
-    sections = re.split(r"^## `([\w.]+)`$", (ROOT / "docs/api/README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    page = (ROOT / "docs/api/README.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## `([\w.]+)`$", page, flags=re.MULTILINE)
     pairs = zip(sections[1::2], sections[2::2], strict=True)
     return {module: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for module, text in pairs}
 

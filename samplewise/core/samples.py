@@ -11,9 +11,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.typed import shown
+
+Values = Tensor | ArrayLike
+"""[N] numbers: a tensor, an array, a Series of pandas or polars, or a sequence."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,11 @@ class Samples:
 
 
 def as_samples(
-    losses: object, tokens: object = None, ids: object = None, *,
-    weight: object = None, reference: object = None, group: object = None,
+    losses: Values, tokens: Values | None = None, ids: Values | None = None, *,
+    weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
 ) -> Samples:  # fmt: skip
-    """Samples from plain sequences or tensors; ids default to positions, tokens to 1; the rest may be left out."""
-    loss = losses if isinstance(losses, Tensor) else torch.as_tensor(np.asarray(losses, dtype=np.float64))
+    """Samples from tensors, arrays or sequences; ids default to positions, tokens to 1; the rest may be left out."""
+    loss = losses if isinstance(losses, Tensor) else torch.tensor(_numbers("losses", losses, np.float64))
     loss = (loss if loss.is_floating_point() else loss.to(torch.float64)).detach()
     if loss.dtype in (torch.float16, torch.bfloat16):
         loss = loss.float()
@@ -70,12 +75,12 @@ def as_samples(
             "losses", expected="a 1-D tensor or sequence, one loss a sample", got=f"shape {tuple(loss.shape)}",
             remedy="Reduce token losses to sample losses first (samplewise.sample_losses).",
         )  # fmt: skip
-    count = torch.ones_like(loss, dtype=torch.int64) if tokens is None else torch.as_tensor(tokens).to(torch.int64)
-    name = torch.arange(loss.numel()) if ids is None else torch.as_tensor(ids).to(torch.int64)
+    count = torch.ones_like(loss, dtype=torch.int64) if tokens is None else _column("tokens", tokens, torch.int64)
+    name = torch.arange(loss.numel()) if ids is None else _column("ids", ids, torch.int64)
     more = {
-        "weight": None if weight is None else torch.as_tensor(weight, dtype=torch.float64),
-        "reference": None if reference is None else torch.as_tensor(reference, dtype=torch.float64),
-        "group": None if group is None else torch.as_tensor(group).to(torch.int64),
+        "weight": None if weight is None else _column("weight", weight, torch.float64),
+        "reference": None if reference is None else _column("reference", reference, torch.float64),
+        "group": None if group is None else _column("group", group, torch.int64),
     }
     for label, given in (("tokens", count), ("ids", name), *more.items()):
         if given is not None and given.shape != loss.shape:
@@ -85,3 +90,21 @@ def as_samples(
             )  # fmt: skip
     placed = {label: None if given is None else given.to(loss.device) for label, given in more.items()}
     return Samples(loss, count.to(loss.device), name.to(loss.device), **placed)
+
+
+def _column(name: str, values: Values, dtype: torch.dtype) -> Tensor:
+    """A tensor of one field; whole numbers never pass through floats."""
+    given = values if isinstance(values, Tensor) else torch.tensor(_numbers(name, values, None))
+    return given.to(dtype)
+
+
+def _numbers(name: str, values: ArrayLike, dtype: type | None) -> np.ndarray:
+    try:
+        found = np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError):
+        found = np.asarray("")
+    if found.dtype.kind not in "iufb":
+        raise SamplewiseError(
+            name, expected="numbers, one a sample", got=shown(values), remedy="Give a tensor, an array or a list."
+        )
+    return found

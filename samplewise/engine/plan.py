@@ -12,9 +12,10 @@ from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
-from samplewise.core.samples import Samples, as_samples
+from samplewise.core.samples import Samples, Values, as_samples
 from samplewise.core.statistics import correlation, effective_sample_size, kl_to_uniform
 from samplewise.core.weighing import check_fields, no_token_in_step, present_by_id
+from samplewise.rules.parse import parse_rule
 
 logger = logging.getLogger("samplewise")
 
@@ -156,44 +157,63 @@ def normalizer(
 
 
 def weights(
-    rule: Rule, losses: object, tokens: object = None, *,
-    weight: object = None, reference: object = None, group: object = None,
+    rule: Rule | str, losses: Values, tokens: Values | None = None, *,
+    weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
 ) -> Tensor:  # fmt: skip
     """What `rule` makes of these losses at its first step: [N] weights of mean 1 over the samples present.
 
-    losses: [N] nats/token, a tensor or a sequence; tokens: [N] predicted tokens, 1 each if not given (a sample
-    without a token is not one: weight 0). Ids are the positions.
+    rule: or its text, "ir_dro(r=1.0)".
+    losses: [N] nats/token, a tensor, array, Series or sequence; tokens: [N] predicted tokens, 1 each if not given (a
+    sample without a token is not one: weight 0). Ids are the positions.
     weight, reference, group: [N] for rules that read them: the data's own weights, losses under a reference model in
     nats/token, numbers of groups.
     Every call is a first step. In a loop, rules that remember (a warm-up, a schedule, `group_dro`, `random_keep`) need
     `samplewise.Weigher`, which keeps their state; this function warns once of a rule that does.
-    Errors: SamplewiseError, as in training, and on too few losses for the rule to do anything.
+    Errors: SamplewiseError, as in training, on no loss at all, on a loss that is NaN or infinite, and on too few losses
+    for the rule to do anything.
 
     >>> import samplewise as sw
-    >>> sw.weights(sw.band(drop_top=0.25), [1.0, 2.0, 3.0, 4.0]).tolist()
+    >>> sw.weights("band(drop_top=0.25)", [1.0, 2.0, 3.0, 4.0]).tolist()
     [1.3333333333333333, 1.3333333333333333, 1.3333333333333333, 0.0]
     """
-    check_rule(rule)
+    rule = as_rule(rule)
     if rule.remembers:
         _say_once(
             "%s remembers past steps, and these are the weights of its first: Weigher(rule) keeps count", str(rule)
         )
     samples = as_samples(losses, tokens, weight=weight, reference=reference, group=group)
+    _check_losses(samples)
     plan = plan_wide(rule, samples, rule.init())
     if plan.shortfall is not None:  # a step that stands alone is the largest there is
         raise plan.shortfall
     return plan.weights.to(samples.loss.dtype)
 
 
-def check_rule(rule: object) -> None:
-    """Errors: SamplewiseError where `rule` is not a Rule."""
+def as_rule(rule: object) -> Rule:
+    """The rule, or the one that a text spells. Errors: SamplewiseError where it is neither."""
+    if isinstance(rule, str):
+        return parse_rule(rule)
     if not isinstance(rule, Rule):
         raise SamplewiseError(
             "rule",
-            expected="a Rule",
+            expected="a Rule or its text",
             got=repr(rule),
-            remedy='For example ir_dro(r=1.0); parse_rule("ir_dro(r=1.0)") reads text.',
+            remedy='For example "ir_dro(r=1.0)", or ir_dro(r=1.0).',
         )
+    return rule
+
+
+def _check_losses(samples: Samples) -> None:
+    """In training a loss that is not finite is left out and counted; who looks at a rule has made a mistake."""
+    if len(samples) == 0:
+        raise SamplewiseError("losses", expected="at least one loss", got="none", remedy="Give one loss a sample.")
+    bad = _nonfinite(samples)
+    if bad:
+        first, more = float(samples.loss[bad[0]]), f" and {len(bad) - 1} more" if bad[1:] else ""
+        raise SamplewiseError(
+            "losses", expected="finite numbers", got=f"{first} at position {bad[0]}{more}",
+            remedy="Leave those samples out, or give them 0 tokens.",
+        )  # fmt: skip
 
 
 def plan_wide(rule: Rule, samples: Samples, state: State) -> Plan:

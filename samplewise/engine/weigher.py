@@ -5,15 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from samplewise.core.rule import Rule, State
-from samplewise.core.samples import as_samples
-from samplewise.engine.plan import Plan, ShortSteps, check_rule, plan_wide
+from samplewise.core.samples import Values, as_samples
+from samplewise.engine.plan import Plan, ShortSteps, as_rule, plan_wide
 
 
 class Weigher:
     """`weights = weigher(losses)` in a loop: each call is the next step of the rule.
 
-    rule: with or without memory: a warm-up, a schedule or `group_dro` moves on with every call; `random_keep` draws
-        anew. Shares of the run in it have to be steps: `samplewise.rules.resolve(rule, total_steps)`.
+    rule: or its text, with or without memory: a warm-up, a schedule or `group_dro` moves on with every call;
+        `random_keep` draws anew. Shares of the run in it have to be steps:
+        `samplewise.rules.resolve(rule, total_steps)`.
     state: what the rule remembers, numbers and tensors, to be saved and set with the rest of a checkpoint.
     steps: how many it has seen. plan: the last one's, with its figures; None before the first. A step too short for the
         rule is warned about once.
@@ -24,17 +25,16 @@ class Weigher:
     [[1.0, 1.0], [0.538, 1.462]]
     """
 
-    def __init__(self, rule: Rule) -> None:
-        check_rule(rule)
-        self.rule = rule
-        self.state: State = rule.init()
+    def __init__(self, rule: Rule | str) -> None:
+        self.rule = as_rule(rule)
+        self.state: State = self.rule.init()
         self.plan: Plan | None = None
         self.steps = 0
         self._short = ShortSteps()
 
     def __call__(
-        self, losses: object, tokens: object = None, ids: object = None, *,
-        weight: object = None, reference: object = None, group: object = None,
+        self, losses: Values, tokens: Values | None = None, ids: Values | None = None, *,
+        weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
     ) -> Tensor:  # fmt: skip
         """[N] weights of mean 1 over the samples present; the rule has then seen the step.
 

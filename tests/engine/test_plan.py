@@ -312,8 +312,28 @@ def test_weights_keep_the_precision_that_was_given(dtype, out):
     assert sw.weights(sw.ir_dro(), torch.tensor([1, 2, 3], dtype=dtype)).dtype == out
 
 
-def test_weights_leaves_out_the_empty_and_the_non_finite():
-    assert sw.weights(sw.uniform(), [1.0, math.nan, 3.0, 4.0], [1, 1, 0, 5]).tolist() == [1.0, 0.0, 0.0, 1.0]
+def test_weights_leaves_out_the_empty():
+    assert sw.weights(sw.uniform(), [1.0, math.nan, 3.0, 4.0], [1, 0, 0, 5]).tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_weights_takes_what_a_rule_is_written_as():
+    losses = [1.0, 2.0, 3.0, 4.0]
+    assert torch.equal(sw.weights("ir_dro(r=2.0)", losses), sw.weights(sw.ir_dro(r=2.0), losses))
+    assert torch.equal(sw.Weigher("top_k(share=0.5)")(losses), sw.weights(sw.top_k(share=0.5), losses))
+
+
+def test_weights_takes_the_columns_of_data_frames():
+    import pandas as pd
+    import polars as pl
+
+    want = sw.weights(sw.ir_dro(), [1.0, 2.0], [3, 4])
+    for frame in (pd.DataFrame({"loss": [1.0, 2.0], "n": [3, 4]}), pl.DataFrame({"loss": [1.0, 2.0], "n": [3, 4]})):
+        assert torch.equal(sw.weights(sw.ir_dro(), frame["loss"], frame["n"]), want)
+
+
+def test_weights_names_the_first_loss_that_is_not_finite():
+    with pytest.raises(SamplewiseError, match=r"^losses: expected finite numbers, got nan at position 1 and 1 more\."):
+        sw.weights(sw.uniform(), [1.0, math.nan, 3.0, math.inf])
 
 
 def test_weights_takes_losses_that_require_grad():
@@ -324,12 +344,14 @@ def test_weights_takes_losses_that_require_grad():
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: sw.weights("ir_dro()", [1.0]), "rule"),  # pyright: ignore
+        (lambda: sw.weights("ir_dr()", [1.0]), "rule, column 1"),
+        (lambda: sw.weights(sw.ir_dro(), ["a"]), "losses"),
+        (lambda: sw.weights(sw.ir_dro(), [1.0, 2.0], weight=[None, 1.0]), "weight"),
         (lambda: sw.weights(sw.ir_dro, [1.0]), "rule"),  # pyright: ignore
         (lambda: sw.weights(sw.ir_dro(), [[1.0]]), "losses"),
         (lambda: sw.weights(sw.ir_dro(), 1.0), "losses"),
         (lambda: sw.weights(sw.ir_dro(), [1.0, 2.0], [1]), "tokens"),
-        (lambda: sw.weights(sw.ir_dro(), []), "labels"),
+        (lambda: sw.weights(sw.ir_dro(), []), "losses"),
     ],
 )
 def test_bad_arguments_are_named(make, argument):
