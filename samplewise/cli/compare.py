@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 from samplewise.core.errors import SamplewiseError
 
 
@@ -24,22 +24,24 @@ def compare(
         Path | None,
         typer.Option("--check", metavar="FOLDER", help="Recompute the differences of a finished comparison."),
     ] = None,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Train every arm on the same budget and seeds, and report which is better. Run it again to resume."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         if check is not None:
             from samplewise.evidence.check import check_results
 
             found = check_results(check)
             print(f"{check}: {len(found['differences'])} differences agree with the values of the documents")
+            write_figures(json_file, found)
             return
         if plan is None:
             raise SamplewiseError(
                 "PLAN.YAML", expected="a plan file", got="none", remedy="Name a plan file, or use --check FOLDER."
             )
-        _run(plan, overrides or [], debug, swept=False)
+        _run(plan, overrides or [], debug, json_file, swept=False)
 
 
 def sweep(
@@ -48,15 +50,16 @@ def sweep(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as budget.steps=50."),
     ] = None,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Compare a rule over a grid of its arguments, and plot how sensitive the results are to them."""
     quiet(debug)
-    with reported(debug):
-        _run(plan, overrides or [], debug, swept=True)
+    with reported(debug), figures(json_file):
+        _run(plan, overrides or [], debug, json_file, swept=True)
 
 
-def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
+def _run(path: Path, overrides: list[str], debug: bool, json_file: Path | None, *, swept: bool) -> None:
     from samplewise.evidence.plan import grid
     from samplewise.evidence.plan_file import load_plan
 
@@ -85,6 +88,7 @@ def _run(path: Path, overrides: list[str], debug: bool, *, swept: bool) -> None:
     print(f"{'results':<11}{folder / 'results.json'}, with values.json beside it")
     for file in write_plan(folder, results, numbers):
         print(f"{'report' if file.suffix == '.html' else 'picture':<11}{file}")
+    write_figures(json_file, results)
 
 
 def tokenizer(

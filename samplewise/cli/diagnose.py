@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, quiet, reported, require, write_figures
 
 
 def diagnose(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of a run of samplewise train.")],
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Look for problems in the figures of a run, finished or not."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("transformers", "hf"))
         from samplewise.evidence.run.diagnose import diagnose_run
 
@@ -26,3 +28,4 @@ def diagnose(
         print(
             f"{len(findings) or 'nothing'} found in {steps:,} steps" if steps else "The run has no finished step yet."
         )
+        write_figures(json_file, {"steps": steps, "findings": [asdict(finding) for finding in findings]})

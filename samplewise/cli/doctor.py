@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 
 Model = Annotated[str | None, typer.Option(help="Examine this model: a hub id, a folder or a .gguf file.")]
 Shape = Annotated[
@@ -17,7 +15,6 @@ Shape = Annotated[
     typer.Option(help="Or one with random weights: tiny, smollm-135m, llama-1b, gemma-1b or qwen-4b."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")]
 
 
 def doctor(
@@ -28,9 +25,8 @@ def doctor(
     Without --model nothing is downloaded. The exit code is 0 for PASS.
     """
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("transformers", "hf"), ("accelerate", "hf"), ("pyarrow", "corpus"))
-        from samplewise.core.replaced import write_whole
         from samplewise.evidence.doctor.checks import Check, as_json, verdict
         from samplewise.evidence.doctor.examine import examine
         from samplewise.evidence.doctor.machine import describe, device_of
@@ -45,9 +41,8 @@ def doctor(
             checks.append(check)
             print(check.line(), flush=True)
         end, seconds = verdict(checks), time.perf_counter() - start
-        if json_file is not None:
-            facts = {"model": name, "device": describe(place), "seconds": round(seconds, 1)}
-            write_whole(json_file, json.dumps(as_json(facts, checks), indent=1).encode())
+        facts = {"model": name, "device": describe(place), "seconds": round(seconds, 1)}
+        write_figures(json_file, as_json(facts, checks))
         print(f"{end} ({seconds:.0f} s)")
         if not end.passed:
             raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 
 
 def evaluate(
@@ -23,11 +23,12 @@ def evaluate(
         Path | None,
         typer.Option("--against", metavar="FILE", help="Print paired differences from this evaluation's results."),
     ] = None,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Measure a model on held-out text, other domains, benchmarks and instructions, document by document."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"))
@@ -48,3 +49,4 @@ def evaluate(
                 rows = paired(found, other)
         print("\n" + table(found, rows))
         print(f"results    {settings.output}")
+        write_figures(json_file, found if rows is None else {**found, "against": rows})

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 from samplewise.core.errors import SamplewiseError
 
 
@@ -21,11 +21,12 @@ def probe(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file, such as samples=512."),
     ] = None,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Measure what the losses of a corpus mean: learnable, useful, noise, redundant or stable text."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
@@ -41,6 +42,7 @@ def probe(
         print(f"\n{'results':<11}{folder / 'probe.json'}")
         for file in write_probe(folder, found):
             print(f"{'report' if file.suffix == '.html' else 'picture':<11}{file}")
+        write_figures(json_file, found)
 
 
 def corrupt(

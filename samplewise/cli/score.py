@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 
 Model = Annotated[str, typer.Option(help="The model: a hub id, a folder or a .gguf file.")]
 Data = Annotated[str, typer.Option(help="The corpus: a file, folder, glob, `datasets` name or URL.")]
@@ -56,6 +57,7 @@ def score(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be scored.")] = False,
     engine: Engine = "local",
     workers: Annotated[int, typer.Option(help="The number of actors with --engine ray.")] = 1,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Write the loss and the id of every sample of a corpus to a folder of Parquet files.
@@ -71,15 +73,17 @@ def score(
         "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("transformers", "hf"), ("pyarrow", "corpus"), ("duckdb", "corpus"), ("fsspec", "corpus"))
         from samplewise.corpus.score import score_corpus
         from samplewise.corpus.settings import Target
 
         hush_transformers(debug)
-        score_corpus(
+        manifest = score_corpus(
             Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict),
             engine=engine,
             workers=workers,
             **given,
         )
+        if manifest is not None:  # another process finishes it
+            write_figures(json_file, asdict(manifest))

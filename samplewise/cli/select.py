@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, Memory, NoVerify, quiet, reported, require
+from samplewise.cli.shell import (
+    Debug,
+    Json,
+    Memory,
+    NoVerify,
+    complete_rule,
+    figures,
+    quiet,
+    reported,
+    require,
+    write_figures,
+)
 from samplewise.core.errors import SamplewiseError
 
 
@@ -26,7 +38,10 @@ class Take(StrEnum):
     random = "random"
 
 
-RuleText = Annotated[str | None, typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.')]
+RuleText = Annotated[
+    str | None,
+    typer.Option(help='A rule, such as "band(drop_top=0.1)", over the whole corpus.', autocompletion=complete_rule),
+]
 Within = Annotated[
     str | None,
     typer.Option(
@@ -89,11 +104,12 @@ def select(
     seed: Annotated[int, typer.Option(help="The seed of --control and of --take random.")] = 0,
     memory: Memory = "2GB",
     no_verify: NoVerify = False,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Select samples of a scored corpus, and report what was left out. It needs no model."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
         from samplewise.corpus.amounts import amount
         from samplewise.corpus.quotas import check_parts, quotas_of
@@ -112,6 +128,8 @@ def select(
         kind = "ids" if ids else "weights" if weights else "texts"
         target = Target(kind, out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer)
         print("\n".join(run_select(scores, choice, target, memory=memory, verify=not no_verify)))
+        written = target.output(out)
+        write_figures(json_file, json.loads(written.place.read(written.statement)))
 
 
 def _check(chosen: bool, both: bool) -> None:

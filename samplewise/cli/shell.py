@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import math
 import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from samplewise.cli.panels import panel_of
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import shown
 
@@ -23,12 +27,33 @@ AT = "In optimizer step "
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the logs of libraries.")]
 
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write every figure to this file as JSON, or with - to stdout, alone."),
+]
+
+
+def complete_rule(incomplete: str) -> list[str]:
+    """Names of rules for the completion of a shell, after the last bracket or comma of what is typed."""
+    from samplewise.rules import RULES
+
+    cut = max(incomplete.rfind(mark) for mark in "(, ") + 1
+    return [f"{incomplete[:cut]}{name}(" for name in RULES if name.startswith(incomplete[cut:])]
+
+
+RuleText = Annotated[str, typer.Option(help='The rule, for example "ir_dro(r=1)".', autocompletion=complete_rule)]
 Memory = Annotated[str, typer.Option(help="The most memory to use, such as 2GB.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the checksums of the scores.")]
 
 
 class Command(TyperCommand):
-    """A command that refuses empty texts and numbers that are not finite before it begins."""
+    """A command that refuses empty texts and numbers that are not finite before it begins, its options in panels."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            if (title := panel_of(self.name, parameter.name)) is not None:
+                parameter.rich_help_panel = title  # pyright: ignore[reportAttributeAccessIssue]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as click does, after empty arguments are refused: an empty path would be the current folder."""
@@ -65,6 +90,39 @@ def require(*packages: tuple[str, str]) -> None:
             raise SamplewiseError(
                 name, expected="an installed package", got="none", remedy=f'pip install "samplewise[{extra}]"'
             )
+
+
+@contextmanager
+def figures(json_file: Path | None) -> Iterator[None]:
+    """Where a command prints: its tables go to stderr if --json - has the stdout."""
+    if str(json_file) == "-":
+        with redirect_stdout(sys.stderr):
+            yield
+    else:
+        yield
+
+
+def write_figures(json_file: Path | None, values: Any) -> None:
+    """What --json asked for: the figures of a command as JSON. Numbers that are not finite are null."""
+    if json_file is None:
+        return
+    text = json.dumps(_finite(values), indent=1, ensure_ascii=False) + "\n"
+    if str(json_file) == "-":
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
+    else:
+        from samplewise.core.replaced import write_whole
+
+        write_whole(json_file, text.encode("utf-8", "backslashreplace"))
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {str(key): _finite(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 @contextmanager
