@@ -78,4 +78,4 @@ Version = Annotated[
 
 @app.callback()
 def main(version: Version = False) -> None:
-    """Options of samplewise itself."""
+    """What stands before the name of a command."""
