@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from samplewise.core.columns import GROUP, ID, REFERENCE, STORED, WEIGHT
 from samplewise.core.errors import SamplewiseError
+from samplewise.trainers.dataset_kinds import is_table, is_table_stream
 
 
 def identified(dataset: Any, columns: frozenset[str] = frozenset(), *, negative: bool = False) -> Any:
@@ -19,14 +20,12 @@ def identified(dataset: Any, columns: frozenset[str] = frozenset(), *, negative:
     columns: of samples, those that are read: a stream names the row whose value cannot be used. negative: whether a
     weight may be below 0.
     """
-    import datasets
-
-    if isinstance(dataset, datasets.Dataset):
+    if is_table(dataset):
         if dataset.format["type"] == "custom":  # a transform makes the columns: rows are known only when asked for
             return IdentifiedRows(dataset)
         has_ids = ID in dataset.column_names
         return dataset if has_ids else dataset.add_column(ID, list(range(len(dataset))))  # pyright: ignore[reportCallIssue]
-    if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
+    if isinstance(dataset, IterableDataset) or is_table_stream(dataset):
         return IdentifiedStream(dataset, columns, negative=negative)
     return IdentifiedRows(dataset)
 

@@ -15,6 +15,7 @@ from samplewise.engine.options import WeightingOptions
 from samplewise.rules import resolve
 from samplewise.trainers.checks import check_collator, check_columns, check_packed, check_rows, check_step_size
 from samplewise.trainers.collate import LENGTHS, FieldsCollator, PlainCollator
+from samplewise.trainers.dataset_kinds import is_table, is_table_stream
 from samplewise.trainers.identify import identified
 from samplewise.trainers.values import check_values, columns_read
 
@@ -130,11 +131,9 @@ def samples_in_rows(dataset: Any, n: int, *, turns: bool = False) -> tuple[float
     Of packed rows the average is over the first thousand. Where nobody can know beforehand, as of a packed stream or of
     turns, it is `UNKNOWN_COUNT`: a rule is then judged by the steps that come.
     """
-    import datasets
-
     if turns:
         return UNKNOWN_COUNT, UNKNOWN_COUNT
-    if not isinstance(dataset, datasets.Dataset):
+    if not is_table(dataset):
         return (UNKNOWN_COUNT, UNKNOWN_COUNT) if LENGTHS in (_first_columns(dataset) or ()) else (1.0, 1.0)
     if LENGTHS not in dataset.column_names or not len(dataset):
         return 1.0, 1.0
@@ -151,9 +150,7 @@ UNKNOWN_COUNT = 1000.0
 
 def _first_columns(dataset: Any) -> list[str] | None:
     """The columns; of a stream of the `datasets` library, which can be read from its start again, of its first row."""
-    import datasets
-
     names = column_names(dataset)
-    if names is None and isinstance(dataset, datasets.IterableDataset):
+    if names is None and is_table_stream(dataset):
         names = list(next(iter(dataset), {}))
     return names

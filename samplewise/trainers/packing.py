@@ -11,6 +11,7 @@ from samplewise.core.columns import COLUMNS, ID, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.segments import nested_ids
 from samplewise.trainers.collate import LENGTHS
+from samplewise.trainers.dataset_kinds import is_table
 from samplewise.trainers.messages import encoded_messages, has_weights, refuse_late_weights, warn_of_padding
 
 logger = logging.getLogger("samplewise")
@@ -69,9 +70,7 @@ def _column_names(dataset: Any) -> list[str]:
 
 def numbered(dataset: Any, packing: bool) -> Any:
     """The dataset with ids by row; a stream gets them here only if packed, otherwise while it is read."""
-    import datasets
-
-    if isinstance(dataset, datasets.Dataset):
+    if is_table(dataset):
         custom = dataset.format["type"] == "custom"
         return dataset if custom else dataset.add_column(ID, list(range(len(dataset))))  # pyright: ignore[reportCallIssue]
     if not packing:

@@ -12,6 +12,7 @@ import torch
 from samplewise.core.columns import FIELDS, ID, STORED
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
+from samplewise.trainers.dataset_kinds import is_table
 from samplewise.trainers.identify import checked, expected_values
 
 MAX_SHOWN = 5
@@ -56,9 +57,7 @@ def usable(name: str, value: Any, *, negative: bool = False) -> bool:
 
 
 def _given(dataset: Any, names: list[str]) -> Iterator[tuple[str, Iterable[Any]]]:
-    import datasets
-
-    if isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom":
+    if is_table(dataset) and dataset.format["type"] != "custom":
         plain = dataset.with_format(None)
         yield from ((name, plain[name]) for name in names if name in plain.column_names)
         return

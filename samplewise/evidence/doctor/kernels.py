@@ -89,6 +89,9 @@ def check_kernels(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[C
             if why is not None:
                 yield Check(name, "not checked", f"{why}; the chunked kernels are used, as exact", judged=False)
                 continue
+            if backend == "triton" and device.type == "cpu" and dtype == torch.bfloat16:
+                yield Check(name, "not checked", "Triton's interpreter cuts bf16 off, where a GPU rounds", judged=False)
+                continue
             yield _checked(name, backend, dtype, device)
 
 
