@@ -26,6 +26,7 @@ from samplewise.evidence.controls import Arm, samples_of_step, scaled_batch
 from samplewise.evidence.evaluation_suite import EvaluationSuite
 from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
+from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
 from samplewise.evidence.prices import Prices, prices_of
 from samplewise.evidence.run.arguments import training_arguments, with_precision
@@ -126,7 +127,7 @@ def write_failure(plan_context: PlanContext, arm: Arm, seed: int, error: str) ->
 
 def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tuple[BudgetMixin, Prepared]:
     plan, config = plan_context.plan, arm.config
-    budget = Budget.of(plan.budget)
+    budget = Budget.of(plan.budget, config.budget_share)
     training: dict[str, Any] = {
         "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
         **plan.training, **config.training, "seed": seed, "max_steps": budget.max_steps,
@@ -173,7 +174,10 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
     windows = getattr(data.train, "windows", None)
     each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
     tokens = float(each) * samples_of_step(plan, config) * arm.batch
-    budget, prior = Budget.of(plan.budget).in_units(prices), config.prior.units if prices == Prices() else 0
+    budget, prior = (
+        Budget.of(plan.budget, config.budget_share).in_units(prices),
+        config.prior.units if prices == Prices() else 0,
+    )
     forwards = _scorings(config, rule)
     if config.reference_model is not None:
         forwards += prices.reference / prices.trained if prices.trained else 1.0
@@ -214,6 +218,9 @@ def _during(folder: Path, k: int) -> Path:
 def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: Arm, seed: int, folder: Path) -> None:
     count = plan_context.plan.evaluations
     labelled = {} if trainer.recorder.labels is None else {"labelled": trainer.recorder.labels.documents}
+    outputs: dict[str, Outputs] = {}
+    wanted = outputs if plan_context.plan.measures else None
+    after = plan_context.suite.measure(trainer, data, "after", wanted)
     result = {
         "arm": arm.name,
         "seed": seed,
@@ -225,8 +232,8 @@ def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: 
         "history": _history(trainer, data),
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
-        "after": _measured(plan_context.suite, trainer, data, "after"),
-        "more": _more(plan_context, trainer),
+        "after": {name: found.to_json() for name, found in after.items()},
+        "more": _more(plan_context, trainer) | _outputs(plan_context, outputs),
         **labelled,
     }
     _write(file_of(plan_context.folder, arm.name, seed), result)
@@ -247,6 +254,12 @@ def _more(plan_context: PlanContext, trainer: BudgetMixin) -> dict[str, Any]:
     if plan.answers is not None:
         found["answers"] = answer_rows(trainer.model, tokenizer, plan.answers, batch_size=size, autocast=autocast)
     return found
+
+
+def _outputs(plan_context: PlanContext, outputs: dict[str, Outputs]) -> dict[str, Any]:
+    """What the plan measures of the outputs beside the loss, by set."""
+    sets, measures = plan_context.suite.sets, plan_context.plan.measures
+    return {name: found.by_document(sets[name], measures) for name, found in outputs.items()}
 
 
 def _measured(suite: EvaluationSuite, trainer: BudgetMixin, data: Prepared, title: str) -> dict[str, Any]:

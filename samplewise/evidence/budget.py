@@ -29,15 +29,15 @@ class Budget:
     amount: int
 
     @staticmethod
-    def of(config: BudgetConfig) -> Budget:
-        """The amount of the budget that is given."""
+    def of(config: BudgetConfig, share: float = 1.0) -> Budget:
+        """The amount of the budget that is given, or a share of it."""
         if config.steps is not None:
-            return Budget("steps", config.steps)
+            return Budget("steps", round(share * config.steps))
         if config.tokens is not None:
-            return Budget("tokens", config.tokens)
+            return Budget("tokens", round(share * config.tokens))
         if config.flops is not None:
-            return Budget("flops", round(config.flops))
-        return Budget("compute", config.compute or 0)
+            return Budget("flops", round(share * config.flops))
+        return Budget("compute", round(share * (config.compute or 0)))
 
     @property
     def max_steps(self) -> int:

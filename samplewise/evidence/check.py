@@ -56,7 +56,10 @@ def _checked(folder: Path) -> dict[str, Any]:
     if results.get("families", found["families"]) != found["families"]:  # earlier versions did not write them
         raise _wrong("families", "those of the differences", "others")
     for key in found.keys() - {"differences", "verdicts", "families"}:
-        _check_row(results.get(key, {}), found[key], key)
+        if isinstance(found[key], dict):
+            _check_row(results.get(key, {}), found[key], key)
+        elif results.get(key) != found[key]:
+            raise _wrong(key, "what the values give", "others")
     _check_registered(folder, results)
     return results
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from samplewise.evidence.ceiling import ceiling
 from samplewise.evidence.differences import differences
+from samplewise.evidence.notes import temperature_notes
 from samplewise.evidence.primary import Primary, primary_outcome
+from samplewise.evidence.reach import reach
 from samplewise.evidence.sentences import verdicts
 
 Results = Mapping[str, Any]
@@ -28,13 +30,23 @@ def derived(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
         "families": families(arms, rows), "differences": rows,
         "verdicts": verdicts(rows, results["min_effect"], later),
     }  # fmt: skip
+    if notes := temperature_notes(rows):
+        found["notes"] = notes
+    if reached := reach(arms, results["control"], values):
+        found["reach"] = reached
     asked = results.get("asked", {})
     top = ceiling(arms, rows, results["min_effect"], seeds=len(results["seeds"]), stop=bool(asked.get("stop_early")))
     if top is not None:
         found["ceiling"] = top
     if "primary" in asked:
-        found["primary"] = primary_outcome(Primary.from_json(asked["primary"]), documents, values)
+        found["primary"] = _primary(results, values)
     return found
+
+
+def _primary(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
+    primary = Primary.from_json(results["asked"]["primary"])
+    margin = next((arm.get("margin") for arm in results["arms"] if arm["name"] == primary.arm), None)
+    return primary_outcome(primary, results["documents"], values, margin)
 
 
 def families(arms: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

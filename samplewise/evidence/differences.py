@@ -15,7 +15,7 @@ from samplewise.evidence.plan import HELD_OUT
 Values = Mapping[str, Any]
 """values.json: {"before": {seed: sets}, "during": [{arm: {seed: sets}}, …], "after": {arm: {seed: sets}}}."""
 
-NATS = ("loss", "worst_decile", "worst_group")
+NATS = ("loss", "worst_decile", "worst_group", "tempered")
 """Metrics in the unit of min_effect."""
 
 
@@ -39,7 +39,12 @@ def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tup
 def differences(
     arms: Sequence[Mapping[str, Any]], control: str, documents: Mapping[str, Any], values: Values, min_effect: float
 ) -> list[dict[str, Any]]:
-    """All differences, with Holm's correction over the arms of each family (set, time, metric, role)."""
+    """All differences, with Holm's correction over the arms of each family (set, time, metric, role).
+
+    Of an arm that has a margin, the row of its main difference has p_margin as well: of a difference as large as that,
+    corrected over the arms that have one. It is two-sided, so that it is below 5% where the 95% interval lies below.
+    """
+    margins = {arm["name"]: arm["margin"] for arm in arms if "margin" in arm}
     rows: list[dict[str, Any]] = []
     family: dict[tuple[Any, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
     stages = [*enumerate(values["during"], 1), (len(values["during"]) + 1, values["after"])]
@@ -60,6 +65,8 @@ def differences(
                 }
                 if metric == "loss":
                     row["share_of_gain"] = _share(row["mean"], x["seeds"], values, stage, other, name)
+                if (at, name, metric, role) == (1, HELD_OUT, "loss", "uniform") and arm in margins:
+                    row |= margin_of(x["values"], margins[arm])
                 row["seeds"] = x["seeds"]
                 rows.append(row)
                 family.setdefault((name, at, metric, role, of_controls), []).append((row, x["values"]))
@@ -68,7 +75,16 @@ def differences(
         for (row, _), p in zip(members, corrected, strict=True):
             row["p_holm"] = p
             row["family"] = len(members)
+    within = [row for row in rows if "margin" in row]
+    for row, p in zip(within, holm([row["p_margin"] for row in within]), strict=True):
+        row["p_margin"] = p
     return rows
+
+
+def margin_of(x: np.ndarray, margin: float) -> dict[str, float]:
+    """The p of a mean of at least `margin`, two-sided, for differences [S, D]."""
+    found = crossed(x - margin)
+    return {"margin": margin, "p_margin": found.p if found.mean < 0 else 1.0}
 
 
 def _alike(members: Sequence[tuple[dict[str, Any], np.ndarray]]) -> bool:

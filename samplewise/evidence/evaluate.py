@@ -13,6 +13,7 @@ import torch
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Example, PadCollator, Window
+from samplewise.evidence.outputs import Outputs
 from samplewise.losses.evaluation import evaluating
 from samplewise.losses.token_losses import sample_losses
 
@@ -96,6 +97,7 @@ def evaluate(
     batch_size: int = 8,
     autocast: torch.dtype | None = None,
     progress: Callable[[int], object] = lambda rows: None,
+    outputs: Outputs | None = None,
 ) -> Evaluation:
     """The loss of every document that the windows come from, in the order of its first window.
 
@@ -104,7 +106,7 @@ def evaluate(
         token-weighted over its windows.
     batch_size: rows at a time; batch_size × length × vocabulary × 4 bytes of logits is the memory it takes.
     autocast: compute in this dtype (losses are always in float32); None: the model's own.
-    progress: is called with the number of rows done after each batch.
+    progress: is called with the number of rows done after each batch. outputs: takes what the model gave, row by row.
     Errors: SamplewiseError for no window, and for a document whose loss is not finite.
     """
     if not windows:
@@ -118,7 +120,10 @@ def evaluate(
             batch = collate([_row(windows[i]) for i in rows])
             batch = {key: value.to(device) for key, value in batch.items()}
             labels = batch.pop("labels")
-            loss, _ = sample_losses(model(**batch, use_cache=False).logits, labels)
+            logits = model(**batch, use_cache=False).logits
+            loss, _ = sample_losses(logits, labels)
+            if outputs is not None:
+                outputs.take(rows, logits, labels)
             losses[rows] = loss.double().cpu().numpy()
             progress(len(rows))
     return Evaluation(tuple(_by_document(windows, losses)))

@@ -11,6 +11,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, deduplicate, read_documents
 from samplewise.evidence.evaluate import Evaluation, HeldOut
 from samplewise.evidence.initial_model import InitialModel
+from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.plan import HELD_OUT, PlanConfig
 from samplewise.evidence.plan_parts import DomainConfig
 from samplewise.evidence.run.execute import evaluate_in, prepare_any
@@ -28,12 +29,15 @@ class EvaluationSuite:
     sets: Mapping[str, Sequence[HeldOut]]
     lines: list[str]
 
-    def measure(self, trainer: HistoryMixin, data: Prepared, title: str) -> dict[str, Evaluation]:
-        """Evaluate the model of the trainer on every set."""
-        return {
-            name: evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}")
-            for name, windows in self.sets.items()
-        }
+    def measure(
+        self, trainer: HistoryMixin, data: Prepared, title: str, outputs: dict[str, Outputs] | None = None
+    ) -> dict[str, Evaluation]:
+        """Evaluate the model of the trainer on every set. outputs: is filled, by set, where it is given."""
+        found = {}
+        for name, windows in self.sets.items():
+            own = None if outputs is None else outputs.setdefault(name, Outputs(len(windows)))
+            found[name] = evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}", own)
+        return found
 
 
 def open_data(plan: PlanConfig, initial: InitialModel) -> tuple[Prepared, EvaluationSuite]:

@@ -122,7 +122,12 @@ def _values(folder: Path, plan: PlanConfig, arms: Sequence[Arm], runs: Runs, see
     for (arm, seed), run in runs.items():
         for name, values, _ in more_of(run):
             after[arm][str(seed)][name] = values
-    return {"before": before, "during": during, "after": after}
+    spent = {
+        arm.name: {str(s): [*(each["spent"] for each in runs[arm.name, s]["during"]), runs[arm.name, s]["spent"]]
+                   for s in plan.seeds if (arm.name, s) in runs}
+        for arm in arms
+    }  # fmt: skip
+    return {"before": before, "during": during, "after": after, "spent": spent}
 
 
 def more_of(run: dict[str, Any]) -> Iterator[tuple[str, list[float], list[Any]]]:
@@ -163,6 +168,10 @@ def _arm(arm: Arm, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "name": arm.name, "rule": arm.config.rule, "role": arm.role, "of": arm.of, "rate": arm.rate,
         "own": {key: value for key, value in asdict(arm.config).items() if key != "rule"},
     }  # fmt: skip
+    if arm.config.margin is not None and arm.role == "arm":
+        described["margin"] = arm.config.margin
+    if arm.config.budget_share != 1:
+        described["budget_share"] = arm.config.budget_share
     if arm.config.control is not None:
         described["control"] = arm.config.control
     if not runs:

@@ -11,6 +11,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.engine.plan import Per
 from samplewise.engine.weighting import RuleOptions, StepOptions, Weighting, weighting_values
 from samplewise.evidence.answers import AnswersConfig
+from samplewise.evidence.outputs import Measure
 from samplewise.evidence.plan_parts import (
     BudgetConfig,
     ControlsConfig,
@@ -35,7 +36,8 @@ class ArmConfig(RuleOptions):
     data: the path of a training corpus of its own, such as a selection, without the plan's scores and what it holds
     out: copies of those documents, and records whose field doc_id names one; evaluated on the plan's held-out documents
     anyway. prior: what was spent for it before. control: the arm that it is compared with, in place of the plan's.
-    other_data: says that its training text is not its control's, which is refused otherwise.
+    other_data: says that its training text is not its control's, which is refused otherwise. budget_share: of the
+    plan's budget. margin: in nats/token; asks whether it is at most so much worse than its control, not whether better.
     """
 
     rule: str = "uniform()"
@@ -47,6 +49,8 @@ class ArmConfig(RuleOptions):
     prior: PriorConfig = field(default_factory=PriorConfig)
     control: str | None = None
     other_data: bool = False
+    budget_share: float = 1.0
+    margin: float | None = None
 
     def under(self, seed: int) -> ArmConfig:
         """The options of the arm under a seed, with {seed} filled in."""
@@ -71,7 +75,8 @@ class PlanConfig(StepOptions):
     of interval, in nats/token, for which the seeds needed are told.
     tune: a grid that every arm is tuned on, on documents of its own. sweep: arms made from a grid.
     labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
-    tasks, answers: benchmarks and written answers, measured after training. per, normalize, pool, max_nonfinite,
+    tasks, answers: benchmarks and written answers, measured after training. measures: of held-out text and domains too:
+    the loss at a fitted temperature ("tempered"), the accuracy of the next token. per, normalize, pool, max_nonfinite,
     logits: of every arm that has none of its own, as in `samplewise.engine.weighting`. training: as in a run file, its
     seed apart, which is each of seeds in turn.
     """
@@ -88,6 +93,7 @@ class PlanConfig(StepOptions):
     domains: dict[str, DomainConfig] = field(default_factory=dict)
     tasks: list[TaskConfig] = field(default_factory=list)
     answers: AnswersConfig | None = None
+    measures: list[Measure] = field(default_factory=list)
     evaluations: int = 1
     min_effect: float = 0.005
     tune: TuneConfig | None = None

@@ -24,6 +24,7 @@ def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
     _check(plan)
     for name, arm in arms_of(plan).items():
         _check_control(f"arms.{name}", name, plan)
+        _check_amounts(f"arms.{name}", arm)
         _check_prior(f"arms.{name}", arm, plan)
         _check_arm(f"arms.{name}", arm.under(plan.seeds[0]), plan)
     arms = all_arms(plan)
@@ -102,6 +103,18 @@ def _check_tune(plan: PlanConfig, arms: Sequence[Arm]) -> None:
             )
     for arm, factor in product(arms, plan.tune.batch):
         scaled_batch(replace(arm, batch=factor), plan)
+
+
+def _check_amounts(place: str, arm: ArmConfig) -> None:
+    """Refuse a share of no budget, and a margin of nothing."""
+    if not 0 < arm.budget_share <= 1:
+        raise SamplewiseError(
+            f"{place}.budget_share", expected="above 0, up to 1", got=arm.budget_share, remedy="Use 0.8, for example."
+        )
+    if arm.margin is not None and arm.margin <= 0:
+        raise SamplewiseError(
+            f"{place}.margin", expected="nats/token above 0", got=arm.margin, remedy="Use 0.005, for example."
+        )
 
 
 def _check_prior(place: str, arm: ArmConfig, plan: PlanConfig) -> None:

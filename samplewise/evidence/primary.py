@@ -10,11 +10,12 @@ import numpy as np
 
 from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.evidence.crossed import crossed
+from samplewise.evidence.differences import margin_of
 from samplewise.evidence.metrics import METRICS
 from samplewise.evidence.plan import HELD_OUT, PlanConfig
+from samplewise.evidence.sentences import LEVEL, within
+from samplewise.evidence.sentences import verdict as verdict_of
 from samplewise.evidence.tasks import HIGHER
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def check_primary(plan: PlanConfig, arms: Sequence[str]) -> None:
                 remedy=nearest(domain, [*known, *sorted(tasks)]),
             )  # fmt: skip
     of_text = [domain for domain in primary.domains if domain in known]
-    metrics = list(METRICS)
+    metrics = [*METRICS, *plan.measures]
     if of_text and primary.metric not in metrics:
         raise SamplewiseError(
             "primary", expected="a metric that this plan measures", got=primary.metric,
@@ -85,9 +86,12 @@ def check_primary(plan: PlanConfig, arms: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def primary_outcome(primary: Primary, documents: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def primary_outcome(
+    primary: Primary, documents: Mapping[str, Any], values: Mapping[str, Any], margin: float | None = None
+) -> dict[str, Any]:
     """The difference, its interval, p, verdict and sentence; with several controls, against the best of them.
 
+    margin: of an arm that is asked whether it is at most so much worse; of losses only.
     Without a difference, and its sentence says why, until the arm and every control have a finished run.
     """
     found = {control: _differences(primary, control, documents, values) for control in primary.controls}
@@ -105,7 +109,11 @@ def primary_outcome(primary: Primary, documents: Mapping[str, Any], values: Mapp
         "effect_size": row.effect, "seeds": seeds, "documents": row.documents,
         "covers": "documents and seeds" if row.over_seeds else "documents",
     }  # fmt: skip
+    if margin is not None and sign > 0:
+        numbers |= margin_of(x, margin)
     verdict = "none" if row.p >= LEVEL else "better" if sign * row.mean < 0 else "worse"
+    if "margin" in numbers:
+        verdict = verdict_of(numbers)
     tried = {name: float(each[0].mean()) for name, each in ready.items()} if len(ready) > 1 else None
     return {
         **stated, "control": control, **numbers, **({"tried": tried} if tried else {}), "verdict": verdict,
@@ -155,11 +163,11 @@ def _sentence(primary: Primary, control: str, row: Mapping[str, Any], verdict: s
     seeds = len(row["seeds"])
     covers = "" if row["covers"] != "documents" else "; fewer than 3 seeds: the interval covers documents only"
     best = f", the best of {len(primary.controls)} controls" if len(primary.controls) > 1 else ""
-    said = {
-        "better": f"{primary.arm} is better", "worse": f"{primary.arm} is worse", "none": "no difference is shown",
-    }[verdict]  # fmt: skip
+    said = {"better": "is better", "worse": "is worse", "none": "is not shown to differ"}
+    words = within(verdict, control, row["margin"]) if "margin" in row else said[verdict]
+    p = row["p_margin" if "margin" in row else "p"]
     return (
         f"Primary comparison: {_asked(primary, control + best)} is {row['mean']:+.4f}, 95% interval "
         f"{row['low']:+.4f} to {row['high']:+.4f} ({seeds} seed{'s' * (seeds != 1)} × {row['documents']} documents; "
-        f"p = {row['p']:.2g}, alone{covers}): {said}."
+        f"p = {p:.2g}, alone{covers}): {primary.arm} {words}."
     )

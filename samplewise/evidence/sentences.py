@@ -13,7 +13,12 @@ Row = Mapping[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """ "better", "worse" or "none": by the p-value after Holm's correction, at 5%."""
+    """ "better", "worse" or "none": by the p-value after Holm's correction, at 5%.
+
+    With a margin, "not worse" where a difference of that size is excluded, "worse" where it is exceeded, else "none".
+    """
+    if "margin" in row:
+        return "not worse" if row["p_margin"] < LEVEL else "worse" if row["low"] > row["margin"] else "none"
     if row["p_holm"] >= LEVEL:
         return "none"
     return "better" if row["mean"] < 0 else "worse"
@@ -42,14 +47,28 @@ def _main(row: Row, min_effect: float) -> str:
     arm, control = row["arm"], row["control"]
     size = f"{row['mean']:+.4f} nats/token, 95% interval {row['low']:+.4f} to {row['high']:+.4f}"
     count = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) != 1)} × {row['documents']} documents"
-    corrected = f"p = {row['p_holm']:.2g}" + (f" after Holm over {row['family']}" if row["family"] > 1 else "")
+    p = row["p_margin" if "margin" in row else "p_holm"]
+    corrected = f"p = {p:.2g}" + (
+        f" after Holm over {row['family']}" if row["family"] > 1 and "margin" not in row else ""
+    )
     facts = f"({size}; {count}; {corrected}{_covers(row)})"
     found = verdict(row)
+    if "margin" in row:
+        return f"{arm} {within(found, control, row['margin'])} {facts}."
     if found == "none":
         return f"{arm}: no difference from {control} is shown at this budget {facts}{_what_next(row, min_effect)}"
     share = row.get("share_of_gain")
     gain = f", {abs(share):.1%} of what {control} gained in training" if share is not None else ""
     return f"{arm} is {found} than {control} at this budget{gain} {facts}."
+
+
+def within(found: str, control: str, margin: float) -> str:
+    """A verdict on a margin, in words."""
+    return {
+        "not worse": f"is not worse than {control} by {margin:g} or more",
+        "worse": f"is worse than {control} by more than {margin:g}",
+        "none": f"is not shown to be within {margin:g} of {control}",
+    }[found]
 
 
 def _covers(row: Row) -> str:

@@ -36,7 +36,7 @@ class TaskConfig:
     limit: int | None = None
 
 
-HIGHER = {"acc", "acc_norm", "exact_match", "rouge_l"}
+HIGHER = {"acc", "acc_norm", "accuracy", "exact_match", "rouge_l"}
 """Measures that are better when they are higher."""
 
 _METRICS = {

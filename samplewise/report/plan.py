@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from samplewise.evidence.reach import reach_lines
 from samplewise.evidence.registered import registration_lines
 from samplewise.report.labels import labels_table
 from samplewise.report.page import (
@@ -49,6 +50,9 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
         *([section("Ceiling", paragraph(results["ceiling"]["sentence"]))] if "ceiling" in results else []),
         *([section("Tuning", *tuning)] if (tuning := _tuning(results)) else []),
         section("What may be said", *(paragraph(v["sentence"]) for v in results["verdicts"].values())),
+        *([section("At a fitted temperature", *map(paragraph, results["notes"]))] if "notes" in results else []),
+        *([section("Compute to reach the control", *map(paragraph, reach_lines(results["reach"])))]
+          if "reach" in results else []),
         section("Held-out loss", *_forest(results)),
         *([] if sweep is None else [section("Sensitivity", *_sensitivity(results, sweep))]),
         section("Training", *_training(results)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from samplewise.evidence.reach import reach_lines
+
 HELD_OUT = "held_out"
 
 
@@ -36,6 +38,8 @@ def plan_table(results: Mapping[str, Any], registered: Sequence[str] = ()) -> st
         lines.append("labelled: share of the weight on documents with a label")
     lines += _other_sets(results, wide)
     lines += ["", results["ceiling"]["sentence"]] if "ceiling" in results else []
+    lines += ["", *reach_lines(results["reach"])] if "reach" in results else []
+    lines += ["", *results["notes"]] if "notes" in results else []
     lines += ["", *(found["sentence"] for found in results["verdicts"].values())]
     return "\n".join(lines)
 
@@ -86,6 +90,7 @@ def _row(arm: Mapping[str, Any], row: Mapping[str, Any] | None, wide: int) -> st
 def _beside(arm: Mapping[str, Any]) -> str:
     """What must be known beside the numbers of an arm: another control than the plan's, and that it came late."""
     told = [f"to {arm['control']}"] if "control" in arm else []
+    told += [f"{arm['budget_share']:.0%} of the budget"] if "budget_share" in arm else []
     told += ["added later"] if arm.get("later") else []
     told += [f"tuned: {tuned_text(arm['tuned'])}"] if "tuned" in arm else []
     return f"   ({', '.join(told)})" if told else ""

@@ -6,6 +6,7 @@ import pytest
 
 from samplewise.evidence import family_p, holm
 from samplewise.evidence.crossed import mean_and_variance
+from samplewise.evidence.differences import margin_of
 from samplewise.evidence.primary import Primary, primary_outcome
 from samplewise.evidence.student import t_quantile, t_tail
 
@@ -56,6 +57,20 @@ def test_an_injected_effect_is_found(seeds):
     _, high = intervals(simulated(seeds, effect=-effect))
     assert (high < 0).mean() >= 0.98
     assert outcome(simulated(seeds, effect=-effect, runs=1)[0] - 0.01)["verdict"] == "better"
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_an_arm_that_is_worse_by_the_margin_is_rarely_said_not_to_be(seeds):
+    """In at most 5% at the margin; and one as good as its control is found if the margin is wide enough."""
+    low, high = intervals(simulated(seeds))
+    margin = 2.5 * float(np.median(high - low) / 2)
+    assert (high < margin).mean() >= 0.98
+    x = simulated(seeds, effect=margin)
+    _, high = intervals(x)
+    assert (high < margin).mean() <= 0.05
+    for k in range(40):
+        found = margin_of(x[k] - (k % 2) * margin, margin)
+        assert (found["p_margin"] < 0.05) == (high[k] - (k % 2) * margin < margin)
 
 
 @pytest.mark.parametrize(("seeds", "arms"), [(3, 3), (3, 8), (5, 3), (5, 8)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from result_pages.markdown import NONE, code, p_value, percent, span, table
 from samplewise.evidence.plan import HELD_OUT, ArmConfig
+from samplewise.evidence.reach import reach_lines
 from samplewise.report.plan_table import tuned_text
 
 Results = Mapping[str, Any]
@@ -15,7 +16,7 @@ Results = Mapping[str, Any]
 LABELLED = "labelled"
 """All labels together, in what labels got."""
 
-WORDS = {"better": "better", "worse": "worse", "none": "no difference shown"}
+WORDS = {"better": "better", "worse": "worse", "none": "no difference shown", "not worse": "not worse"}
 
 
 def tables(results: Results) -> str:
@@ -42,6 +43,12 @@ def tables(results: Results) -> str:
     way = _way(results)
     if way:
         told += ["The difference on the way, by the share of the budget that was spent:", way]
+    told += results.get("notes", [])
+    if "reach" in results:
+        told += [
+            "What it takes to reach the control's final loss:",
+            "\n".join(f"- {line}" for line in reach_lines(results["reach"])),
+        ]
     failed = [f"{each['arm']}, seed {each['seed']}, diverged: {each['error']}" for each in results["failed"]]
     return "\n\n".join([*told, *failed])
 

@@ -23,6 +23,7 @@ from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence import Evaluation, evaluate
+from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
 from samplewise.evidence.run.arguments import check_training, training_arguments, with_precision
@@ -205,8 +206,8 @@ def _made(kind: type[Any], **given: Any) -> Any:
     return trainer
 
 
-def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str) -> Evaluation:
-    """Evaluate the trainer's model, where and in the precision in which it trains."""
+def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str, outputs: Outputs | None = None) -> Evaluation:
+    """Evaluate the trainer's model, where and in the precision in which it trains. outputs: as in `evaluate`."""
     args = trainer.args
     trainer.model.to(args.device)  # pyright: ignore
     kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
@@ -214,7 +215,7 @@ def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str) -> Evaluation
     with Progress(title, len(data.held_out), unit="windows") as bar:
         return evaluate(
             trainer.model, data.held_out, pad_token_id=pad, batch_size=args.per_device_eval_batch_size,
-            autocast=kind, progress=bar.advance,
+            autocast=kind, progress=bar.advance, outputs=outputs,
         )  # fmt: skip
 
 
