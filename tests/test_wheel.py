@@ -66,7 +66,8 @@ def test_every_extra_that_users_install_has_a_program():
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     untried = {"all": "the sum of others", "dev": "for this suite", "docs": "for the site", "eval": "test_tasks",
-               "ray": "test_ray", "megatron": "test_select", "triton": "frameworks/test_triton"}  # fmt: skip
+               "ray": "test_ray", "megatron": "test_select", "triton": "frameworks/test_triton",
+               "liger": "frameworks/test_triton__liger"}  # fmt: skip
     tried = {each.stem.removeprefix("only_") for each in PROGRAMS.glob("*.py")}
     assert set(declared) - set(untried) == tried - {"bare", "loop"}
 

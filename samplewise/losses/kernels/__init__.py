@@ -4,6 +4,7 @@ api            `sample_losses`, `score` and `objective`: one signature, an expli
 reference      the oracle: logits, slow and obvious
 chunked        the product: losses and gradients together, chunk by chunk, in the forward
 torch_backend  torch core's linear_cross_entropy
+liger_backend  Liger's, where it is installed
 autograd       the chunked backend as autograd sees it
 inputs         the arguments and their checks
 targets        predicted positions, their labels and samples

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.kernels import autograd, torch_backend
+from samplewise.losses.kernels import autograd, liger_backend, torch_backend
 from samplewise.losses.kernels import reference as oracle
 from samplewise.losses.kernels.backends import Backend, resolve
 from samplewise.losses.kernels.inputs import Factor, Inputs, Select, check_factors
@@ -63,8 +63,8 @@ def sample_losses(
         whose loss is Σ m_t ℓ_t / Σ m_t (`losses.token_mass`). A target of weight 0 is one of label -100.
     softcap, scale: logits are softcap·tanh((hidden·headᵀ + bias)·scale / softcap).
     backend: "chunked" (ours), "triton" (the same with one kernel a chunk), "torch" (torch core, from 2.13 on; no
-        softcap; products in fp32), "reference" (holds the logits); "auto" is "triton" on a CUDA device that has it,
-        else "chunked".
+        softcap; products in fp32), "liger" (Liger 0.8.2 and newer, on CUDA; no softcap), "reference" (holds the
+        logits); "auto" is "triton" on a CUDA device that has it, else "chunked".
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
     chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
@@ -129,7 +129,7 @@ def objective(
     function for factors, a sample longer than the chunk beside others takes a second such buffer, or a larger chunk
     where that is less and `chunk_bytes` is not given. With `select`, tokens of weight 0 cost one product instead of
     three; a sample longer than the chunk is scored first, so its kept tokens cost one more, and no second buffer.
-    "torch" and "reference" score everything first.
+    "torch", "liger" and "reference" score everything first.
     Under autocast a copy of the head in its dtype, as F.linear makes.
     Returns Objective(value, loss, tokens, factors, mass). A backward that reaches `loss` raises: take loss.detach().
     Raises SamplewiseError as `sample_losses` does, and on factors that are NaN where the loss is finite.
@@ -202,9 +202,9 @@ def _differentiable(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
     """([n] losses, [P] token losses, constants)."""
     if inputs.backend == "reference":
         return oracle.losses(inputs, targets)
-    return (
-        torch_backend.losses(inputs, targets) if inputs.backend == "torch" else autograd.sample_losses(inputs, targets)
-    )
+    if inputs.backend in ("torch", "liger"):
+        return (torch_backend if inputs.backend == "torch" else liger_backend).losses(inputs, targets)
+    return autograd.sample_losses(inputs, targets)
 
 
 def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:

@@ -17,7 +17,7 @@ from samplewise.losses.kernels.residual import Head
 
 logger = logging.getLogger("samplewise")
 
-Backend = Literal["auto", "chunked", "triton", "torch", "reference"]
+Backend = Literal["auto", "chunked", "triton", "torch", "liger", "reference"]
 MIN_TRITON = (3, 6)  # none before was tried
 MIN_CAPABILITY = (8, 0)  # bf16 products; nothing older was thought of
 MAX_VOCABULARY = 2**20
@@ -63,7 +63,7 @@ def obstacle(inputs: Inputs) -> str | None:
         if capability < MIN_CAPABILITY:
             return f"compute capability {capability[0]}.{capability[1]}, below 8.0"
         return fault(device)
-    return None if _interpreted() else f"the device {device.type}, for which Triton has no compiler"
+    return None if can_launch(device) else f"the device {device.type}, for which Triton has no compiler"
 
 
 @cache
@@ -104,6 +104,11 @@ def _triton() -> tuple[int, ...]:
 @cache
 def _say(why: str) -> None:
     logger.warning("the Triton kernels are not used, the chunked ones are, which are as exact: %s", why)
+
+
+def can_launch(device: torch.device) -> bool:
+    """Whether Triton's kernels run on tensors that lie there: CUDA's, or a CPU's under its interpreter."""
+    return device.type == "cuda" or _interpreted()
 
 
 def _interpreted() -> bool:

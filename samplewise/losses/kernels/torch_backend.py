@@ -40,6 +40,11 @@ def losses(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
         token = F.linear_cross_entropy(
             hidden, inputs.head.to(wide), targets.label, linear_bias=bias, reduction="none", options=options
         )
+    return sample_losses(targets, token, wide), token.detach()
+
+
+def sample_losses(targets: Targets, token: Tensor, wide: torch.dtype) -> Tensor:
+    """[n] from token losses [P], differentiable; summed in the dtype of the losses."""
     part = targets.weighed(token).to(wide)
     total = token.new_zeros(len(targets.tokens), dtype=wide).index_add(0, targets.sample, part)
-    return (total / targets.divisor).to(wide), token.detach()
+    return (total / targets.divisor).to(wide)

@@ -30,7 +30,7 @@ BAD = {
     "segments of another shape": ({"segments": torch.zeros(2, 3, dtype=torch.long)}, "segments", r"\(2, 3\)"),
     "no budget": ({"chunk_bytes": 0}, "chunk_bytes", "positive"),
     "no cap": ({"softcap": 0.0}, "softcap", "positive"),
-    "unknown backend": ({"backend": "cuda"}, "backend", "auto, chunked, triton, torch, reference.*'cuda'"),
+    "unknown backend": ({"backend": "cuda"}, "backend", "auto, chunked, triton, torch, liger, reference.*'cuda'"),
 }
 BAD_FACTORS = {
     "NaN": (torch.tensor([1.0, float("nan")]), r"nan.*\[1\]"),
