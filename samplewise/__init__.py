@@ -10,6 +10,7 @@ from samplewise.rules import (
     Schedule,
     TokenRule,
     cosine,
+    dft,
     linear,
     make_rule,
     parse_rule,
@@ -18,6 +19,9 @@ from samplewise.rules import (
     register,
     registry,
     rho1,
+    talr,
+    token_band,
+    token_threshold,
     unregister,
 )
 from samplewise.rules.registry import *  # noqa: F403 - every rule, as the registry lists them
@@ -33,6 +37,7 @@ __all__ = [
     "TokenRule",
     "Weigher",
     "cosine",
+    "dft",
     "linear",
     "make_rule",
     "parse_rule",
@@ -42,6 +47,9 @@ __all__ = [
     "register",
     "rho1",
     "sample_losses",
+    "talr",
+    "token_band",
+    "token_threshold",
     "unregister",
     "weights",
 ]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import typer
 import world
 import yaml
 from safetensors.torch import load_file
@@ -240,6 +241,38 @@ def test_weights_reads_the_fields_that_a_rule_needs():
     expected = [1.0, 2 * math.e, 0.0]
     assert weights == pytest.approx([3 * w / sum(expected) for w in expected], abs=1e-3)
     assert world.samplewise("weights", "--rule", "group_dro()", "--losses", "1,2", "--group", "0,x").returncode == 1
+
+
+def test_weights_of_stored_losses_and_of_tokens(capsys):
+    """In this process: what the commands print, without the start of an interpreter each."""
+    from samplewise.cli.weights import weights
+
+    def printed(**options):
+        weights(**options)
+        return [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:]]
+
+    factors = [math.exp(-1), math.exp(-3)]
+    expected = [2 * f / sum(factors) for f in factors]
+    for rule in ("flow(tau=1)", "chain(flow(tau=1), dft())"):
+        assert printed(rule=rule, losses="5,5", stored="1,3") == pytest.approx(expected, abs=1e-3)
+    assert printed(token_rule="talr(tau=2)", losses="0,2") == pytest.approx([1.0, math.exp(-1)], abs=1e-3)
+    rule = 'token_threshold(max=1, of="reference")'
+    assert printed(token_rule=rule, losses="0,2", reference="3,0.5") == [0.0, 1.0]
+    for options, wrong in (
+        ({"losses": "1,2"}, "--rule, --token-rule: expected one of them, got none"),
+        (
+            {"rule": "flow()", "token_rule": "dft()", "losses": "1"},
+            "--rule, --token-rule: expected one of them, got both",
+        ),
+        (
+            {"token_rule": "dft()", "losses": "1", "group": "1"},
+            "--group: expected --reference alone beside --token-rule",
+        ),
+        ({"rule": "flow()", "losses": "2,2"}, "tau: expected at least 2 samples whose stored losses differ"),
+    ):
+        with pytest.raises(typer.Exit):
+            printed(**options)
+        assert wrong in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

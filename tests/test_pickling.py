@@ -28,7 +28,8 @@ CALLS = [
     "infobatch(share=0.3, anneal=0.1, seed=2)", 'infobatch(share=0.3, scope="epoch")', "group_dro(step_size=0.1)",
     "doremi(step_size=0.5, smoothing=0.01)", 'by("excess", top_k(0.5))', "by_length(3, band(0.25))",
     "chain(band(drop_top=0.25), ir_dro(r=linear(1.0, 0.3, 0.5)), clip_weights(3.0), mix_uniform(0.1))",
-    "warmup(0.2, ir_dro(r=piecewise(1.0, 100, 0.5)))",
+    "warmup(0.2, ir_dro(r=piecewise(1.0, 100, 0.5)))", "flow()", "flow(tau=1.5)", "truncate(share=0.1, warmup=0.25)",
+    'by("learnability", top_k(0.5))', "chain(flow(), dft())",
 ]  # fmt: skip
 
 
@@ -129,7 +130,8 @@ def test_a_rule_is_its_expression(text):
         assert resolve(rule, 100) == resolve(found, 100) == sent(resolve(rule, 100))
         rule, found = resolve(rule, 100), resolve(found, 100)
     loss = torch.rand(16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    samples = replace(as_samples(loss), weight=loss + 1, reference=loss.flip(0), group=torch.arange(16) % 3)
+    samples = replace(as_samples(loss), weight=loss + 1, reference=loss.flip(0), group=torch.arange(16) % 3,
+                      stored_loss=loss + 2)  # fmt: skip
     one, other = (sw.plan_step(each, samples, each.init()) for each in (rule, found))
     assert torch.equal(one.weights, other.weights)
 
@@ -150,7 +152,17 @@ def test_a_rule_knows_its_parts():
     assert dict(band.arguments) == {"drop_top": 0.1, "drop_bottom": 0.0, "window": None}
 
 
-@pytest.mark.parametrize("text", ['rho1(keep=0.6, scope="step")', "random_tokens(keep=0.3, seed=5)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'rho1(keep=0.6, scope="step")',
+        "random_tokens(keep=0.3, seed=5)",
+        "dft()",
+        "talr(tau=2.0)",
+        'token_threshold(max=1.0, of="reference")',
+        "token_band(drop_top=0.1)",
+    ],
+)
 def test_a_token_rule_is_its_expression(text):
     rule = parse_token_rule(text)
     assert text.partition("(")[0] in TOKEN_RULES

@@ -24,7 +24,8 @@ class ScoreConfig:
 class ScoresConfig:
     """Losses of the training windows by column, each a folder of scores (its column "loss") or a `ScoreConfig`.
 
-    stored_loss: what a rule sees with loss_from stored. reference_loss: what by("excess", …) compares with.
+    stored_loss: what a rule sees with loss_from stored, what flow() weighs by, and the early loss of by("learnability",
+        …). reference_loss: what by("excess", …) compares with, and the late one.
     """
 
     stored_loss: str | ScoreConfig | None = None

@@ -12,5 +12,5 @@ SEGMENTS = "samplewise_segments"  # the collator's: the sample of each position,
 
 COLUMNS = (ID, WEIGHT, REFERENCE, GROUP, STORED)
 """One value a sample."""
-FIELDS = {WEIGHT: "weight", REFERENCE: "reference", GROUP: "group"}
+FIELDS = {WEIGHT: "weight", REFERENCE: "reference", GROUP: "group", STORED: "stored_loss"}
 """Columns by the optional field of `Samples` that they become."""

@@ -108,8 +108,8 @@ class MicroBatch:
         return replace(self.inputs_to(device), **moved)
 
 
-RULE_FIELDS = ("weight", "reference", "group")
-SAMPLE_FIELDS = ("id", *RULE_FIELDS, "stored_loss", "counts", "tokens_before", "base_weight", "coefficient")
+RULE_FIELDS = ("weight", "reference", "group", "stored_loss")
+SAMPLE_FIELDS = ("id", *RULE_FIELDS, "counts", "tokens_before", "base_weight", "coefficient")
 POSITION_FIELDS = ("labels", "segments", "token_weights", "attended", "token_reference")
 
 COLUMN_OF = {

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from samplewise.core.calls import Call, Called
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.samples import Samples, as_samples
+from samplewise.core.samples import Samples, Values, as_samples
+from samplewise.core.token_rule import TokenRule
 from samplewise.core.weighing import (
     check_fields,
     check_values,
@@ -93,11 +94,14 @@ class Rule(Called):
     factor_ready: state -> whether `factor` may be used now (a tilt needs its shift from a past step first).
     needs_loss: False where weights follow from ids, token counts and the data's fields, so that none need be scored.
     required_fields: the optional fields of `Samples` that the rule reads, such as "weight".
+    welcome_fields: those that it reads where they are there, and does without where they are not.
     norm: what the step divides weights by: their sum, or (for unbiased random dropping) the number of samples, so
         that `apply` and `factor` are then on an absolute scale, of mean 1 in expectation.
     for_run_length: total steps of the run -> this rule with its shares of a run turned into steps; None where it has
         no such shares.
     epochs: what it decides once an epoch, beside what it does in a step; None for most. A trainer must do it.
+    begin_data: (stored losses of all the data, NaN where there is none; state) -> state, before the first step, where
+        the trainer knows them; None for most.
     shortfall: (weights, samples, state) -> what a step of so few samples keeps the rule from doing, naming the least
         number; None where it does what it says. Such a step is run and counted; it is an error only where no step of
         the run can have more samples.
@@ -105,6 +109,8 @@ class Rule(Called):
     multiplies: whether `apply` multiplies each weight by a number of at least 0 from the sample's own fields and past
         state, and `update` takes nothing from the weights: only such a rule may see weights below 0.
     absolute: whether `apply` and `factor` have a scale of their own, 1 being a sample as it is, and no common factor.
+    token_rule: a rule over tokens that stands in the same chain: a trainer runs it beside this one, which weighs
+        samples alone. None for most.
     expression: the text that `parse_rule` reads back.
     call: the call that makes the rule: what it is compared, hashed and pickled as.
     ranks: where the rule only ranks, what it keeps of a step, one after the other; None where weights need more.
@@ -119,13 +125,16 @@ class Rule(Called):
     factor_ready: Callable[[State], bool] = _always
     needs_loss: bool = True
     required_fields: frozenset[str] = frozenset()
+    welcome_fields: frozenset[str] = frozenset()
     norm: Norm = "sum"
     for_run_length: Callable[[int], Rule] | None = None
     epochs: ByEpoch | None = None
+    begin_data: Callable[[Tensor, State], State] | None = None
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = _enough
     remembers: bool = False
     multiplies: bool = False
     absolute: bool = False
+    token_rule: TokenRule | None = None
     call: Call | None = field(default=None, init=False)
     ranks: tuple[Ranks, ...] | None = field(default=None, init=False)
 
@@ -166,7 +175,7 @@ class Rule(Called):
         """
         return self.normalized(self.raw(samples, state))
 
-    def __call__(self, samples: Samples | object, state: State | None = None) -> Tensor:
+    def __call__(self, samples: Samples | Values, state: State | None = None) -> Tensor:
         """[N] weights of mean 1 over the samples that have a token and a finite loss; 0 for the others.
 
         samples: `Samples`, or their losses [N] alone, in nats/token. state: what the rule remembers of past steps;

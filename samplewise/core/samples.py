@@ -32,6 +32,8 @@ class Samples:
         None where the data has none.
     reference: [N] the sample's loss under a reference model, nats/token; None without one.
     group: [N] int64, the sample's group (domain); None where the data has none.
+    stored_loss: [N] a loss known beforehand (column `stored_loss`), nats/token, NaN where there is none; None where the
+        data has none.
     """
 
     loss: Tensor
@@ -40,6 +42,7 @@ class Samples:
     weight: Tensor | None = None
     reference: Tensor | None = None
     group: Tensor | None = None
+    stored_loss: Tensor | None = None
 
     def __len__(self) -> int:
         return self.loss.numel()
@@ -64,6 +67,7 @@ class Samples:
 def as_samples(
     losses: Values, tokens: Values | None = None, ids: Values | None = None, *,
     weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
+    stored_loss: Values | None = None,
 ) -> Samples:  # fmt: skip
     """Samples from tensors, arrays or sequences; ids default to positions, tokens to 1; the rest may be left out."""
     loss = losses if isinstance(losses, Tensor) else torch.tensor(_numbers("losses", losses, np.float64))
@@ -81,6 +85,7 @@ def as_samples(
         "weight": None if weight is None else _column("weight", weight, torch.float64),
         "reference": None if reference is None else _column("reference", reference, torch.float64),
         "group": None if group is None else _column("group", group, torch.int64),
+        "stored_loss": None if stored_loss is None else _column("stored_loss", stored_loss, torch.float64),
     }
     for label, given in (("tokens", count), ("ids", name), *more.items()):
         if given is not None and given.shape != loss.shape:

@@ -12,6 +12,7 @@ FIELDS = {
     "weight": "Give the data a column sample_weight.",
     "reference": "Give the data a column reference_loss (samplewise score writes one), or a reference model.",
     "group": "Give the data a column group; of text in a run file, data.groups: folder does.",
+    "stored_loss": "Give the data a column stored_loss (samplewise score writes one; data.scores in a run file).",
 }
 """How to get the optional fields of `Samples`."""
 

@@ -13,9 +13,9 @@ from samplewise.corpus.table import COLUMNS
 from samplewise.corpus.within import Records, Within, check_kept, quoted, read_fields, within_of
 
 Unit = Literal["window", "document"]
-FIELDS = {"reference": "reference", "group": "group", "weight": "sample_weight"}
-"""The columns of the optional fields of `Samples`."""
-NUMBERS = ("reference", "sample_weight")
+FIELDS = {"reference": "reference", "group": "group", "weight": "sample_weight", "stored_loss": "loss"}
+"""The columns of the optional fields of `Samples`: in scores, the loss is a stored one."""
+NUMBERS = ("reference", "sample_weight", "loss")
 """Of these, those that are numbers, whatever type a column has."""
 PAIRS = {"excess": "{loss} - {reference}", "ratio": "{loss} / {reference}"}
 """Keys of two columns, as SQL: what `by("excess", …)` and `by("ratio", …)` look at."""

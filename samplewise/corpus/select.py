@@ -21,6 +21,7 @@ from samplewise.corpus.spend import spend
 from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.weigh import weigh
 from samplewise.corpus.within import Records
+from samplewise.rules.epochs import refuse_token_rule
 
 
 @contextmanager
@@ -63,6 +64,7 @@ def _thresholds(choice: Choice) -> str:
 
 
 def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
+    refuse_token_rule(rule, "over a corpus")
     if rule.ranks is None:
         chosen.view = weigh(chosen.connection, chosen.view, rule, memory)
         chosen.weighs = True

@@ -8,9 +8,9 @@ import torch
 
 from samplewise.core.clock import Clock
 from samplewise.core.rule import Rule, State
+from samplewise.core.token_rule import TokenRule
 from samplewise.engine.plan import Per, StepNorm
 from samplewise.losses.forward import Forward
-from samplewise.rules.tokens import TokenRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
+from samplewise.core.token_rule import TokenRule
 from samplewise.engine.plan import StepNorm
 from samplewise.engine.weighting import Weighting, weighting_values
 from samplewise.rules.base import refuses_negative
-from samplewise.rules.parse import parse_rule
-from samplewise.rules.tokens import TokenRule, parse_token_rule
+from samplewise.rules.parse import parse_rule, parse_token_rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class WeightingOptions(Weighting):
     """How the samples of a step are weighed: the fields of `Weighting`, which also take values that files cannot hold.
 
     rule: a Rule or its text. Required.
-    token_rule: a TokenRule or its text, `rho1(…)`. reference_model: a model, or its name. log_samples: also a Path.
+    token_rule: a TokenRule or its text, `rho1(…)`; or it stands in the rule, `chain(flow(), dft())`.
+    reference_model: a model, or its name. log_samples: also a Path.
     per, normalize, pool, max_nonfinite, logits, loss_from: as in `samplewise.engine.weighting`.
     losses: a loss of your own, (model, micro-batch) -> ([n] losses, [n] counts of tokens), differentiable, in place of
         the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
@@ -51,7 +52,7 @@ class WeightingOptions(Weighting):
     def __post_init__(self) -> None:
         """Read rules from text, and check every option. Errors: SamplewiseError naming the option."""
         object.__setattr__(self, "rule", as_rule(self.rule))
-        object.__setattr__(self, "token_rule", as_token_rule(self.token_rule))
+        object.__setattr__(self, "token_rule", token_rule_of(self.rule, self.token_rule))
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         _check_share("max_nonfinite", self.max_nonfinite, 0, "a share in [0, 1]", "0.01 allows one in a hundred.")
@@ -73,10 +74,12 @@ class WeightingOptions(Weighting):
 
     def _check_together(self) -> None:
         rule: Rule = self.rule
-        without_effect = not rule.needs_loss or self.normalize == "micro" or self.token_rule is not None
+        selects = self.token_rule is not None and not self.token_rule.reweighs
+        without_effect = not rule.needs_loss or self.normalize == "micro" or selects
         if self.loss_from == "stored" and without_effect:
             raise SamplewiseError(
-                "loss_from", expected="'fresh' with a rule that needs no loss, a token rule, or normalize='micro'",
+                "loss_from",
+                expected="'fresh' with a rule that needs no loss, a token rule that selects, or normalize='micro'",
                 got="stored", remedy="Leave loss_from out: a rule must read sample losses over the whole step.",
             )  # fmt: skip
         if self.token_rule is not None and self.normalize == "micro":
@@ -176,6 +179,20 @@ def as_token_rule(rule: object) -> TokenRule | None:
             "token_rule", expected="a TokenRule or its text", got=repr(rule), remedy="For example rho1(keep=0.6)."
         )
     return rule
+
+
+def token_rule_of(rule: Rule, given: object) -> TokenRule | None:
+    """The token rule that is given beside a rule, or stands in its chain. Errors: SamplewiseError where there are two.
+
+    given: a TokenRule, its text or None.
+    """
+    token_rule = as_token_rule(given)
+    if token_rule is not None and rule.token_rule is not None:
+        raise SamplewiseError(
+            "token_rule", expected=f"none beside {rule.token_rule}, which stands in the rule", got=repr(token_rule),
+            remedy="Leave one of them out.",
+        )  # fmt: skip
+    return rule.token_rule if token_rule is None else token_rule
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

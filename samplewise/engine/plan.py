@@ -159,14 +159,15 @@ def normalizer(
 def weights(
     rule: Rule | str, losses: Values, tokens: Values | None = None, *,
     weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
+    stored_loss: Values | None = None,
 ) -> Tensor:  # fmt: skip
     """What `rule` makes of these losses at its first step: [N] weights of mean 1 over the samples present.
 
     rule: or its text, "ir_dro(r=1.0)".
     losses: [N] nats/token, a tensor, array, Series or sequence; tokens: [N] predicted tokens, 1 each if not given (a
     sample without a token is not one: weight 0). Ids are the positions.
-    weight, reference, group: [N] for rules that read them: the data's own weights, losses under a reference model in
-    nats/token, numbers of groups.
+    weight, reference, group, stored_loss: [N] for rules that read them: the data's own weights, losses under a
+    reference model in nats/token, numbers of groups, losses known beforehand.
     Every call is a first step. In a loop, rules that remember (a warm-up, a schedule, `group_dro`, `random_keep`) need
     `samplewise.Weigher`, which keeps their state; this function warns once of a rule that does.
     Errors: SamplewiseError, as in training, on no loss at all, on a loss that is NaN or infinite, and on too few losses
@@ -181,7 +182,8 @@ def weights(
         _say_once(
             "%s remembers past steps, and these are the weights of its first: Weigher(rule) keeps count", str(rule)
         )
-    samples = as_samples(losses, tokens, weight=weight, reference=reference, group=group)
+    more = {"weight": weight, "reference": reference, "group": group, "stored_loss": stored_loss}
+    samples = as_samples(losses, tokens, **more)
     _check_losses(samples)
     plan = plan_wide(rule, samples, rule.init())
     if plan.shortfall is not None:  # a step that stands alone is the largest there is

@@ -12,13 +12,13 @@ from samplewise.core.clock import Clock
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Rule
+from samplewise.core.token_rule import TokenRule
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.rows import is_packed
 from samplewise.losses.packing_check import check_packing
 from samplewise.losses.reference import reference_token_losses
 from samplewise.losses.token_losses import sample_means
-from samplewise.rules.tokens import TokenRule
 
 
 class Reference:
@@ -45,7 +45,7 @@ class Reference:
 
     def add(self, batches: list[MicroBatch], device: torch.device, clock: Clock) -> list[MicroBatch]:
         """The micro-batches with `tokens_before` where a token rule will leave some out, and the reference losses."""
-        if self.options.token_rule is not None:
+        if self.options.token_rule is not None and not self.options.token_rule.reweighs:
             _check_token_weights(batches[0], self.options.per)
             batches = [replace(micro, tokens_before=counts_of(micro).cpu()) for micro in batches]
         if self.model is None or not self.runs(batches[0]):
@@ -59,7 +59,7 @@ class Reference:
             self.looked = True
             check_packing(model, micro, reference_token_losses)
         token = reference_token_losses(model, micro)
-        if self.options.token_rule is not None:
+        if _needs_tokens(self.options.token_rule):
             micro = replace(micro, token_reference=token)
         if micro.reference is not None:
             return micro

@@ -49,8 +49,15 @@ class SampleLog(StatelessObserver):
         if rank() == 0:
             self.add(result.step, result.samples, result.weights)
 
-    def claim(self) -> None:
-        """Errors: SamplewiseError where the folder holds parts of another run already."""
+    def claim(self, trial: Any = None) -> None:
+        """Errors: SamplewiseError for a trial of many; on the first rank, where the folder is another run's."""
+        if trial is not None:
+            raise SamplewiseError(
+                "log_samples", expected="none in a hyperparameter search", got=self.folder,
+                remedy="Leave it out, and log samples when you train the best trial again.",
+            )  # fmt: skip
+        if rank() > 0:
+            return
         self._steps, self._rows = [], 0
         if found := self._parts():
             raise SamplewiseError(

@@ -99,13 +99,8 @@ class Step:
 
         Errors: SamplewiseError where it holds another run's, or for one trial of many.
         """
-        if self.log is not None and trial is not None:
-            raise SamplewiseError(
-                "log_samples", expected="none in a hyperparameter search", got=self.log.folder,
-                remedy="Leave it out, and log samples when you train the best trial again.",
-            )  # fmt: skip
-        if self.log is not None and rank() == 0:
-            self.log.claim()
+        if self.log is not None:
+            self.log.claim(trial)
 
     def skip_to(self, step: int) -> None:
         """Resume after `step` steps that another trainer took: with the rule's first state."""
@@ -130,6 +125,11 @@ class Step:
                 self.state = resolved.init()
             self.rule = resolved
         return self.rule
+
+    def begin_data(self, stored_losses: Tensor) -> None:
+        """After `set_total_steps`: tell the rule the stored losses [n] of all the data, NaN where there is none."""
+        if self.rule.begin_data is not None and not self.same_rule:
+            self.state = self.rule.begin_data(stored_losses, self.state)
 
     def begin_epoch(self, epoch: Epoch) -> None:
         """Start an epoch for a rule that decides once an epoch."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields, rank
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.token_rule import TokenRule
 from samplewise.engine.plan import Per
 from samplewise.losses.token_losses import IGNORED, select_tokens, token_counts
-from samplewise.rules.tokens import TokenRule
 
 Select = Callable[[Tensor, "Tensor | None", Tensor], Tensor]
 

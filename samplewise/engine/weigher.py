@@ -7,6 +7,7 @@ from torch import Tensor
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Values, as_samples
 from samplewise.engine.plan import Plan, ShortSteps, as_rule, plan_wide
+from samplewise.rules.epochs import refuse_token_rule
 
 
 class Weigher:
@@ -27,6 +28,7 @@ class Weigher:
 
     def __init__(self, rule: Rule | str) -> None:
         self.rule = as_rule(rule)
+        refuse_token_rule(self.rule, "where losses of samples are given")
         self.state: State = self.rule.init()
         self.plan: Plan | None = None
         self.steps = 0
@@ -35,14 +37,17 @@ class Weigher:
     def __call__(
         self, losses: Values, tokens: Values | None = None, ids: Values | None = None, *,
         weight: Values | None = None, reference: Values | None = None, group: Values | None = None,
+        stored_loss: Values | None = None,
     ) -> Tensor:  # fmt: skip
         """[N] weights of mean 1 over the samples present; the rule has then seen the step.
 
-        losses, tokens, weight, reference, group: as in `samplewise.weights`, of all samples of the optimizer step.
+        losses, tokens, weight, reference, group, stored_loss: as in `samplewise.weights`, of all samples of the
+            optimizer step.
         ids: [N] whole numbers, by which ties are broken and random choices made; positions if not given.
         Errors: SamplewiseError, as in training; the state is then that of the step before.
         """
-        samples = as_samples(losses, tokens, ids, weight=weight, reference=reference, group=group)
+        more = {"weight": weight, "reference": reference, "group": group, "stored_loss": stored_loss}
+        samples = as_samples(losses, tokens, ids, **more)
         self.plan = plan_wide(self.rule, samples, self.state)
         self.state = self.plan.state
         self._short.take(self.plan.shortfall, self.rule, self.steps)

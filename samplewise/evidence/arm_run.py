@@ -18,6 +18,7 @@ from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
+from samplewise.engine.options import token_rule_of
 from samplewise.engine.staleness import PROBE_SHARE
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
@@ -38,7 +39,7 @@ from samplewise.evidence.run.prepare import prepare
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.slugs import RUNS, before_of, file_of, slug
 from samplewise.evidence.tasks import run_tasks
-from samplewise.rules import parse_rule, parse_token_rule
+from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve
 
 
@@ -186,8 +187,8 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
 
 def _scorings(config: ArmConfig, rule: Rule) -> float:
     """Forward passes per step that score: none, one, or a share of one with stored losses."""
-    token = None if config.token_rule is None else parse_token_rule(config.token_rule)
-    free = token is None and not rule.needs_loss
+    token = token_rule_of(rule, config.token_rule)
+    free = (token is None or token.reweighs) and not rule.needs_loss
     one_pass = rule.pointwise and (token is None or token.scope == "sample")
     return PROBE_SHARE if config.loss_from == "stored" else 0.0 if free or one_pass else 1.0
 

@@ -12,9 +12,10 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
 from samplewise.core.typed import fits, shown
+from samplewise.engine.options import token_rule_of
 from samplewise.engine.plan import plan_step
 from samplewise.evidence.plan import ArmConfig, PlanConfig, arms_of, weighting_of
-from samplewise.rules import TokenRule, parse_rule, parse_token_rule
+from samplewise.rules import TokenRule, parse_rule
 from samplewise.rules.budget import resolve
 
 MOST = 10**5
@@ -58,8 +59,9 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
     randoms: dict[tuple[Any, ...], str] = {}
     for name, config in own.items():
         under = config.under(0)
-        kept = kept_share(parse_rule(under.rule), samples_of_step(plan, config))
-        chosen = 1.0 if under.token_rule is None else chosen_share(parse_token_rule(under.token_rule))
+        rule = parse_rule(under.rule)
+        kept, token_rule = kept_share(rule, samples_of_step(plan, config)), token_rule_of(rule, under.token_rule)
+        chosen = 1.0 if token_rule is None else chosen_share(token_rule)
         control = None
         if plan.controls.random and _selects(config, kept, chosen):
             key = (round(kept, 6), round(chosen, 6), config.pool, config.data, repr(config.training), config.per,
@@ -148,6 +150,7 @@ def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
             weight=torch.ones(samples, dtype=torch.float64),
             reference=losses[1],
             group=ids % 2,
+            stored_loss=losses[0],
         )
         plan = plan_step(rule, given, state, max_nonfinite=1.0)
         state, kept = plan.state, kept + plan.figures["kept"]
@@ -155,13 +158,15 @@ def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
 
 
 def chosen_share(rule: TokenRule, samples: int = 8, tokens: int = 1000) -> float:
-    """The mean share of tokens that a token rule gives a weight above 0, of losses drawn from a normal distribution.
+    """The mean share of tokens that a token rule gives a weight above 0, of losses drawn from a distribution.
+
+    It is exponential with a mean of 2 nats: exact for rules that keep a share, an estimate for those with a limit.
 
     >>> from samplewise import rho1
     >>> chosen_share(rho1(keep=0.6))
     0.6
     """
     draw = torch.Generator().manual_seed(0)
-    loss, reference = 3 + 0.6 * torch.randn(2, samples * tokens, generator=draw, dtype=torch.float64)
+    loss, reference = torch.empty(2, samples * tokens, dtype=torch.float64).exponential_(0.5, generator=draw)
     owner = torch.arange(samples).repeat_interleave(tokens)
     return round(float((rule(loss, reference, owner) > 0).double().mean()), 12)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.core.token_rule import TokenRule
 from samplewise.losses.body import unwrapped
 from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Factor, Select, Tally
 from samplewise.losses.kernels.tally import tallied
 from samplewise.losses.kernels.targets import find_targets
 from samplewise.losses.own_terms import coefficient, has_router_term, text_config
-from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses
+from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses, token_mass
 
 
 class FromLosses:
@@ -77,12 +78,13 @@ class FromLogits:
     ) -> ForwardResult:  # fmt: skip
         """Σ u_i L_i by autograd through the logits; [] scalar."""
         outputs = _outputs(model, micro)
-        if select is not None:
-            micro = _with_selection(logits_of(outputs), micro, select)
-        loss, tokens = self._from(outputs, micro, self.tally if tally else None)
+        chosen = micro if select is None else _with_selection(logits_of(outputs), micro, select)
+        reweighs = isinstance(select, TokenRule) and select.reweighs
+        loss, tokens = self._from(outputs, micro if reweighs else chosen, self.tally if tally else None)
+        trained = _reweighed(logits_of(outputs), micro, chosen) if reweighs else loss
         router = getattr(outputs, "aux_loss", None) if has_router_term(model) and bool((tokens > 0).any()) else None
         aux = None if router is None else router * coefficient(unwrapped(getattr(model, "module", model)))
-        known = _weighed(loss, tokens, factors, aux)
+        known = _weighed(loss, tokens, factors, aux, trained)
         return known._replace(router=None if router is None else router.detach())
 
     def _from(self, outputs: Any, micro: MicroBatch, tally: Tally | None) -> tuple[Tensor, Tensor]:
@@ -97,8 +99,21 @@ class FromLogits:
         return sample_losses(logits, labels, segments=micro.segments, token_weights=micro.token_weights)
 
 
-def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor | None) -> ForwardResult:
-    """Σ u_i L_i. A row of factor 0 is left out of the sum: 0·inf would be NaN."""
+def _reweighed(logits: Tensor, micro: MicroBatch, chosen: MicroBatch) -> Tensor:
+    """[n] Σ mℓ / n of each sample: token weights of `chosen`, divided by what divides without them."""
+    labels, segments = micro.targets, micro.segments
+    loss, _ = sample_losses(logits, labels, segments=segments, token_weights=chosen.token_weights)
+    new, old = (token_mass(labels, each.token_weights, segments).to(loss) for each in (chosen, micro))
+    return loss * new / old.clamp(min=torch.finfo(old.dtype).tiny)
+
+
+def _weighed(
+    loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor | None, trained: Tensor | None = None
+) -> ForwardResult:
+    """Σ u_i L_i. A row of factor 0 is left out of the sum: 0·inf would be NaN.
+
+    trained: [n] the losses in the sum, where they are other than those that factors follow from.
+    """
     used = torch.zeros_like(loss.detach())
     index = (tokens > 0).nonzero().squeeze(1)
     known = (
@@ -107,7 +122,7 @@ def _weighed(loss: Tensor, tokens: Tensor, factors: Tensor | Factor, aux: Tensor
         else factors.to(used.dtype).to(used.device)[index]
     )
     used[index] = known.to(used)
-    value = torch.where(used == 0, 0.0, used * loss).sum()
+    value = torch.where(used == 0, 0.0, used * (loss if trained is None else trained)).sum()
     return ForwardResult(value, loss.detach(), tokens, used, aux)
 
 

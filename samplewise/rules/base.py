@@ -45,6 +45,7 @@ def make_rule(
     factor_ready: Callable[[State], bool] = always,
     needs_loss: bool = True,
     required_fields: frozenset[str] = frozenset(),
+    welcome_fields: frozenset[str] = frozenset(),
     norm: Norm = "sum",
     shortfall: Callable[[Tensor, Samples, State], SamplewiseError | None] = enough,
     remembers: bool | None = None,
@@ -85,13 +86,13 @@ def make_rule(
     present = partial(_present, expression=expression, multiplies=multiplies)
     made = Rule(
         expression=expression, init=init, apply=apply, update=update_present, factor=factor, factor_ready=factor_ready,
-        needs_loss=needs_loss, required_fields=required_fields, norm=norm,
+        needs_loss=needs_loss, required_fields=required_fields, welcome_fields=welcome_fields, norm=norm,
         shortfall=enough if shortfall is enough else short,
         remembers=init is not stateless if remembers is None else remembers, multiplies=multiplies, absolute=absolute,
     )  # fmt: skip
     options = {"init": init, "update": update, "factor": factor, "factor_ready": factor_ready, "shortfall": shortfall}
     more = {"needs_loss": needs_loss, "required_fields": required_fields, "norm": norm, "remembers": remembers}
-    more |= {"multiplies": multiplies, "absolute": absolute}
+    more |= {"welcome_fields": welcome_fields, "multiplies": multiplies, "absolute": absolute}
     return knowing(made, Call(make_rule, (expression, body), tuple((options | more).items())))
 
 
@@ -187,6 +188,17 @@ def check_share(name: str, share: object, *, zero: bool = False, one: bool = Fal
             name, expected=f"a share in {interval}", got=repr(share)[:50], remedy="Give a fraction: for one half, 0.5."
         )
     return float(number)
+
+
+def check_shares(drop_top: object, drop_bottom: object) -> tuple[float, float]:
+    """The shares to leave out at both ends. Errors: SamplewiseError unless each is in [0, 1), and they leave a rest."""
+    top, bottom = check_share("drop_top", drop_top, zero=True), check_share("drop_bottom", drop_bottom, zero=True)
+    if top + bottom >= 1:
+        raise SamplewiseError(
+            "drop_top, drop_bottom", expected="shares that sum to less than 1", got=f"{top} and {bottom}",
+            remedy="Lower one of them, so that samples are left to train on.",
+        )  # fmt: skip
+    return top, bottom
 
 
 def uniforms(ids: Tensor, step: int, seed: int) -> Tensor:

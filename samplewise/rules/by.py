@@ -14,7 +14,7 @@ from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_rule, make_rule
 from samplewise.rules.budget import any_for_run_length, resolve
-from samplewise.rules.epochs import refuse_epochs
+from samplewise.rules.epochs import refuse_epochs, refuse_token_rule
 
 MIN_REFERENCE = 0.01
 """Nats per token: a reference below it is text known by heart, and a ratio to it would say nothing."""
@@ -25,11 +25,15 @@ def by(kind: str, rule: Rule) -> Rule:
     """`rule`, looking at the loss against that of a reference model instead of the loss.
 
     kind: "excess" is loss − reference: what is still to be learned, high for samples that are hard here and not in
-        themselves. "ratio" is loss / max(reference, 0.01).
+        themselves. "ratio" is loss / max(reference, 0.01). "learnability" is stored loss − reference, of an early and a
+        late checkpoint: what training has taught about the sample. It needs no loss of this model, so what is left out
+        costs nothing.
     rule: any; what it says of losses holds for those, extrema, ranks, temperatures and thresholds alike.
-    Reads the field `reference` of the samples, nats/token, from the column `reference_loss` or a second model.
-    Pointwise where the rule is.
-    Source: reducible holdout loss, RHO-LOSS (Mindermann et al., arXiv 2206.07137): `by("excess", top_k(0.1))`.
+    Reads the field `reference` of the samples, nats/token, from the column `reference_loss` or a second model; and for
+    "learnability" `stored_loss`, from the column of that name. Pointwise where the rule is.
+    Source: reducible holdout loss, RHO-LOSS (Mindermann et al., arXiv 2206.07137): `by("excess", top_k(0.1))`;
+    learnability, JEST (Evans et al., arXiv 2406.17711), whose joint selection is `top_k` of it where the losses of
+    samples do not depend on each other (docs/rules.md).
     Errors: SamplewiseError on another kind; in training, where the data has no reference losses.
 
     >>> import samplewise as sw
@@ -43,11 +47,15 @@ def by(kind: str, rule: Rule) -> Rule:
         )  # fmt: skip
     check_rule("rule", rule)
     refuse_epochs(rule, "in by")
-    against, factor = KINDS[kind], rule.factor
+    refuse_token_rule(rule, "in by")
+    against, factor, learnability = KINDS[kind], rule.factor, kind == "learnability"
 
     def seen(samples: Samples) -> Samples:
         assert samples.reference is not None, "asked for by `required_fields`"
-        return replace(samples, loss=against(samples.loss, samples.reference.to(samples.loss)))
+        stored, reference = samples.stored_loss, samples.reference.to(samples.loss)
+        loss = samples.loss if not learnability or stored is None else stored.to(samples.loss)
+        then = None if stored is None else against(stored.to(samples.loss), reference)
+        return replace(samples, loss=against(loss, reference), stored_loss=then)
 
     return replace(
         rule,
@@ -55,7 +63,9 @@ def by(kind: str, rule: Rule) -> Rule:
         apply=lambda weights, samples, state: rule.apply(weights, seen(samples), state),
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
         factor=None if factor is None else lambda samples, state: factor(seen(samples), state),
-        required_fields=rule.required_fields | {"reference"},
+        required_fields=rule.required_fields | {"reference"} | ({"stored_loss"} if learnability else set()),
+        needs_loss=rule.needs_loss and not learnability,
+        begin_data=None,  # of losses, not of what the rule sees
         shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
         for_run_length=any_for_run_length(lambda total: by(kind, resolve(rule, total)), rule),
     )
@@ -64,6 +74,7 @@ def by(kind: str, rule: Rule) -> Rule:
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "excess": lambda loss, reference: loss - reference,
     "ratio": lambda loss, reference: loss / reference.clamp(min=MIN_REFERENCE),
+    "learnability": lambda loss, reference: loss - reference,
 }
 
 
@@ -92,9 +103,12 @@ def by_length(buckets: int, rule: Rule) -> Rule:
         )
     check_rule("rule", rule)
     refuse_epochs(rule, "in by_length")
+    refuse_token_rule(rule, "in by_length")
 
     def seen(samples: Samples) -> Samples:
-        return replace(samples, loss=_place(samples, buckets))
+        stored = samples.stored_loss
+        then = None if stored is None else _place(replace(samples, loss=stored.to(samples.loss)), buckets)
+        return replace(samples, loss=_place(samples, buckets), stored_loss=then)
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return rule.apply(weights, seen(samples), state)
@@ -105,6 +119,7 @@ def by_length(buckets: int, rule: Rule) -> Rule:
         init=rule.init,
         update=lambda samples, weights, state: rule.update(seen(samples), weights, state),
         required_fields=rule.required_fields,
+        welcome_fields=rule.welcome_fields,
         norm=rule.norm,
         shortfall=lambda weights, samples, state: rule.shortfall(weights, seen(samples), state),
         remembers=rule.remembers,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,32 +12,64 @@ from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
+from samplewise.core.token_rule import TokenRule
 from samplewise.rules.base import check_number, check_rule, check_share, enough, make_rule, under, within
 from samplewise.rules.budget import Steps, any_for_run_length, in_steps, resolve, unresolved
-from samplewise.rules.epochs import chained, refuse_epochs
+from samplewise.rules.epochs import chained, refuse_epochs, refuse_token_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
 
 
 @called
-def chain(*rules: Rule) -> Rule:
+def chain(*rules: Rule | TokenRule) -> Rule:
     """Apply rules one after the other: each sees only what those before it left in.
 
-    rules: at least one. The state of the k-th stands under the prefix "k.".
+    rules: at least one. The state of the k-th over samples stands under the prefix "k.". One may be a token rule,
+        wherever it stands: a trainer then runs it as its `token_rule`, and `Rule.token_rule` is it. Rules over samples
+        see the losses that it leaves: plain ones beside `dft` and `talr`, those over the tokens left beside the others.
 
     >>> import samplewise as sw
     >>> rule = sw.chain(sw.band(drop_top=0.25), sw.ir_dro(r=1.0))
     >>> [round(w, 3) for w in sw.weights(rule, [1.0, 2.0, 3.0, 9.0]).tolist()]
     [0.36, 0.979, 2.661, 0.0]
     """
-    for number, rule in enumerate(rules):
-        check_rule(f"rules[{number}]", rule)
     if not rules:
         raise SamplewiseError(
             "rules", expected="at least one rule", got="none", remedy="To leave samples unweighted, use uniform()."
         )
-    if len(rules) == 1:
-        return rules[0]
+    for number, rule in enumerate(rules):
+        if not isinstance(rule, TokenRule):
+            check_rule(f"rules[{number}]", rule)
+    over_samples = tuple(rule for rule in rules if isinstance(rule, Rule)) or (uniform(),)
+    made = over_samples[0] if len(over_samples) == 1 else _chained(over_samples)
+    token_rule = _only_one([rule if isinstance(rule, TokenRule) else rule.token_rule for rule in rules])
+    if token_rule is made.token_rule:
+        return made
+    shares = made.for_run_length
+    return replace(
+        made,
+        expression=f"chain({', '.join(rule.expression for rule in rules)})",
+        token_rule=token_rule,
+        for_run_length=None if shares is None else lambda total: chain(*(_resolved(rule, total) for rule in rules)),
+    )
+
+
+def _only_one(found: list[TokenRule | None]) -> TokenRule | None:
+    """The token rule of a chain. Errors: SamplewiseError where there are several."""
+    given = [rule for rule in found if rule is not None]
+    if len(given) > 1:
+        raise SamplewiseError(
+            "rules", expected="one token rule in a chain", got=" and ".join(map(repr, given)), remedy="Leave one out."
+        )
+    return given[0] if given else None
+
+
+def _resolved(rule: Rule | TokenRule, total: int) -> Rule | TokenRule:
+    return rule if isinstance(rule, TokenRule) else resolve(rule, total)
+
+
+def _chained(rules: tuple[Rule, ...]) -> Rule:
+    """Two rules over samples or more, one after the other; a token rule within one of them is left to the caller."""
 
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
         for number, rule in enumerate(rules):
@@ -65,6 +98,8 @@ def chain(*rules: Rule) -> Rule:
         factor_ready=lambda state: all(rule.factor_ready(within(state, number)) for number, rule in enumerate(rules)),
         needs_loss=any(rule.needs_loss for rule in rules),
         required_fields=frozenset().union(*(rule.required_fields for rule in rules)),
+        welcome_fields=frozenset().union(*(rule.welcome_fields for rule in rules)),
+        begin_data=_begun_with_data(dict(enumerate(rules))),
         norm="count" if all(rule.norm == "count" for rule in rules) else "sum",
         for_run_length=any_for_run_length(lambda total: chain(*(resolve(rule, total) for rule in rules)), *rules),
         epochs=chained(rules),
@@ -88,6 +123,19 @@ def _product(rules: tuple[Rule, ...]) -> Callable[[Samples, State], Tensor]:
         return product
 
     return factor
+
+
+def _begun_with_data(rules: Mapping[object, Rule]) -> Callable[[Tensor, State], State] | None:
+    """What the rules, by the prefix of their states, learn from the stored losses of all the data; None for nothing."""
+    learns = {prefix: rule.begin_data for prefix, rule in rules.items() if rule.begin_data is not None}
+
+    def begin_data(losses: Tensor, state: State) -> State:
+        new = dict(state)
+        for prefix, begin in learns.items():
+            new |= under(prefix, begin(losses, within(state, prefix)))
+        return new
+
+    return begin_data if learns else None
 
 
 def _first_shortfall(rules: tuple[Rule, ...], last: int) -> Callable[[Tensor, Samples, State], SamplewiseError | None]:
@@ -123,6 +171,7 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         )  # fmt: skip
     check_rule("rule", rule)
     refuse_epochs(rule, "in warmup")
+    refuse_token_rule(rule, "in warmup")
     flat = uniform()
 
     def now(state: State) -> Rule:
@@ -154,7 +203,8 @@ def warmup(steps: Steps, rule: Rule) -> Rule:
         expression=f"warmup({steps}, {rule.expression})",
         init=lambda: {"step": 0, **under("rule", rule.init())},
         apply=apply, update=update, factor=factor, factor_ready=factor_ready,
-        needs_loss=rule.needs_loss, required_fields=rule.required_fields, norm=rule.norm,
+        needs_loss=rule.needs_loss, required_fields=rule.required_fields, welcome_fields=rule.welcome_fields,
+        norm=rule.norm, begin_data=_begun_with_data({"rule": rule}),
         for_run_length=(lambda total: warmup(in_steps(steps, total), resolve(rule, total))) if shares else None,
         shortfall=enough if rule.shortfall is enough else shortfall,
         remembers=True, multiplies=rule.multiplies, absolute=rule.absolute,

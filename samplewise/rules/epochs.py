@@ -30,6 +30,15 @@ def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:
     return ByEpoch(begin, keeps, max(each.until for each in own.values()))
 
 
+def refuse_token_rule(rule: Rule, where: str) -> None:
+    """Errors: SamplewiseError if a token rule stands in `rule`: `where` it is, only samples are weighed."""
+    if rule.token_rule is not None:
+        raise SamplewiseError(
+            "rule", expected=f"a rule over samples alone, {where}", got=repr(rule),
+            remedy=f"Leave {rule.token_rule} out, or put it into the outermost chain of a trainer's rule.",
+        )  # fmt: skip
+
+
 def refuse_epochs(rule: Rule, where: str) -> None:
     """Errors: SamplewiseError if `rule` decides once an epoch: `where` it is, nothing would run that part."""
     if rule.epochs is not None:

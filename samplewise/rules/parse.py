@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.core.rule import Rule
-from samplewise.rules.registry import RULES, known_rules
+from samplewise.core.token_rule import TokenRule
+from samplewise.rules.registry import RULES, TOKEN_RULES, known_rules
 from samplewise.rules.schedules import SCHEDULES
 
 Called = TypeVar("Called")
@@ -27,6 +28,20 @@ def parse_rule(text: str) -> Rule:
     chain(band(drop_top=0.1, drop_bottom=0.0), ir_dro(r=1.0))
     """
     return read_call(text, known_rules())
+
+
+def parse_token_rule(text: str) -> TokenRule:
+    """The token rule that `text` spells, as `parse_rule` reads rules of samples.
+
+    >>> parse_token_rule("rho1(keep=0.6)")
+    rho1(keep=0.6, scope="sample")
+    """
+    try:
+        return read_call(text, TOKEN_RULES)
+    except SamplewiseError as error:
+        remedy = error.remedy.replace(EXAMPLE, 'For example "rho1(keep=0.6)".')
+        where = f"token {error.argument}"
+        raise SamplewiseError(where, expected=error.expected, got=error.got, remedy=remedy) from None
 
 
 def read_call(text: str, names: Mapping[str, Callable[..., Called]]) -> Called:
@@ -55,7 +70,7 @@ def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., C
     name = node.func.id
     if name not in callable_here:
         wanted = "the name of a rule or a schedule" if "linear" in callable_here else "the name of a rule"
-        raise _error(text, node, wanted, name, nearest(name, callable_here))
+        raise _error(text, node, wanted, name, _of_tokens(name) or nearest(name, callable_here))
     make = callable_here[name]
     known = inspect.signature(make).parameters
     arguments = [_argument(argument, text) for argument in node.args]
@@ -77,7 +92,7 @@ def _call(node: ast.expr, text: str, callable_here: Mapping[str, Callable[..., C
 
 def _argument(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Call):
-        return _call(node, text, {**known_rules(), **SCHEDULES})
+        return _call(node, text, {**known_rules(), **TOKEN_RULES, **SCHEDULES})
     sign = 1
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node, sign = node.operand, -1
@@ -86,6 +101,13 @@ def _argument(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, str)) and sign == 1:
         return node.value
     raise _error(text, node, "a number, a schedule, a text or a rule", ast.unparse(node), EXAMPLE)
+
+
+def _of_tokens(name: str) -> str | None:
+    """The remedy for a token rule where a rule over samples is read."""
+    if name not in TOKEN_RULES:
+        return None
+    return f"{name} weighs tokens: write chain(uniform(), {name}(…)), or give it as token_rule."
 
 
 def _place(error: SyntaxError, text: str) -> tuple[int, int]:

@@ -13,14 +13,19 @@ from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
+from samplewise.core.token_rule import TokenRule
 from samplewise.rules.by import by, by_length
 from samplewise.rules.combinators import chain, clip_weights, mix_uniform, warmup
+from samplewise.rules.flow import flow
 from samplewise.rules.focal import focal
 from samplewise.rules.groups import doremi, group_dro
 from samplewise.rules.pruning import infobatch
 from samplewise.rules.robust import chi2_dro, cvar
 from samplewise.rules.selection import band, mid_ranking, random_keep, sample_proportional, threshold, top_k
 from samplewise.rules.shapes import extremes, lin_upper, quadratic
+from samplewise.rules.token_weights import dft, talr, token_threshold
+from samplewise.rules.tokens import random_tokens, rho1, token_band
+from samplewise.rules.truncation import truncate
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "cvar",
     "doremi",
     "extremes",
+    "flow",
     "focal",
     "group_dro",
     "infobatch",
@@ -46,6 +52,7 @@ __all__ = [
     "sample_proportional",
     "threshold",
     "top_k",
+    "truncate",
     "uniform",
     "warmup",
 ]
@@ -57,6 +64,16 @@ Maker = TypeVar("Maker", bound=Callable[..., Rule])
 
 RULES: dict[str, Callable[..., Rule]] = {name: globals()[name] for name in __all__}
 """Every rule of this library."""
+
+TOKEN_RULES: dict[str, Callable[..., TokenRule]] = {
+    "dft": dft,
+    "random_tokens": random_tokens,
+    "rho1": rho1,
+    "talr": talr,
+    "token_band": token_band,
+    "token_threshold": token_threshold,
+}
+"""Every token rule that text may name."""
 
 _REGISTERED: dict[str, Callable[..., Rule]] = {}
 

@@ -14,6 +14,7 @@ from samplewise.rules.base import (
     check_number,
     check_seed,
     check_share,
+    check_shares,
     counting,
     keep,
     make_rule,
@@ -72,14 +73,7 @@ def band(drop_top: Number = 0.0, drop_bottom: Number = 0.0, window: int | None =
     >>> sw.weights(sw.band(drop_top=0.25), [1.0, 2.0, 3.0, 9.0]).tolist()
     [1.3333333333333333, 1.3333333333333333, 1.3333333333333333, 0.0]
     """
-    top = check_share("drop_top", drop_top, zero=True)
-    bottom = check_share("drop_bottom", drop_bottom, zero=True)
-    if top + bottom >= 1:
-        raise SamplewiseError(
-            "drop_top, drop_bottom", expected="shares that sum to less than 1", got=f"{top} and {bottom}",
-            remedy="Lower one of them, so that samples are left to train on.",
-        )  # fmt: skip
-
+    top, bottom = check_shares(drop_top, drop_bottom)
     shares = {name: share for name, share in (("drop_top", top), ("drop_bottom", bottom)) if share > 0}
 
     def check(n: int) -> SamplewiseError | None:

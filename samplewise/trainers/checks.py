@@ -185,7 +185,8 @@ def shortfall(rule: Rule, n: int) -> SamplewiseError | None:
 def _made_up(n: int) -> tuple[Samples, Tensor]:
     losses = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
     ones, ids = torch.ones_like(losses), torch.arange(n)
-    samples = Samples(losses, torch.ones(n, dtype=torch.int64), ids, weight=ones, reference=ones, group=ids % 2)
+    samples = Samples(losses, torch.ones(n, dtype=torch.int64), ids, weight=ones, reference=ones, group=ids % 2,
+                      stored_loss=losses)  # fmt: skip
     return samples, ones
 
 

@@ -38,6 +38,7 @@ from samplewise.trainers.model_card import ModelCardMixin
 from samplewise.trainers.reference_model import with_loaded_reference
 from samplewise.trainers.signature import weighted_signature
 from samplewise.trainers.starting import StartingMixin
+from samplewise.trainers.values import stored_losses
 from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
 
 logger = logging.getLogger("samplewise")
@@ -111,7 +112,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
 
     def _begin(self, checkpoint: Path | None) -> None:
         super()._begin(checkpoint)
-        self._looked = False
+        self._looked = self._told = False
         self.engine.start()
 
     def _attach(self) -> None:
@@ -145,8 +146,9 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
                     asked,
                 )
             return [FREED_INPUTS] * len(batches), num_items
-        given = self._read(batches)
         self.engine.set_total_steps(self.state.max_steps)
+        self._begin_data()
+        given = self._read(batches)
         with autocast(self.accelerator):
             rescalable = not has_deepspeed(self.accelerator)
             mean = self._token_mean(num_items)
@@ -155,6 +157,14 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
         return [FREED_INPUTS] * (missing + len(batches) - len(trained)) + [
             _inputs(micro) for micro in trained
         ], num_items
+
+    def _begin_data(self) -> None:
+        """Once a run, of data whose rows can be asked for, and a rule that learns from all of them."""
+        if not self._told and self.rule.begin_data is not None:
+            stored = stored_losses(self.train_dataset)
+            if stored is not None:
+                self.engine.begin_data(stored)
+        self._told = True
 
     def _read(self, batches: list[Any]) -> Sequence[dict[str, Any] | MicroBatch]:
         """A step's micro-batches as the engine takes them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from samplewise.core.columns import FIELDS, ID, STORED
 from samplewise.core.errors import SamplewiseError
@@ -20,7 +21,8 @@ MAX_SHOWN = 5
 
 def columns_read(rule: Rule, *, stored: bool) -> frozenset[str]:
     """The columns of the data that a run with this rule reads. stored: whether it reads stored losses."""
-    own = {column for column, field in FIELDS.items() if field in rule.required_fields}
+    read = rule.required_fields | rule.welcome_fields
+    own = {column for column, field in FIELDS.items() if field in read}
     return frozenset({ID, *own, *((STORED,) if stored else ())})
 
 
@@ -44,6 +46,19 @@ def check_values(dataset: Any, columns: frozenset[str], *, negative: bool = Fals
                 got=shown + (", …" if len(found) > MAX_SHOWN else ""),
                 remedy="Fix those rows, leave them out, or rename the column.",
             )  # fmt: skip
+
+
+def stored_losses(dataset: Any) -> Tensor | None:
+    """[n] fp64 the column stored_loss of map-style data, NaN where there is none; None without the column, or a stream.
+
+    Cost: that of `check_values`.
+    """
+    if not hasattr(dataset, "__len__") or not len(dataset):
+        return None
+    for _, values in _given(dataset, [STORED]):
+        rows = (value if np.ndim(value) == 1 else [value] for value in values)
+        return torch.tensor([checked(STORED, each) for row in rows for each in row], dtype=torch.float64)
+    return None
 
 
 def usable(name: str, value: Any, *, negative: bool = False) -> bool:

@@ -56,6 +56,15 @@ def test_negative_weights_give_the_gradient_of_one_process(tmp_path):
     compare(tmp_path, ["ddp:2,1|3,2"], ["chain(column_weights(), ir_dro(r=0.3))"], [("gradients", "float64")])
 
 
+def test_rules_over_samples_and_tokens_together(tmp_path):
+    """First losses, past losses and token weights: what is learned of a step is learned from all ranks."""
+    rules = [
+        "chain(flow(), truncate(share=0.25, warmup=1), dft())",
+        "chain(flow(), top_k(0.5), token_threshold(max=3.6))",
+    ]
+    compare(tmp_path, ["ddp:2,1|3,2"], rules, [("gradients", "float64")])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [TILT, CHOICE])
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "accelerate"])

@@ -34,6 +34,21 @@ def test_by_hand():
     np.testing.assert_allclose(tilt, 4 * expected / expected.sum())
 
 
+def test_learnability_by_hand():
+    """Early minus late: 3 − 1, 2 − 2, 4 − 1; this model's own loss does not matter, and need not be known."""
+    early, late = [3.0, 2.0, 4.0], [1.0, 2.0, 1.0]
+    rule = sw.by("learnability", sw.top_k(1 / 3))
+    for own in ([0.0, 9.0, 0.0], [1.0, 1.0, 1.0]):
+        assert sw.weights(rule, own, reference=late, stored_loss=early).tolist() == [0.0, 0.0, 3.0]
+    tilt = sw.weights(sw.by("learnability", sw.ir_dro(r=2.0)), early, reference=late, stored_loss=early).numpy()
+    expected = np.exp(np.array([1.0, 0.0, 1.5]))
+    np.testing.assert_allclose(tilt, 3 * expected / expected.sum())
+    assert not rule.needs_loss
+    assert rule.required_fields == {"reference", "stored_loss"}
+    with pytest.raises(SamplewiseError, match=r"^stored_loss: expected samples with this field.*column stored_loss"):
+        sw.weights(rule, early, reference=late)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 @pytest.mark.parametrize("kind", ["excess", "ratio"])
 def test_it_is_the_rule_on_those_losses(rule, kind):

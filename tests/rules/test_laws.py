@@ -48,6 +48,16 @@ TABLE = [
     Row(sw.quadratic(r=0.4)),
     Row(sw.lin_upper(r=0.4, window=2)),
     Row(sw.extremes(r=0.4)),
+    Row(sw.flow(), min_samples=2),
+    Row(sw.flow(tau=0.8)),
+    Row(sw.chain(sw.random_keep(share=0.5), sw.flow(), sw.ir_dro(r=2.0)), min_samples=4),
+    Row(sw.flow(tau=sw.linear(1.0, 0.5, 3))),
+    Row(sw.by("excess", sw.flow(tau=2.0))),
+    Row(sw.truncate(share=0.25, warmup=1)),
+    Row(resolve(sw.truncate(share=0.4, warmup=0.5), 4)),
+    Row(sw.truncate(share=0.3, warmup=0)),
+    Row(sw.by("learnability", sw.top_k(share=0.5)), min_samples=2),
+    Row(sw.by("learnability", sw.ir_dro(r=1.5))),
     Row(sw.focal(gamma=2.0), empty=True),
     Row(sw.focal(gamma=0.0)),
     Row(sw.mid_ranking(frac=0.25, portion=1), min_samples=4),
@@ -130,8 +140,9 @@ def made(n: int = 12, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> S
 
 def filled(samples: Samples) -> Samples:
     """The same samples with every optional field: functions of the id, so that they move with it."""
-    u = [uniforms(samples.id, 0, seed) for seed in range(3)]
-    return replace(samples, weight=0.5 + u[0], reference=0.2 + 3 * u[1], group=(3 * u[2]).long())
+    u = [uniforms(samples.id, 0, seed) for seed in range(4)]
+    return replace(samples, weight=0.5 + u[0], reference=0.2 + 3 * u[1], group=(3 * u[2]).long(),
+                   stored_loss=0.2 + 3 * u[3])  # fmt: skip
 
 
 def stepped(losses: object, ids: object = None) -> Samples:
@@ -226,7 +237,7 @@ def test_finite_and_not_negative(row, loss, dtype):
 @rows
 def test_equal_losses_leave_only_zero_or_one_common_weight(row):
     ones = torch.ones(12, dtype=torch.float64)
-    samples = as_samples(1.3 * ones, weight=ones, reference=ones, group=torch.zeros(12))
+    samples = as_samples(1.3 * ones, weight=ones, reference=ones, group=torch.zeros(12), stored_loss=ones)
     out = first(row.rule, samples)
     assert len(out[out > 0].unique()) == 1
 
@@ -332,7 +343,16 @@ def test_a_rule_that_needs_no_loss_does_not_look_at_it(row):
 def test_which_rules_need_losses():
     silent = {row.rule.expression.split("(")[0] for row in TABLE if not (row.rule.needs_loss or row.rule.epochs)}
     assert not sw.infobatch(scope="epoch").needs_loss, "it chooses before the epoch, by stored losses"
-    assert silent == {"uniform", "column_weights", "random_keep", "group_dro", "doremi", "clip_weights", "mix_uniform"}
+    assert silent == {
+        "uniform",
+        "column_weights",
+        "random_keep",
+        "group_dro",
+        "doremi",
+        "clip_weights",
+        "mix_uniform",
+        "by",
+    }, "by: of learnability"
     assert sw.chain(sw.random_keep(0.5), sw.ir_dro()).needs_loss
     assert not sw.chain(sw.random_keep(0.5), sw.uniform()).needs_loss
 

@@ -52,6 +52,19 @@ FEATURES = {
     "random tokens, per token": Feature(
         {"rule": RULE, "token_rule": "random_tokens(0.5)", "per": "token"}, without={"rule": RULE, "per": "token"}
     ),
+    "tokens weighed by their probability": Feature({"rule": f"chain({RULE}, dft())"}, without={"rule": RULE}),
+    "tokens weighed, two passes, per token": Feature(
+        {"rule": "chain(top_k(0.5), talr(tau=2.0))", "per": "token"}, without={"rule": "top_k(0.5)", "per": "token"}
+    ),
+    "tokens weighed, no loss needed, packed": Feature(
+        {"rule": "random_keep(0.5)", "token_rule": "dft()"}, form="flat", without={"rule": "random_keep(0.5)"}
+    ),
+    "tokens below a limit": Feature({"rule": RULE, "token_rule": "token_threshold(max=3.6)"}, without={"rule": RULE}),
+    "tokens below a limit of the reference model": Feature(
+        {"rule": RULE, "token_rule": 'token_threshold(max=3.6, of="reference")', "reference_model": reference},
+        without={"rule": RULE},
+    ),
+    "tokens of a band": Feature({"rule": RULE, "token_rule": "token_band(drop_top=0.3)"}, without={"rule": RULE}),
     "reference model": Feature(
         {"rule": 'by("excess", ir_dro(r=0.3))', "reference_model": reference}, without={"rule": RULE}
     ),
@@ -77,6 +90,21 @@ FEATURES = {
     "stored losses of the data": Feature(
         {"rule": "top_k(0.5)", "loss_from": "stored", "min_stored_corr": -1.0},
         {"stored_loss": [float((7 * i) % N) for i in range(N)]}, without={"rule": "top_k(0.5)"},
+    ),
+    "the starting model's losses": Feature(
+        {"rule": "flow(tau=1.5)"}, {"stored_loss": [1.0 + (5 * i % N) / 4 for i in range(N)]},
+        without={"rule": "uniform()"},
+    ),
+    "the losses of the first visit, packed": Feature({"rule": "flow()"}, form="flat", without={"rule": "uniform()"}),
+    "the starting model's losses and tokens weighed, packed": Feature(
+        {"rule": "chain(flow(tau=1.5), dft())"}, {"stored_loss": [1.0 + (5 * i % N) / 4 for i in range(N)]},
+        form="flat", without={"rule": "chain(flow(tau=1.5), uniform())"},
+    ),
+    "high losses truncated": Feature({"rule": "truncate(share=0.25, warmup=1)"}, without={"rule": "uniform()"}),
+    "learnability in the data": Feature(
+        {"rule": 'by("learnability", top_k(0.5))'},
+        {"stored_loss": [float((7 * i) % N) for i in range(N)], "reference_loss": [1.0] * N},
+        without={"rule": "top_k(0.5)"},
     ),
     "left padding": Feature({"rule": RULE, "per": "token"}, form="left", without={"rule": RULE}),
     "packed": Feature({"rule": RULE}, form="flat", without={"rule": "uniform()"}),

@@ -203,3 +203,50 @@ def test_the_weights_of_groups_are_logged(tmp_path):
     path = [(e["samplewise/group_0"], e["samplewise/group_1"]) for e in trainer.state.log_history if "loss" in e]
     assert all(a + b == pytest.approx(1) for a, b in path)
     assert all(after[1] > before[1] for before, after in pairwise(path))
+
+
+# ---- the starting model's losses ----
+
+
+def flow_weights(stored, tau):
+    factor = torch.exp(-torch.tensor(stored, dtype=torch.float64) / tau)
+    return factor / factor.mean()
+
+
+@pytest.mark.parametrize("loss_from", ["fresh", "stored"])
+def test_flow_weighs_by_the_column_with_the_median_of_all_the_data(tmp_path, loss_from):
+    known = [1.0 + (7 * i % 24) / 5 for i in range(24)]
+    trainer = run(tmp_path, WithColumn(24, known), rule="flow()", loss_from=loss_from, max_steps=3)
+    assert trainer.plans[0][0] == ("one_pass" if loss_from == "fresh" else "stored"), "the median is known at once"
+    for _, plan, samples in trainer.plans:
+        want = flow_weights([known[i] for i in samples.id.tolist()], sorted(known)[11] / 2 + sorted(known)[12] / 2)
+        torch.testing.assert_close(plan.weights, want, rtol=1e-6, atol=0)
+
+
+def test_flow_of_equal_stored_losses_is_named_before_the_first_step(tmp_path):
+    with pytest.raises(sw.SamplewiseError, match=r"^tau: expected stored losses that differ.*24 of 2\.5"):
+        run(tmp_path, WithColumn(24, [2.5] * 24), rule="flow()", loss_from="fresh")
+
+
+def test_flow_remembers_the_first_epoch_through_a_checkpoint(tmp_path):
+    """16 rows, two steps an epoch: in the second epoch losses differ, weights are of the first."""
+    data, options = (
+        tiny.Rows(16),
+        {"rule": "flow(tau=1.0)", "loss_from": "fresh", "learning_rate": 0.05, "max_steps": 4},
+    )
+    whole = run(tmp_path / "whole", data, save_strategy="steps", save_steps=3, **options)
+    first = {}
+    for _, _, samples in whole.plans[:2]:
+        first |= dict(zip(samples.id.tolist(), samples.loss.tolist(), strict=True))
+    for _, plan, samples in whole.plans[2:]:
+        want = flow_weights([first[i] for i in samples.id.tolist()], 1.0)
+        torch.testing.assert_close(plan.weights, want, rtol=1e-5, atol=0)
+        now = flow_weights(samples.loss.tolist(), 1.0)
+        assert (plan.weights - now).abs().max() > 1e-2, "the model has learned since"
+    again = run(tmp_path / "again", data, checkpoint=str(tmp_path / "whole" / "checkpoint-3"), **options)
+    assert torch.equal(again.plans[-1][1].weights, whole.plans[-1][1].weights)
+
+
+def test_a_column_of_stored_losses_that_is_no_number_is_named(tmp_path):
+    with pytest.raises(sw.SamplewiseError, match=r"stored_loss: expected losses in nats per token.*'high'"):
+        run(tmp_path, WithColumn(24, ["high"] * 24), rule="flow()", loss_from="fresh")

@@ -124,7 +124,9 @@ class Mode(ABC):
         """
         assert micro.coefficient is not None, "the plan was made in begin"
         factors = micro.coefficient * (world_size() * self.context.scale)  # on the host, which says whose are 0
-        out = self.context.forward.objective(model, micro, factors, tally=tally)
+        token_rule = self.context.token_rule
+        select = token_rule if token_rule is not None and token_rule.reweighs else None  # others have chosen before
+        out = self.context.forward.objective(model, micro, factors, tally=tally, select=select)
         if out.router is not None:
             self.router.append(out.router)
         if out.aux is None:

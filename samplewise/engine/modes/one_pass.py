@@ -72,7 +72,7 @@ class OnePass(Mode):
 
     def _tokens_before(self, micro: MicroBatch) -> Tensor | None:
         """[n] predicted tokens before the token rule, where a sample counts by what is left of them."""
-        if self.context.token_rule is None or self.context.per != "token" or micro.tokens_before is None:
+        if self.context.per != "token" or micro.tokens_before is None:
             return None
         return micro.tokens_before.to(self.context.device)
 
@@ -85,7 +85,7 @@ class OnePass(Mode):
     def _settle(self, objective: Tensor) -> float:
         """What gradients are multiplied by, ranks / Σu over all; raises where the factors cannot be used."""
         fields = self.parts.fields()
-        if self.context.token_rule is not None and self.context.per == "token":
+        if "tokens_before" in fields and self.context.per == "token":
             fields["base_weight"] = fields["base_weight"] * fields["tokens"] / fields["tokens_before"].clamp(min=1)
         step, _ = gather_fields(fields, self.context.device)
         present = step["tokens"] > 0

@@ -18,7 +18,7 @@ def select_mode(context: StepContext, *, normalize: str = "step", can_rescale: b
     if normalize == "micro":
         return Micro(context)
     rule, tokens = context.rule, context.token_rule
-    if not rule.needs_loss and tokens is None:
+    if not rule.needs_loss and (tokens is None or tokens.reweighs):
         return WithoutScoring(context)
     within_samples = tokens is None or tokens.scope == "sample"
     if can_rescale and within_samples and not context.own_term and rule.pointwise and rule.factor_ready(context.state):

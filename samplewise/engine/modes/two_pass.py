@@ -33,7 +33,7 @@ class TwoPass(Mode):
         """The micro-batches with what a token rule leaves of their tokens, and ([n] losses, [n] counts) of each."""
         context, forward = self.context, self.context.forward
         with evaluating(model):
-            if context.token_rule is None:
+            if context.token_rule is None or context.token_rule.reweighs:  # losses as they are
                 return batches, [forward.losses(model, micro) for micro in batches]
             losses = [forward.token_losses(model, micro) for micro in batches]
         kept = select_step_tokens(context.token_rule, batches, losses, context.device, per=context.per)

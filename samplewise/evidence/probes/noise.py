@@ -12,7 +12,7 @@ from samplewise.core.samples import Samples
 from samplewise.engine.plan import plan_step
 from samplewise.rules import parse_rule
 from samplewise.rules.budget import resolve
-from samplewise.rules.epochs import refuse_epochs
+from samplewise.rules.epochs import refuse_epochs, refuse_token_rule
 
 
 def auc(noisy: np.ndarray, clean: np.ndarray) -> float:
@@ -55,6 +55,7 @@ def weight_on_noise(
     steps = passes * (len(losses) // step)
     parsed = resolve(parse_rule(rule.replace("{seed}", "0")), max(1, steps))
     refuse_epochs(parsed, "in a probe")
+    refuse_token_rule(parsed, "in a probe")
     state, total = parsed.init(), np.zeros(len(losses))
     for _ in range(passes):
         order = draw.permutation(len(losses))

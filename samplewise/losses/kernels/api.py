@@ -118,9 +118,10 @@ def objective(
         complete samples that have at least one predicted token, possibly several times a micro-batch; index numbers
         them within it. u is a constant to autograd.
     select: `select(loss [c], reference [c], sample [c]) -> [c]` token weights, called with the losses of all predicted
-        tokens of complete samples, before the sample losses and factors that follow from them (`rules.TokenRule`);
-        they multiply `token_weights`. reference: [B, T] token losses of another model, aligned with labels; select
-        gets those of its tokens, or None.
+        tokens of complete samples, before the sample losses and factors that follow from them (`TokenRule`);
+        they multiply `token_weights`. A TokenRule of norm "count" leaves losses and factors as they are, is called with
+        any tokens, and L_i is Σ m_t ℓ_t / n_i in the objective, in as many products as without it.
+    reference: [B, T] token losses of another model, aligned with labels; select gets those of its tokens, or None.
     tally: is filled with the predicted tokens' entropy and correctness ("chunked" and "triton" only). The others are
         those of `sample_losses`.
 
@@ -152,10 +153,7 @@ def objective(
         value, loss, used, tokens, mass = autograd.objective(inputs, targets, factors)
         loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
         return Objective(value, loss, tokens, used, mass)
-    if select is not None:
-        inputs, targets = _select(inputs, targets)
-    graph, _ = _differentiable(inputs, targets)
-    loss = graph.detach()
+    graph, loss, targets = _by_autograd(inputs, targets)
     used = _factors(loss, targets.tokens, factors)
     value = torch.where(used == 0, 0, used * graph).sum()
     loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
@@ -187,10 +185,17 @@ def _score(inputs: Inputs, backend: Backend, differentiable: bool, token_losses:
     return Scores(loss, targets.tokens, targets.mass, placed)
 
 
-def _select(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
-    _, token = _constant(inputs, targets)
-    targets = apply_selection(inputs, targets, token, 0, len(targets))
-    return selected_inputs(inputs, targets), targets.present()
+def _by_autograd(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor, Targets]:
+    """([n] losses as they stand in the objective, with a graph; [n] losses that factors follow from; what counts)."""
+    if inputs.select is None:
+        graph, _ = _differentiable(inputs, targets)
+        return graph, graph.detach(), targets
+    plain, token = _constant(inputs, targets)
+    chosen = apply_selection(inputs, targets, token, 0, len(targets))
+    graph, _ = _differentiable(selected_inputs(inputs, chosen), chosen.present())
+    if inputs.selects:
+        return graph, graph.detach(), chosen.present()
+    return graph * (chosen.mass / targets.divisor).to(graph), plain, targets  # from Σ mℓ / Σ m to Σ mℓ / n
 
 
 @torch.no_grad()

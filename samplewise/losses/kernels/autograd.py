@@ -13,6 +13,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels.chunked import Wanted, Work, asked, known
 from samplewise.losses.kernels.inputs import Factor, Inputs, refuse_nan
 from samplewise.losses.kernels.targets import Targets
+from samplewise.losses.token_losses import check_token_weights
 
 Outcome = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """(value [], loss [n], factors [n], tokens [n], mass [n])."""
@@ -60,27 +61,27 @@ class _Objective(Function):
                 factors: Tensor | Factor) -> Outcome:  # fmt: skip
         dtype = matmul_dtype(inputs)
         with torch.autocast(hidden.device.type, enabled=False):
-            work = Work(
-                inputs,
-                targets,
-                Wanted(*ctx.needs_input_grad[:3]),
-                dtype,
-                whole=callable(factors) or inputs.select is not None,
-            )
-            if callable(factors) or inputs.select is not None:
-                given = factors if callable(factors) else factors.to(hidden.device)
-                used = asked(work, given if callable(given) else lambda loss, tokens, index: given[index])
+            asks = callable(factors) or inputs.selects
+            work = Work(inputs, targets, Wanted(*ctx.needs_input_grad[:3]), dtype, whole=asks)
+            if callable(factors):
+                used = asked(work, factors)
+            elif asks:
+                given = factors.to(hidden.device)
+                used = asked(work, lambda loss, tokens, index: given[index])
             else:
                 used = known(work, factors)
             work.finish()
             loss = work.means()
             if callable(factors):  # once, when all are there: every look waits for the device
                 refuse_nan(torch.where(targets.tokens > 0, used, 0), loss)
+            if work.scale is not None:
+                check_token_weights(work.scale, (len(targets),))
+            value = work.objective(used, loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]
         tokens, mass = work.targets.tokens, work.targets.mass.clone()  # two outputs, not one twice
         ctx.mark_non_differentiable(loss, used, tokens, mass)
-        return torch.where(used == 0, 0, used * loss).sum(), loss, used, tokens, mass
+        return value, loss, used, tokens, mass
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:

@@ -17,11 +17,15 @@ from samplewise.losses.kernels.gradients import HeadGradient
 from samplewise.losses.kernels.inputs import Factor, Inputs, wide_factors
 from samplewise.losses.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
 from samplewise.losses.kernels.residual import Head, block_bytes
-from samplewise.losses.kernels.selection import apply_selection
+from samplewise.losses.kernels.selection import apply_selection, reweighed
 from samplewise.losses.kernels.targets import Targets, on_device
 
 Where = slice | Tensor
 """Which of the P positions, [c] of them: a slice, or their numbers."""
+
+
+ALMOST_ALL = 0.9
+"""Of a chunk's rows: where more are kept, to move them to the front costs more than to multiply the others by 0."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Work:
         size = (min(self.rows, len(targets)), len(self.head.weight))
         self.logits = torch.empty(size, dtype=dtype, device=self.source.device)
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
+        self.scale = torch.ones_like(self.token_loss) if inputs.reweighs else None
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
@@ -75,6 +80,8 @@ class Work:
         overflows = self.clean and self.head.weight.dtype == torch.float16  # of finite hidden states: there alone
         loss = self.turn(self.head, logits, label, gradient, own, overflows)
         self.token_loss[where] = loss if bad is None else loss.masked_fill(bad, torch.nan)
+        if self.scale is not None:
+            self.scale[where] = reweighed(self.inputs, self.targets, self.token_loss, where)
         if self.tally is not None and own is not None:
             self.tally[:, where] = own
         return logits, hidden
@@ -98,9 +105,20 @@ class Work:
         """[n] the losses of the samples, once every position was scored."""
         return self.targets.means(self.token_loss)
 
+    def objective(self, used: Tensor, loss: Tensor) -> Tensor:
+        """[] Σ u_i L_i of factors [n] and losses [n]; where tokens are weighed again, of their Σ m_t ℓ_t / n_i."""
+        if self.scale is not None:
+            loss = self.targets.means(torch.where(self.scale > 0, self.scale * self.token_loss, 0))
+        return torch.where(used == 0, 0, used * loss).sum()
+
+    def shares(self, values: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """[c] what each token of positions start..end-1 has in the objective of its sample's value, of values [n]."""
+        share = self.targets.shares(values, start, end)
+        return share if self.scale is None else share * self.scale[start:end]
+
     def weights(self, factors: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] what each token of positions start..end-1 weighs under the factors [n]; NaN if its loss is not finite."""
-        weight = self.targets.shares(factors, start, end)
+        weight = self.shares(factors, start, end)
         finite = self.token_loss[start:end].isfinite() | (weight == 0)
         return torch.where(finite, weight, torch.nan)
 
@@ -112,11 +130,11 @@ class Work:
         absent position comes here.
         """
         (residual, hidden), position = chunk, self.targets.position[where]
-        if self.inputs.select is None:
+        kept = weight.nonzero().squeeze(1) if self.inputs.selects else None  # worth a wait: see below
+        if kept is None or len(kept) > ALMOST_ALL * len(weight):
             absent = (weight == 0) | ~self.token_loss[where].isfinite()
             hidden = hidden.masked_fill(absent[:, None], 0.0)
-        else:  # many, and known to be: two products of the rest alone are cheaper, and worth a wait
-            kept = weight.nonzero().squeeze(1)
+        else:  # two products of the rest alone are cheaper
             if not len(kept):
                 return
             residual, hidden = to_front_(residual, kept), hidden[kept]
@@ -160,8 +178,9 @@ def known(work: Work, factors: Tensor | None) -> Tensor:
     for start, end in cut(trained, len(targets), work.rows):
         work.score(slice(start, end), False)
     if order is not None:
-        work.targets, ordered = targets, work.token_loss
-        work.token_loss = torch.zeros_like(ordered).index_copy_(0, order, ordered)
+        work.targets = targets
+        work.token_loss = torch.zeros_like(work.token_loss).index_copy_(0, order, work.token_loss)
+        work.scale = None if work.scale is None else torch.zeros_like(work.scale).index_copy_(0, order, work.scale)
     return used
 
 
@@ -181,20 +200,20 @@ def asked(work: Work, factor: Factor) -> Tensor:
             weight = _ask(work, group, factor, used)
             if work.wanted:
                 work.spread(where, chunk, weight, work.gradient)
-        elif work.inputs.select is None:
+        elif work.inputs.pointwise:
             _long_sample(work, group, factor, used)
         else:
             _long_selection(work, group, factor, used)
     return used
 
 
-def _ask(work: Work, group: Group, factor: Factor, used: Tensor) -> Tensor:
+def _ask(work: Work, group: Group, factor: Factor, used: Tensor, selected: bool = False) -> Tensor:
     """Ask for a group's token weights and factors, note them; returns what each of its tokens weighs, [c].
 
-    Whether a factor is NaN is looked at once, by the caller.
+    selected: the token weights are there. Whether a factor is NaN is looked at once, by the caller.
     """
     start, end = group.spans[0][0], group.spans[-1][1]
-    if work.inputs.select is not None:
+    if work.inputs.selects and not selected:
         work.targets = apply_selection(work.inputs, work.targets, work.token_loss, start, end)
     index = _with_tokens(work, group)
     loss = work.targets.means(work.token_loss, group.first, group.stop)[index - group.first]
@@ -205,7 +224,7 @@ def _ask(work: Work, group: Group, factor: Factor, used: Tensor) -> Tensor:
 
 def _with_tokens(work: Work, group: Group) -> Tensor:
     """[k] the samples of a group that have a predicted token. After a selection only the device knows them."""
-    if work.inputs.select is None:
+    if not work.inputs.selects:
         there = work.targets.counts[group.first : group.stop].nonzero()[0] + group.first
         return on_device(there, work.token_loss.device)
     index = torch.arange(group.first, group.stop, device=work.token_loss.device)
@@ -221,17 +240,35 @@ def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None
     """
     first = work.gradient.empty
     into = work.gradient if first or not work.wanted else work.new_gradient()
-    unit = torch.ones_like(used)
     for start, end in group.spans:
         chunk = work.score(slice(start, end), bool(work.wanted))
         if work.wanted:
-            work.spread(slice(start, end), chunk, work.targets.shares(unit, start, end), into)
+            work.spread(slice(start, end), chunk, _units(work, start, end), into)
+        elif work.inputs.selects:
+            _units(work, start, end)
     start, end = group.spans[0][0], group.spans[-1][1]
-    weight = _ask(work, group, factor, used)
+    weight = _ask(work, group, factor, used, selected=True)
     u = used[work.targets.sample[start]] + 0 * weight.sum()  # NaN where a loss is not finite and the sample counts
+    if work.inputs.selects:
+        u = u / work.targets.divisor[work.targets.sample[start]].to(u)
     if work.hidden is not None:
         work.hidden[work.targets.position[start:end]] *= u
-    into.scale_(u) if first else work.gradient.merge(into, u)
+    if first:
+        into.scale_(u)
+    elif not into.empty:  # else no token of it was kept
+        work.gradient.merge(into, u)
+
+
+def _units(work: Work, start: int, end: int) -> Tensor:
+    """[c] what each of a long sample's positions start..end-1 has in the objective if its factor is 1.
+
+    Where tokens are selected, before the division by Σ m, which is known after the last.
+    """
+    if not work.inputs.selects:
+        return work.shares(torch.ones_like(work.targets.tokens, dtype=work.head.wide), start, end)
+    work.targets = apply_selection(work.inputs, work.targets, work.token_loss, start, end)
+    assert work.targets.weight is not None
+    return work.targets.weight[start:end].to(work.head.wide)
 
 
 def _long_selection(work: Work, group: Group, factor: Factor, used: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.token_rule import TokenRule
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.token_losses import check_token_weights
 
@@ -46,6 +47,21 @@ class Inputs:
     def loss_dtype(self) -> torch.dtype:
         """The dtype of the losses: at least fp32; fp64 stays fp64."""
         return torch.promote_types(torch.promote_types(self.hidden.dtype, self.head.dtype), torch.float32)
+
+    @property
+    def reweighs(self) -> bool:
+        """Whether `select` leaves losses as they are, and changes what tokens count in the objective."""
+        return isinstance(self.select, TokenRule) and self.select.reweighs
+
+    @property
+    def selects(self) -> bool:
+        """Whether `select` changes the losses, and so the factors that follow from them."""
+        return self.select is not None and not self.reweighs
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether `select` looks at one token at a time, so that it may be called with any; or there is none."""
+        return self.select is None or (isinstance(self.select, TokenRule) and self.select.pointwise)
 
     @property
     def wants_gradient(self) -> bool:

@@ -25,6 +25,18 @@ def apply_selection(inputs: Inputs, targets: Targets, token_loss: Tensor, start:
     return targets.times(selected.to(targets.position.device, exact_dtype(targets.position.device)), start, end)
 
 
+def reweighed(inputs: Inputs, targets: Targets, token_loss: Tensor, where: slice | Tensor) -> Tensor:
+    """[c] what `inputs.select` makes each of positions `where` count in the objective, beside its weight.
+
+    The rule is pointwise, so that any positions will do. Its values are looked at once, by the caller.
+    """
+    assert inputs.select is not None
+    loss, sample = token_loss[where].detach(), targets.sample[where]
+    reference = None if inputs.reference is None else targets.given(inputs.reference)[where]
+    with torch.no_grad():
+        return torch.as_tensor(inputs.select(loss, reference, sample)).to(token_loss)
+
+
 def selected_inputs(inputs: Inputs, targets: Targets) -> Inputs:
     """The inputs with what was selected, as token weights given from outside."""
     assert targets.weight is not None

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from kernel_cases import error, make_micro, run
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.token_rule import TokenRule
 from samplewise.losses.kernels import objective, score
 from samplewise.losses.token_losses import select_tokens
+from samplewise.rules import dft, talr, token_threshold
 
 SEGMENTS = torch.randint(-1, 5, (5, 6), generator=torch.Generator().manual_seed(3)).repeat_interleave(2, 1)[:, :11]
 OPTIONS = {
@@ -186,3 +188,73 @@ def test_token_losses_stand_where_the_labels_do(micro, backend, shifted, differe
     torch.testing.assert_close(out.token_loss[:, at], want)
     assert not out.token_loss.requires_grad
     assert shifted or out.token_loss[:, 0].count_nonzero() == 0
+
+
+POINTWISE = {"dft": dft(), "talr": talr(tau=2.0), "threshold": token_threshold(max=3.0)}
+
+
+def by_row(m, rule, factors, token_weights=None):
+    """Σ u_i Σ_t m_t w(ℓ_t) ℓ_t / n_i by autograd, row by row; n_i is Σ m_t, of a selection over what is left."""
+    log_p, terms = torch.log_softmax(m.hidden @ m.head.T, -1), []
+    for i in range(len(m.labels)):
+        at = [t for t in range(1, m.labels.shape[1]) if m.labels[i, t] != -100]
+        weight = (
+            torch.ones_like(m.labels[0], dtype=torch.float64) if token_weights is None else token_weights[i].double()
+        )
+        at = [t for t in at if weight[t] > 0]
+        if not at:
+            continue
+        loss = torch.stack([-log_p[i, t - 1, m.labels[i, t]] for t in at])
+        own = weight[at]
+        chosen = own * rule(loss.detach(), None, torch.zeros(len(at)))
+        seen = own if rule.reweighs else chosen
+        if float(seen.sum()) > 0:
+            u = factors((seen * loss.detach()).sum() / seen.sum(), i)
+            terms.append(u * (chosen * loss).sum() / seen.sum())
+    return torch.stack(terms).sum()
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "token weights"])
+@pytest.mark.parametrize("asks", [False, True], ids=["known", "asked"])
+@pytest.mark.parametrize(("backend", "rows"), [("chunked", 3), ("chunked", 13), ("chunked", None), ("torch", None),
+                                               ("reference", None)])  # fmt: skip
+def test_a_pointwise_rule_by_row(micro, name, weighted, asks, backend, rows):
+    """Chunks of 3 rows cut every sample: what is kept of one is known after its last chunk alone."""
+    exact, ours, rule = micro.to(torch.float64), micro.to(torch.float64), POINTWISE[name]
+    weights = OPTIONS["token weights"]["token_weights"] if weighted else None
+    known = micro.factors.double()
+    want = by_row(exact, rule, (lambda loss, i: torch.exp(loss / 3)) if asks else lambda loss, i: known[i], weights)
+    want.backward()
+    factors = (lambda loss, tokens, index: torch.exp(loss / 3)) if asks else known
+    out = objective(ours.hidden, ours.head, ours.labels, factors, select=rule, token_weights=weights, backend=backend,
+                    chunk_bytes=rows and rows * 37 * 8)  # fmt: skip
+    out.value.backward()
+    assert float((out.value - want).detach().abs()) <= 1e-10 * float(want.detach().abs())
+    for got, of in ((ours.hidden.grad, exact.hidden.grad), (ours.head.grad, exact.head.grad)):
+        assert float((got - of).norm() / of.norm()) <= 1e-10
+
+
+@pytest.mark.parametrize("rows", [3, None])
+def test_a_pointwise_selection_that_keeps_nothing_of_a_long_sample(micro, rows):
+    m = micro.to(torch.float64)
+    out = objective(m.hidden, m.head, m.labels, lambda loss, *_: torch.exp(loss), select=token_threshold(0.0),
+                    chunk_bytes=rows and rows * 37 * 8)  # fmt: skip
+    out.value.backward()
+    assert m.hidden.grad.count_nonzero() == m.head.grad.count_nonzero() == 0
+
+
+def test_losses_and_counts_beside_a_reweighing_are_plain(micro):
+    m = micro.to(torch.float64)
+    out = objective(m.hidden, m.head, m.labels, micro.factors.double(), select=dft())
+    plain = score(m.hidden.detach(), m.head.detach(), m.labels)
+    torch.testing.assert_close(out.loss.detach(), plain.loss)
+    assert torch.equal(out.tokens, plain.tokens)
+
+
+def test_weights_of_a_rule_of_ones_own_are_looked_at(micro):
+    m = micro.to(torch.float64)
+    bad = TokenRule("mine()", lambda loss, reference, sample: -loss, "sample", needs_reference=False, norm="count",
+                    pointwise=True)  # fmt: skip
+    with pytest.raises(SamplewiseError, match=r"token_weights.*finite numbers of 0 or more"):
+        objective(m.hidden, m.head, m.labels, micro.factors.double(), select=bad)
