@@ -18,7 +18,7 @@ from demo_fetch import DEMO, DOCS, fetch_all
 
 from samplewise.core.checkpoint import write_bytes
 from samplewise.data import deduplicate, read_documents, read_instructions
-from samplewise.data.deduplicate import normalize
+from samplewise.data.sketch import normalize
 
 ROWS = DEMO / "django-instructions.jsonl"
 SHORTEST, LONGEST = 160, 1600

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from samplewise.cli.compare import compare, sweep, tokenizer
+from samplewise.cli.dedup import dedup
 from samplewise.cli.diagnose import diagnose
 from samplewise.cli.doctor import doctor
 from samplewise.cli.evaluate import evaluate
@@ -45,6 +46,10 @@ COMMANDS = {  # by what one wants to do: each command with examples
         ],
     },
     "Score and select data": {
+        dedup: [
+            "samplewise dedup corpus/ --out deduped",
+            "samplewise dedup s3://bucket/corpus --out s3://bucket/deduped --format parquet --shard-size 1GB",
+        ],
         score: [
             "samplewise score --model HuggingFaceTB/SmolLM2-135M --data corpus/ --out scores",
             "samplewise score --model HuggingFaceTB/SmolLM2-1.7B --data corpus/ --out scores --as reference",

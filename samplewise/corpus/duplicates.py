@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samplewise.data.deduplicate import NearIndex, normalize
+from samplewise.data.deduplicate import NearIndex
+from samplewise.data.sketch import normalize
 
 
 def near_groups(texts: Sequence[str]) -> list[list[int]]:

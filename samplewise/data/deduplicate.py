@@ -1,25 +1,17 @@
-"""Exact and near-duplicates of a corpus in memory: held-out documents must not have been trained on in other words."""
+"""Exact and near-duplicates of a corpus in memory: held-out documents must not have been trained on in other words.
+
+Of a corpus on disk: `samplewise.corpus.dedup`, by the same measure.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-WORDS = 5
-JACCARD = 0.8
-BANDS, ROWS = 25, 5
-"""A pair of Jaccard similarity J becomes a candidate with probability 1 - (1 - J^ROWS)^BANDS: .99995 at 0.8."""
-LIKELY = 0.65
-"""Share of equal minima below which a candidate is dropped: four standard deviations below 0.8."""
-
-_UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")  # Thai, Lao, Khmer, kana, Han: no spaces, a character is a word
+from samplewise.data.sketch import FULL, JACCARD, Sketch, WordHashes, digest, first_like, normalize, sketch
 
 
 class HasText(Protocol):
@@ -43,18 +35,9 @@ class Deduplicated(Generic[T]):
     near: int
 
 
-def normalize(text: str) -> str:
-    """What makes two texts the same: NFKC, no case, one space for any white space.
-
-    >>> normalize("A  caf\\u00e9\\r\\n") == normalize("a cafe\\u0301")
-    True
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def fingerprint(text: str) -> bytes:
     """16 bytes that texts share when they are exact duplicates."""
-    return _digest(normalize(text))
+    return digest(normalize(text))
 
 
 def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
@@ -77,7 +60,7 @@ def deduplicate(documents: Iterable[T]) -> Deduplicated[T]:
     exact = near = 0
     for document in documents:
         text = normalize(document.text)
-        name = _digest(text)
+        name = digest(text)
         if name in seen:
             exact += 1
             continue
@@ -103,14 +86,14 @@ def without_copies(documents: Iterable[T], of: Iterable[HasText]) -> Deduplicate
     names: set[bytes] = set()
     index = NearIndex()
     for text in (normalize(document.text) for document in of):
-        names.add(_digest(text))
+        names.add(digest(text))
         index.add(text)
     kept: list[T] = []
     exact = near = 0
     known: dict[bytes, bool] = {}  # whether a text, which may come often, is near one of them
     for document in documents:
         text = normalize(document.text)
-        name = _digest(text)
+        name = digest(text)
         if name in names:
             exact += 1
             continue
@@ -124,106 +107,42 @@ def without_copies(documents: Iterable[T], of: Iterable[HasText]) -> Deduplicate
 
 
 class NearIndex:
-    """Kept texts by their shingles. signatures: [BANDS * ROWS] minima of each; buckets: (band, key) -> texts."""
+    """Kept texts by their sketches. limit: the similarity of near-duplicates at least."""
 
-    def __init__(self) -> None:
-        self.words: dict[str, int] = {}
-        self.shingles: list[np.ndarray] = []
-        self.signatures: list[np.ndarray] = []
+    def __init__(self, limit: float = JACCARD) -> None:
+        self.limit, self.words = limit, WordHashes()
+        self.sketches: list[Sketch] = []
         self.buckets: dict[tuple[int, int], list[int]] = {}
 
     def like_or_add(self, text: str) -> int | None:
         """The place among the texts added of the first that a normalized text is a near-duplicate of; None if there is
         none: then the text is added. One too short for shingles is like none, and added without any.
         """
-        sketch = self._sketch(text)
-        found = self._like(sketch)
+        own = sketch(text, self.words)
+        found = self._like(own)
         if found is None:
-            self._add(sketch)
+            self._add(own)
         return found
 
     def like(self, text: str) -> int | None:
         """The place as in `like_or_add`, without adding."""
-        return self._like(self._sketch(text))
+        return self._like(sketch(text, self.words))
 
     def add(self, text: str) -> None:
         """Add a text whatever it is like."""
-        self._add(self._sketch(text))
+        self._add(sketch(text, self.words))
 
-    def _sketch(self, text: str) -> _Sketch:
-        own = _shingles(text, self.words)
-        if not len(own):
-            return _Sketch(own, own, [])
-        minima = _minima(own)
-        keys = _mix((minima.reshape(BANDS, ROWS) * _MULTIPLY[:ROWS]).sum(1, dtype=np.uint64)).tolist()
-        return _Sketch(own, minima, list(enumerate(keys)))
-
-    def _like(self, sketch: _Sketch) -> int | None:
-        candidates = sorted({i for key in sketch.keys for i in self.buckets.get(key, ())})
+    def _like(self, own: Sketch) -> int | None:
+        candidates = sorted({i for key in enumerate(own.keys.tolist()) for i in self.buckets.get(key, ())})
         if not candidates:
             return None
-        # Pages of one template share many bands: the share of equal minima spares most of their exact comparisons.
-        alike = (np.stack([self.signatures[i] for i in candidates]) == sketch.minima).mean(1)
-        near = [i for i, share in zip(candidates, alike, strict=True) if share >= LIKELY]
-        return next((i for i in near if _jaccard(sketch.shingles, self.shingles[i]) >= JACCARD), None)
+        minima = np.stack([self.sketches[i].minima for i in candidates])
+        found = first_like(own, minima, lambda at: self.sketches[candidates[at]].shingles, self.limit)
+        return None if found is None else candidates[found[0]]
 
-    def _add(self, sketch: _Sketch) -> None:
-        for key in sketch.keys:
-            self.buckets.setdefault(key, []).append(len(self.shingles))
-        self.shingles.append(sketch.shingles)
-        self.signatures.append(sketch.minima)
-
-
-@dataclass(frozen=True)
-class _Sketch:
-    """A text as it is compared: its shingles, [BANDS * ROWS] minima, (band, key) each; all empty for a short one."""
-
-    shingles: np.ndarray
-    minima: np.ndarray
-    keys: list[tuple[int, int]]
-
-
-def _digest(normalized: str) -> bytes:
-    return hashlib.blake2b(normalized.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _shingles(text: str, words: dict[str, int]) -> np.ndarray:
-    """[S] uint64, sorted and unique: the hashes of all runs of `WORDS` words. words: hashes known so far."""
-    found = _WORD.findall(text)
-    if len(found) < WORDS:
-        return np.empty(0, np.uint64)
-    if len(words) > 2**20:
-        words.clear()
-    for word in set(found) - words.keys():
-        words[word] = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
-    hashes = np.fromiter((words[word] for word in found), np.uint64, len(found))
-    runs = np.lib.stride_tricks.sliding_window_view(hashes, WORDS)
-    return np.unique(_mix((runs * _POSITION).sum(1, dtype=np.uint64)))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64: every bit of the output depends on every bit of the input."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _odd(count: int, start: int) -> np.ndarray:
-    return _mix(np.arange(start, start + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
-
-
-_POSITION = _odd(WORDS, 1)
-_MULTIPLY = _odd(BANDS * ROWS, 1000)  # fixed: another choice finds other candidates among pairs just at the threshold
-_ADD = _odd(BANDS * ROWS, 2000)
-
-
-def _minima(shingles: np.ndarray) -> np.ndarray:
-    """[BANDS * ROWS] uint64: two sets agree in each with a probability of their Jaccard similarity."""
-    return np.array([(shingles * a + b).min() for a, b in zip(_MULTIPLY, _ADD, strict=True)], np.uint64)
-
-
-def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    if min(len(a), len(b)) < JACCARD * max(len(a), len(b)):
-        return 0.0
-    common = len(np.intersect1d(a, b, assume_unique=True))
-    return common / (len(a) + len(b) - common)
+    def _add(self, own: Sketch) -> None:
+        for key in enumerate(own.keys.tolist()):
+            bucket = self.buckets.setdefault(key, [])
+            if len(bucket) < FULL:
+                bucket.append(len(self.sketches))
+        self.sketches.append(own)

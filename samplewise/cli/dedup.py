@@ -1,0 +1,47 @@
+"""`samplewise dedup`: a corpus without its duplicates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+
+Out = Annotated[
+    str, typer.Option(help="A file (.jsonl, .jsonl.zst, .jsonl.gz, .parquet), or a folder for files of the same names.")
+]
+Similarity = Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates at least; 1: the same text.")]
+Kind = Annotated[Literal["text", "instructions"], typer.Option(help="What the records hold.")]
+Format = Annotated[
+    str | None, typer.Option(help="Write a folder: datasets, mds; with --shard-size, jsonl.zst or parquet.")
+]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="The corpus: a file, folder, glob, `datasets` name or URL.")]
+
+
+def dedup(
+    data: Data,
+    out: Out,
+    similarity: Similarity = 0.8,
+    kind: Kind = "text",
+    text_field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
+    config: Annotated[str | None, typer.Option(help="The configuration of a `datasets` name.")] = None,
+    split: Annotated[str, typer.Option(help="The split of a `datasets` name.")] = "train",
+    format: Format = None,
+    shard_size: Annotated[str | None, typer.Option(help="Write files of about this size, such as 1GB.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Leave out the records of a corpus that repeat an earlier one, before it is scored, and list them.
+
+    Records keep all their fields. OUT.removed.parquet names what went, the kept twin of each, and their similarity.
+    """
+    quiet(debug)
+    with reported(debug):
+        require(("pyarrow", "corpus"), ("fsspec", "corpus"))
+        from samplewise.corpus.dedup import dedup_output, deduplicate_corpus
+        from samplewise.corpus.dedup_read import Corpus
+
+        if format == "datasets":
+            hush_transformers(debug)
+        corpus = Corpus(data, kind=kind, text_field=text_field, config=config, split=split)
+        deduplicate_corpus(corpus, dedup_output(out, format, shard_size), similarity=similarity)
