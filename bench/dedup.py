@@ -119,9 +119,8 @@ def measure(given: Path, truth: list[tuple[str, int | None]]) -> None:
     words = texts(given / "corpus", {(s, r) for a, b, c, d in pairs for s, r in ((a, b), (c, d))})
     alike = np.array([similarity(words[a, b], words[c, d]) for a, b, c, d in pairs])
     wanted = {number for number, (kind, _) in enumerate(truth) if kind in ("exact", "near")}
-    print(
-        f"recall {len(wanted & removed) / len(wanted):.5f}, precision {(alike >= 0.8).mean():.5f} (lowest {alike.min():.4f})"
-    )
+    precision = f"precision {(alike >= 0.8).mean():.5f} (lowest {alike.min():.4f})"
+    print(f"recall {len(wanted & removed) / len(wanted):.5f}, {precision}")
 
 
 def main() -> None:

@@ -53,8 +53,11 @@ class Deduplication:
 
     def second_pass(self, listed: Listed | Rows, suspects: Suspects, removed: Removed) -> Iterator[Found]:
         """The records to keep, in order; the others are put into `removed`."""
-        leaders, at, number = Leaders(suspects, self.similarity), 0, -1
-        with Progress("writing", len(self.places), unit="records") as progress:
+        at, number = 0, -1
+        with (
+            Leaders(suspects, self.similarity) as leaders,
+            Progress("writing", len(self.places), unit="records") as progress,
+        ):
             for found in self.corpus.records(listed, whole=True):
                 if isinstance(found.text, Problem):
                     continue

@@ -11,7 +11,7 @@ from samplewise.data.sketch import BANDS, FULL, ROWS, Sketch, first_like
 
 
 class Leaders:
-    """Those among `Suspects`. limit: the similarity of near-duplicates at least."""
+    """Those among `Suspects`, as long as a block lasts. limit: the similarity of near-duplicates at least."""
 
     def __init__(self, suspects: Suspects, limit: float) -> None:
         self.suspects, self.limit = suspects, limit
@@ -20,6 +20,12 @@ class Leaders:
         self._ends = [0]
         self._file = TemporaryFile(prefix="samplewise-")  # noqa: SIM115
         self._members: dict[int, list[int]] = {}
+
+    def __enter__(self) -> Leaders:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
     def like_or_add(self, at: int, own: Sketch) -> tuple[int, float] | None:
         """(the text that a suspect repeats, their similarity), None where there is none: then it is kept.
