@@ -63,7 +63,7 @@ SHORT = {  # files under 25 lines, and why they are files
 
 MANY_ARGUMENTS = {  # functions of more than 8 arguments, and why none of these takes a dataclass
     "typer makes an option of every parameter": {
-        "cli/score.py:score", "cli/select.py:select", "cli/weights.py:weights",
+        "cli/dedup.py:dedup", "cli/score.py:score", "cli/select.py:select", "cli/weights.py:weights",
     },
     "a function of tensors, as in torch.nn.functional; `Inputs` is the dataclass behind it": {
         "losses/kernels/api.py:sample_losses", "losses/kernels/api.py:score", "losses/kernels/api.py:objective",

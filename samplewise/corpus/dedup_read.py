@@ -56,7 +56,7 @@ class Corpus:
                 text = text_of(record, self.text_field)
                 if isinstance(text, str) and not text.strip():
                     text = Problem("empty", "text", "white space", "")
-                yield Found(source, row, line, record, text, document_id(source, row))
+                yield Found(source, row, line, record, text=text, id=document_id(source, row))
             else:
                 yield _instruction(source, row, line, record, self.format)
 
@@ -81,5 +81,5 @@ def _instruction(source: str, row: int, line: int | None, record: Record, format
     elif not isinstance(record, Problem):
         found = conversation_of(record, format, source, row, line)
     if isinstance(found, Problem):
-        return Found(source, row, line, record, found, document_id(source, row))
-    return Found(source, row, line, record, found.text, found.id)
+        return Found(source, row, line, record, text=found, id=document_id(source, row))
+    return Found(source, row, line, record, text=found.text, id=found.id)
