@@ -86,6 +86,13 @@ def bars_only_if_watched() -> Iterator[None]:
     if watched(sys.stderr):
         yield
         return
+    with without_bars():
+        yield
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """The bars of other libraries are written nowhere inside; all else on stderr is."""
     with redirect_stderr(_WithoutBars(sys.stderr)):
         yield
 

@@ -123,14 +123,17 @@ def paired(this: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, 
 
 def table(found: Mapping[str, Any], against: list[dict[str, Any]] | None = None) -> str:
     """The figures in text, and the differences to another file."""
-    lines = [f"{'nats/token':<24}{'mean':>9}{'tokens':>9}{'p90':>9}{'worst':>9}{'bits/byte':>11}{'documents':>11}"]
+    lines = [
+        "loss in nats/token: mean over documents and over tokens; of documents, 90th percentile and mean of the worst tenth",
+        f"{'':<24}{'documents':>11}{'mean':>10}{'token mean':>12}{'p90':>10}{'worst tenth':>13}{'bits/byte':>11}",
+    ]  # fmt: skip
     for name, each in found["sets"].items():
         f = each["figures"]
         lines.append(
-            f"{name:<24}{f['mean']:>9.4f}{f['token_mean']:>9.4f}{f['p90']:>9.4f}{f['worst_decile']:>9.4f}"
-            f"{f['bits_per_byte']:>11.4f}{len(each['documents']):>11,}"
+            f"{name:<24}{len(each['documents']):>11,}{f['mean']:>10.4f}{f['token_mean']:>12.4f}{f['p90']:>10.4f}"
+            f"{f['worst_decile']:>13.4f}{f['bits_per_byte']:>11.4f}"
         )
-        lines += [f"  {group:<22}{g['mean']:>9.4f}{g['documents']:>49,}" for group, g in each["groups"].items()]
+        lines += [f"  {group:<22}{g['documents']:>11,}{g['mean']:>10.4f}" for group, g in each["groups"].items()]
     for name, each in {**found["tasks"], "answers": found.get("answers")}.items():
         if each:
             shown = ", ".join(f"{metric} {value:.4g}" for metric, value in each["figures"].items())

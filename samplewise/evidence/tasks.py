@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.progress import without_bars
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ def run_tasks(
         raise missing_extra("lm_eval", "eval", "tasks") from None
     wanted = [local_task(task) if task.file else task.name for task in tasks]
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every default that is taken here on purpose
-    evaluate: Any = lm_eval.simple_evaluate
     load: Any = HFLM
     harness = load(
         pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size,
@@ -74,13 +74,20 @@ def run_tasks(
     manager = TaskManager(include_defaults=any(task.file is None for task in tasks))
     found: dict[str, Any] = {}
     for task, want in zip(tasks, wanted, strict=True):
-        done = evaluate(
-            model=harness, tasks=[want], task_manager=manager, bootstrap_iters=0, log_samples=True, limit=task.limit,
-            random_seed=None, numpy_random_seed=None, torch_random_seed=None, fewshot_random_seed=None,
-        )  # fmt: skip
+        with without_bars():
+            done = _evaluate(lm_eval.evaluate, harness, manager.load([want]), task.limit)
         for name, samples in done["samples"].items():
             found[name] = _result(done["results"][name], samples)
     return found
+
+
+def _evaluate(evaluate: Any, harness: Any, loaded: Any, limit: int | None) -> dict[str, Any]:
+    """What `simple_evaluate` does, but for its seeds and its questions to git, which complains outside a repository."""
+    for task in loaded["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=None)
+    return evaluate(lm=harness, task_dict=loaded, bootstrap_iters=0, log_samples=True, limit=limit)
 
 
 def local_task(task: TaskConfig) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def log_likelihood(model, tokenizer, context: str, answer: str) -> float:
     return sum(float(log_p[i - 1, after[i]]) for i in range(len(before), len(after)))
 
 
-def test_items_of_a_local_file_are_scored_as_by_hand(tmp_path, model, tokenizer):
+def test_items_of_a_local_file_are_scored_as_by_hand(tmp_path, model, tokenizer, monkeypatch, capfd):
     rows = [
         {"query": f"number {i} sat", "choices": ["on the mat", "the cat on"], "gold": i % 2, "end": f"number {i}"}
         for i in range(12)
@@ -49,9 +49,11 @@ def test_items_of_a_local_file_are_scored_as_by_hand(tmp_path, model, tokenizer)
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file, state = str(tmp_path / "items.jsonl"), torch.get_rng_state()
     draw = np.random.get_state()[1].copy()
+    monkeypatch.chdir(tmp_path)  # no repository of git
     found = run_tasks(model, tokenizer, [
         TaskConfig("choice", file, limit=10, suffix=" Answer:"), TaskConfig("ends", file, "continuation", answer="end"),
     ])  # fmt: skip
+    assert capfd.readouterr() == ("", "")
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == draw).all()
     assert len(found["choice"]["items"]) == 10
@@ -133,6 +135,11 @@ def test_the_command_writes_files_that_pair(tmp_path):
         "--against", tmp_path / "a.json",
     )  # fmt: skip
     assert "held_out: loss" in second.stdout
+    header, row = (line.split() for line in first.stdout.splitlines() if line.startswith(("    ", "held_out ")))
+    figures, _, documents = json.loads((tmp_path / "a.json").read_text())["sets"]["held_out"].values()
+    assert header == ["documents", "mean", "token", "mean", "p90", "worst", "tenth", "bits/byte"]
+    names = ("mean", "token_mean", "p90", "worst_decile", "bits_per_byte")
+    assert row == ["held_out", str(len(documents)), *(f"{figures[name]:.4f}" for name in names)]
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     losses = [np.array([d["loss"] for d in each["sets"]["held_out"]["documents"]]) for each in (b, a)]
     row = paired(b, a)[0]
