@@ -69,7 +69,7 @@ class Removed:
         pairs = [(number, self.twin(number)[0], alike, text) for alike, number, text in self.nearest]
         return {
             "largest": [{**self._named(kept, ""), "removed": count} for kept, count in sizes],
-            "least_alike": [
+            "lowest_similarity": [
                 {"similarity": round(alike, 4), **self._named(number, ""), **self._named(kept, "kept_"), "text": text}
                 for number, kept, alike, text in pairs
             ],

@@ -124,7 +124,7 @@ def paired(this: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, 
 def table(found: Mapping[str, Any], against: list[dict[str, Any]] | None = None) -> str:
     """The figures in text, and the differences to another file."""
     lines = [
-        "loss in nats/token: mean over documents and over tokens; of documents, 90th percentile and mean of the worst tenth",
+        "loss in nats/token: mean over documents and over tokens, p90 and mean of the worst tenth over documents",
         f"{'':<24}{'documents':>11}{'mean':>10}{'token mean':>12}{'p90':>10}{'worst tenth':>13}{'bits/byte':>11}",
     ]  # fmt: skip
     for name, each in found["sets"].items():

@@ -212,6 +212,6 @@ def test_the_command_says_what_went(tmp_path):
     assert lines(tmp_path / "out.jsonl") == [{"text": one, "u": 1}]
     said = json.loads((tmp_path / "out.jsonl.statement.json").read_text())
     assert said["largest"] == [{"id": document_id("a.jsonl", 0), "source": "a.jsonl", "row": 0, "removed": 2}]
-    assert (said["least_alike"][0]["row"], said["least_alike"][0]["kept_row"]) == (2, 0)
+    assert (said["lowest_similarity"][0]["row"], said["lowest_similarity"][0]["kept_row"]) == (2, 0)
     done = world.samplewise("dedup", tmp_path / "a.jsonl", "--out", tmp_path / "same.jsonl", "--similarity", 1)
     assert "1 with the same text as a kept one, 0 near" in done.stdout
