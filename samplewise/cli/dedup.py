@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from samplewise.cli.shell import Debug, hush_transformers, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 
 Out = Annotated[
     str, typer.Option(help="A file (.jsonl, .jsonl.zst, .jsonl.gz, .parquet), or a folder for files of the same names.")
@@ -29,6 +29,7 @@ def dedup(
     split: Annotated[str, typer.Option(help="The split of a `datasets` name.")] = "train",
     format: Format = None,
     shard_size: Annotated[str | None, typer.Option(help="Write files of about this size, such as 1GB.")] = None,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Leave out the records of a corpus that repeat an earlier one, before it is scored, and list them.
@@ -36,7 +37,7 @@ def dedup(
     Records keep all their fields. OUT.removed.parquet names what went, the kept twin of each, and their similarity.
     """
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("pyarrow", "corpus"), ("fsspec", "corpus"))
         from samplewise.corpus.dedup import dedup_output, deduplicate_corpus
         from samplewise.corpus.dedup_read import Corpus
@@ -44,4 +45,5 @@ def dedup(
         if format == "datasets":
             hush_transformers(debug)
         corpus = Corpus(data, kind=kind, text_field=text_field, config=config, split=split)
-        deduplicate_corpus(corpus, dedup_output(out, format, shard_size), similarity=similarity)
+        said = deduplicate_corpus(corpus, dedup_output(out, format, shard_size), similarity=similarity)
+        write_figures(json_file, said)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 PANELS = {
+    "dedup": {
+        "The corpus": ["kind", "text_field", "config", "split"],
+        "What is written": ["out", "format", "shard_size", "json_file"],
+    },
     "score": {
         "The corpus": ["kind", "text_field", "format", "template", "config", "split", "streaming", "limit"],
         "Windows": ["max_length", "min_tokens", "stride", "rolling"],
