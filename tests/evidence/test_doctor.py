@@ -1,9 +1,11 @@
 """`samplewise doctor` finds what is wrong: planted faults fail by name, and nothing else does."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +43,7 @@ def counted() -> list[Check]:
 
 def test_every_form_agrees_in_every_dtype(monkeypatch):
     monkeypatch.setattr(in_dtypes, "LONGEST", 16)
+    monkeypatch.setattr(in_dtypes, "free_bytes", lambda device: 2**40)
     model = small()
     found = list(in_dtypes.agreement_in_dtypes(model, CPU, has_bf16=True))
     assert {each.outcome for each in found} == {"pass"}, [each.line() for each in found]
@@ -107,7 +110,7 @@ def test_waits_of_a_device_are_counted_by_line(monkeypatch):
 
 
 def test_memory_above_the_body(monkeypatch):
-    model = small(vocab_size=8192)
+    model = small(vocab_size=8192)  # 16.8 MB of logits
     batch = even_rows(8192, 4, 128, CPU)
     found = examine._memory(model, CPU, examine.Size(4, 128, 0, 0, 0))
     megabytes = found.figures["megabytes"]
@@ -117,6 +120,8 @@ def test_memory_above_the_body(monkeypatch):
     monkeypatch.setattr("samplewise.losses.kernels.plan.CPU_ROWS", 64)
     monkeypatch.setattr("samplewise.losses.kernels.plan.MIN_ROWS", 64)
     assert examine._memory(model, CPU, examine.Size(4, 128, 0, 0, 0)).outcome == "pass"
+    tiny = examine._memory(small(vocab_size=64), CPU, examine.Size(4, 128, 0, 0, 0))
+    assert (tiny.outcome, tiny.text.endswith("too little to be judged")) == ("info", True)
     assert memory.peak_bytes(lambda: memory.plain_step(model, batch), torch.device("mps")) is None
 
 
@@ -198,6 +203,12 @@ def test_gradients_that_would_not_fit_are_left_out():
     assert not any(name.startswith(("model.layers.0", "model.embed")) for name in names)
     assert frozen == sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert {each.outcome for each in compared(model)} == {"pass"}
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux")
+def test_memory_that_holds_files_is_free():
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 2**20 < in_dtypes.free_bytes(CPU) <= pages
 
 
 def test_devices_and_shapes_that_are_not_there():

@@ -16,6 +16,8 @@ from samplewise.losses.body import decoder_of, unwrapped
 
 LIMIT = 0.35
 """Of what plain training takes above the body."""
+MIN_MEGABYTES = 16.0
+"""Of logits and what is made of them: below, the smallest chunk is no small part of them."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -96,5 +98,7 @@ def check_memory(model: nn.Module, batch: dict[str, Tensor], ours: Callable[[], 
     model.zero_grad(set_to_none=True)
     plain, own = found["plain"] - found["body"], found["ours"] - found["body"]
     ratio = own / plain
-    text = f"{ratio:.2f} of plain ({own:,.0f} of {plain:,.0f} MB), allowed {LIMIT}"
+    text = f"{ratio:.2f} of plain ({own:,.1f} of {plain:,.1f} MB), allowed {LIMIT}"
+    if plain < MIN_MEGABYTES:
+        return Check("memory above the body", "info", f"{text}; too little to be judged", {"megabytes": found})
     return judge("memory above the body", ratio, LIMIT, text, megabytes=found)
