@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.place import is_url, open_url
-from samplewise.data.beside import in_words, is_beside, kind_of, what_to_do
+from samplewise.data.beside import in_words, is_beside, kind_of, refuse_splits, what_to_do
 from samplewise.data.find import find_files, unknown_suffix
 from samplewise.data.formats import format_of
 from samplewise.data.records import Problem
@@ -109,6 +109,7 @@ def _remote(url: str, suffixes: Collection[str]) -> tuple[Listed, Counter[str]]:
         names = files.find(root)
     sources = sorted((name.removeprefix(root).lstrip("/"), name) for name in names)
     paths = {PurePosixPath(source) for source, _ in sources}
+    refuse_splits(url, paths)
     fit = [(source, name) for source, name in sources if single or _is_data(PurePosixPath(source), suffixes, paths)]
     left_out = Counter(map(kind_of, paths - {PurePosixPath(source) for source, _ in fit}))
     if not fit:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 
+from samplewise.core.errors import SamplewiseError
+
 METADATA = frozenset(
     {
         "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "croissant.json",  # of datasets
@@ -19,6 +21,7 @@ METADATA = frozenset(
 _NOTES = re.compile(r"(readme|licen[cs]e|copying)((\.\w+)*\.txt)?$")  # other names, and readme.jsonl, may be data
 _BY_TABLES = ("_delta_log", "_temporary", "_metadata")  # folders that Spark and Delta Lake keep beside data
 _ARCHIVE = re.compile(r"\.(tar|tgz|zip|7z|rar|tar\.\w+)$")
+_CACHE = re.compile(r"cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow")  # what `map` and `filter` of datasets leave in a folder
 _SAVED = "dataset_info.json"
 """Beside the .arrow files that `Dataset.save_to_disk` writes, with state.json."""
 
@@ -34,6 +37,7 @@ def is_beside(file: PurePath, every: Collection[PurePath] = ()) -> bool:
         name in METADATA
         or _NOTES.match(name) is not None
         or any(part in _BY_TABLES for part in file.parts)
+        or _CACHE.fullmatch(name) is not None
         or (name == "state.json" and file.with_name(_SAVED) in every)
     )
 
@@ -65,16 +69,18 @@ def in_words(left_out: Mapping[str, int]) -> str:
 
 def what_to_do(files: Collection[PurePath]) -> str:
     """The remedy where a folder has files, and no data among them."""
-    if any(file.name == "dataset_dict.json" for file in files):
-        return (
-            "It is what DatasetDict.save_to_disk writes: write a split as Parquet, "
-            'datasets.load_from_disk(FOLDER)["train"].to_parquet(FILE), and give that file.'
-        )
-    if any(file.suffix == ".arrow" for file in files):
-        return (
-            "It is what Dataset.save_to_disk writes: write it as Parquet, "
-            "datasets.load_from_disk(FOLDER).to_parquet(FILE), and give that file."
-        )
     if any(_ARCHIVE.search(file.name.lower()) for file in files):
         return "Unpack the archives, and give the folder of what was in them."
     return "Check the path."
+
+
+def refuse_splits(path: object, files: Collection[PurePath]) -> None:
+    """Raises SamplewiseError for the splits of one `DatasetDict.save_to_disk`, which must not be mixed."""
+    for file in sorted(each for each in files if each.name == "dataset_dict.json"):
+        inside = [each for each in files if each.is_relative_to(file.parent) and each.name == _SAVED]
+        splits = sorted({each.relative_to(file.parent).parts[0] for each in inside})
+        example = (file.parent / (splits or ["train"])[0]).as_posix()
+        raise SamplewiseError(
+            str(path), expected="one split of a dataset", got=f"the splits {', '.join(splits)}",
+            remedy=f"Give the folder of one, such as {path}/{example}.",
+        )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.data.beside import in_words, is_beside, kind_of, what_to_do
+from samplewise.data.beside import in_words, is_beside, kind_of, refuse_splits, what_to_do
 from samplewise.data.compression import COMPRESSED
 from samplewise.data.formats import FORMATS, format_of
 from samplewise.data.records import Problem
@@ -28,7 +28,7 @@ _KINDS = {
 
 def known(suffixes: Collection[str]) -> str:
     """The suffixes of known file formats, for a message."""
-    return f"{', '.join(suffixes)}, each but .parquet also with {' or '.join(COMPRESSED)}"
+    return f"{', '.join(suffixes)}, each but .parquet and .arrow also with {' or '.join(COMPRESSED)}"
 
 
 def find_files(path: str | Path, suffixes: Collection[str] = tuple(FORMATS)) -> tuple[Found, Counter[str]]:
@@ -73,6 +73,7 @@ def _in_folder(root: Path, suffixes: Collection[str]) -> tuple[list[Path], list[
         links += sum(os.path.islink(os.path.join(top, name)) for name in folders)  # which os.walk does not follow
         found += [Path(top) / name for name in names if not name.startswith(".")]
     relative = {file.relative_to(root): file for file in found}
+    refuse_splits(root, relative.keys())
     files = [
         file for own, file in relative.items() if format_of(own) in suffixes and not is_beside(own, relative.keys())
     ]
@@ -176,6 +177,4 @@ def unknown_suffix(file: PurePath, suffixes: Collection[str]) -> Problem:
     remedy = f'Name such files only, for example with **/*{next(iter(suffixes))}, or pass on_error="skip".'
     if kind_of(file) == "archives":
         remedy = "Unpack it, and give the folder of what was in it."
-    if file.suffix == ".arrow":
-        remedy = "Write it as Parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE)."
     return Problem("unknown suffix", f"one of {known(suffixes)}", f"suffix {file.suffix!r}", remedy)

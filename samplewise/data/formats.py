@@ -9,9 +9,9 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.data.arrow import unpadded_row
@@ -19,7 +19,7 @@ from samplewise.data.compression import COMPRESSED, decompressed
 from samplewise.data.json_files import read_json, read_json_lines
 from samplewise.data.lines import TextLines, TooLongLine
 from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, fix_or_skip, too_long
-from samplewise.data.signatures import PARQUET, foreign
+from samplewise.data.signatures import ARROW_FILE, ARROW_STREAM, PARQUET, foreign
 
 Wanted = str | tuple[str, ...] | None
 Read = Callable[[BinaryIO, Wanted], Iterator[tuple[int | None, Record]]]
@@ -80,13 +80,47 @@ def read_parquet(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Re
     except ImportError:
         raise missing_extra("pyarrow", "corpus", ".parquet") from None
     table = pyarrow.parquet.ParquetFile(file)
-    names, fields = table.schema_arrow.names, (field,) if isinstance(field, str) else field
-    if fields and fields[0] not in names:  # the names there are, for the message
-        yield None, dict.fromkeys(names)
+    columns = _columns(table.schema_arrow.names, field)
+    if columns is None:
+        yield None, dict.fromkeys(table.schema_arrow.names)  # for the message
         return
-    columns = fields and [name for name in names if any(f"{each}.".startswith(f"{name}.") for each in fields)]
-    kinds = {own.name: own.type for own in table.schema_arrow}
-    for batch in table.iter_batches(batch_size=256, columns=columns or None):
+    yield from _rows(table.iter_batches(batch_size=256, columns=columns), table.schema_arrow)
+
+
+def read_arrow(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Record]]:
+    """An Arrow stream or file, such as `Dataset.save_to_disk` writes, batch by batch; as in `read_parquet`."""
+    try:
+        import pyarrow
+    except ImportError:
+        raise missing_extra("pyarrow", "corpus", ".arrow") from None
+    mark = file.read(len(ARROW_FILE))
+    file.seek(0)
+    if mark == ARROW_FILE:
+        whole = pyarrow.ipc.open_file(file)
+        schema, batches = whole.schema, (whole.get_batch(i) for i in range(whole.num_record_batches))
+    else:
+        stream = pyarrow.ipc.open_stream(file)
+        schema, batches = stream.schema, iter(stream)
+    columns = _columns(schema.names, field)
+    if columns is None:
+        yield None, dict.fromkeys(schema.names)
+        return
+    yield from _rows((batch.select(columns) for batch in batches), schema)
+
+
+def _columns(names: list[str], field: Wanted) -> list[str] | None:
+    """The columns to read, or None where the first one wanted is not there."""
+    fields = (field,) if isinstance(field, str) else field
+    if not fields:
+        return names
+    if fields[0] not in names:
+        return None
+    return [name for name in names if any(f"{each}.".startswith(f"{name}.") for each in fields)]
+
+
+def _rows(batches: Iterable[Any], schema: Any) -> Iterator[tuple[int | None, Record]]:
+    kinds = {own.name: own.type for own in schema}
+    for batch in batches:
         for row in range(batch.num_rows):
             try:
                 found = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
@@ -101,7 +135,10 @@ FORMATS: dict[str, Read] = {
     ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
+COLUMNS = (".parquet", ".arrow")
+"""Formats that compress by themselves, if at all, and must be opened as they are."""
 
 
 def format_of(path: PurePath) -> str | None:
@@ -112,7 +149,14 @@ def format_of(path: PurePath) -> str | None:
     """
     compressed = path.suffix.lower() in COMPRESSED
     suffix = (path.with_suffix("") if compressed else path).suffix.lower()
-    return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
+    return suffix if suffix in FORMATS and not (compressed and suffix in COLUMNS) else None
+
+
+def _by_content(head: bytes) -> Read | None:
+    """The reader of tables whatever they are named."""
+    if head.startswith(PARQUET):
+        return read_parquet
+    return read_arrow if head.startswith(ARROW_FILE) or ARROW_STREAM.match(head) else None
 
 
 def read_records(path: Path, field: Wanted) -> Iterator[tuple[int | None, Record]]:
@@ -123,7 +167,7 @@ def read_records(path: Path, field: Wanted) -> Iterator[tuple[int | None, Record
     try:
         with path.open("rb") as raw:
             file, head = decompressed(raw, path)
-            read = read_parquet if head.startswith(PARQUET) else FORMATS[format_of(path) or ""]
+            read = _by_content(head) or FORMATS[format_of(path) or ""]
             problem = foreign(head)
             yield from read(file, field) if problem is None else [(None, problem)]
     except SamplewiseError:

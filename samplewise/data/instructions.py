@@ -20,7 +20,7 @@ from samplewise.data.sources import is_local, load_rows
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion"]
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow")
 
 logger = logging.getLogger("samplewise")
 

@@ -12,6 +12,9 @@ HEAD = 512
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1\x15"  # the mark, and how the first structure after it begins: PAR1 alone may begin a text
 
+ARROW_FILE = b"ARROW1\x00\x00"
+ARROW_STREAM = re.compile(rb"\xff\xff\xff\xff..\x00\x00\x10\x00\x00\x00", re.DOTALL)
+
 _LFS = re.compile(rb"version https://(git-lfs|hawser)\.github\.com/spec/")
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)  # a frame, or one to be skipped
 _FOREIGN = {
@@ -21,7 +24,6 @@ _FOREIGN = {
     "a rar archive": re.compile(rb"Rar!\x1a\x07"),
     "a file compressed with bzip2": re.compile(rb"BZh[1-9]1AY&SY"),
     "a file compressed with xz": re.compile(rb"\xfd7zXZ\x00"),
-    "an Arrow file": re.compile(rb"ARROW1\x00\x00|\xff\xff\xff\xff..\x00\x00\x10\x00\x00\x00", re.DOTALL),
 }
 _BYTE_ORDER_MARKS = {  # the longer ones first: UTF-16's begins UTF-32's
     b"\xff\xfe\x00\x00": "utf-32",
@@ -61,8 +63,6 @@ def foreign(head: bytes) -> Problem | None:
     for got, magic in _FOREIGN.items():
         if magic.match(head):
             remedy = "Unpack it, and give the files in it."
-            if "Arrow" in got:
-                remedy = "Write it as Parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE)."
             return Problem(
                 got.split(" ", 1)[1], "text, JSON, CSV or Parquet, as .gz or .zst or as they are", got, remedy
             )

@@ -158,22 +158,36 @@ def test_a_clone_from_the_hub_gives_its_data_alone(tmp_path):
         list(read_documents(tmp_path / "dataset_infos.json"))
 
 
-@pytest.mark.parametrize("kind", ["Dataset", "DatasetDict"])
-def test_a_folder_of_save_to_disk_is_named(tmp_path, kind):
+def test_a_folder_of_save_to_disk_is_read(tmp_path):
     import datasets
 
     rows = datasets.Dataset.from_list(ROWS)
-    (rows if kind == "Dataset" else datasets.DatasetDict({"train": rows, "test": rows})).save_to_disk(
-        tmp_path / "saved"
-    )
-    with pytest.raises(SamplewiseError, match=rf"{kind}.save_to_disk.*load_from_disk"):
-        read_documents(tmp_path / "saved")
-    (arrow,) = list((tmp_path / "saved").rglob("*.arrow"))[:1]
-    with pytest.raises(SamplewiseError, match="load_from_disk"):
-        list(read_documents(arrow))
-    arrow.rename(tmp_path / "a.jsonl")
-    with pytest.raises(SamplewiseError, match="an Arrow file"):
-        list(read_documents(tmp_path / "a.jsonl"))
+    rows.save_to_disk(tmp_path / "saved", num_shards=2)
+    (tmp_path / "saved" / "cache-0f3a.arrow").write_bytes(next((tmp_path / "saved").glob("*.arrow")).read_bytes())
+    found = list(read_documents(tmp_path / "saved"))
+    assert [document.text for document in found] == [row["text"] for row in ROWS]
+    assert found[0].source == "data-00000-of-00002.arrow"
+    first = tmp_path / "saved" / found[0].source
+    half = [document.text for document in found if document.source == first.name]
+    assert [document.text for document in read_documents(first)] == half
+    (tmp_path / "a.jsonl").write_bytes(first.read_bytes())
+    assert [document.text for document in read_documents(tmp_path / "a.jsonl")] == half, "by content, not by name"
+    first.write_bytes(first.read_bytes()[:-200])
+    with pytest.raises(SamplewiseError, match=r"data-00000.*a whole file"):
+        list(read_documents(first))
+    with pytest.raises(SamplewiseError, match=r"a field 'body', got the fields text"):
+        list(read_documents(tmp_path / "a.jsonl", text_field="body"))
+
+
+def test_splits_of_save_to_disk_are_not_mixed(tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "saved")
+    for path in (tmp_path / "saved", tmp_path):
+        with pytest.raises(SamplewiseError, match=r"the splits test, train\. Give the folder of one.*saved/test"):
+            read_documents(path)
+    assert len(list(read_documents(tmp_path / "saved" / "train"))) == len(ROWS)
 
 
 def test_state_json_is_data_where_nothing_says_otherwise(tmp_path):
