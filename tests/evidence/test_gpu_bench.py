@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument")
 def run(monkeypatch, tmp_path):
     """Runs the program, and gives the rows of its file."""
     monkeypatch.setitem(shapes.SHAPES, "tiny", {**shapes.SHAPES["tiny"], **TINY})
+    monkeypatch.setattr(gpu, "WARMUP", 1)
     monkeypatch.setattr(gpu, "check_cells", lambda run: [("kernels", few_checks)])
 
     def few_checks():
