@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -21,6 +21,7 @@ from samplewise.core.exhausted import told, wanting
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
 from samplewise.trainers.folders import newest, replaced, rotate
+from samplewise.trainers.resume_checks import compare_settings, compare_steps, settings
 
 logger = logging.getLogger("samplewise")
 
@@ -32,8 +33,8 @@ class CheckpointsMixin(_Host):
 
     engine: Step
     options: WeightingOptions
+    _data_position: Callable[[], tuple[int, int] | None]
     _position: tuple[int, int] | None = None  # where the Trainer cannot count: passes before, steps of this one
-    _streams = False
     _limit: int | None = None  # save_total_limit, while a checkpoint is written
 
     def _checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
@@ -69,8 +70,8 @@ class CheckpointsMixin(_Host):
             return
         state, facts = saved
         self._position = facts["position"]
-        self._compare_steps(facts)
-        self._compare_settings(facts)
+        compare_steps(facts, self._rows())
+        compare_settings(facts, settings(self))
         self.engine.load_state_dict(state, steps=facts["step"], rule=facts["rule"])
 
     def _verify(self, checkpoint: Path) -> None:
@@ -87,67 +88,9 @@ class CheckpointsMixin(_Host):
                 remedy="See the error of rank 0.",
             )  # fmt: skip
 
-    def _compare_steps(self, facts: dict[str, Any]) -> None:
-        """Warn where another number of ranks, or of rows in a step, changes the order of the data."""
-        rows, ranks = self._rows(), world_size()
-        if facts["rows"] != rows:
-            logger.warning(
-                "a step had %d rows when the checkpoint was written and has %d now: %d steps of the new size count as "
-                "seen, so some rows of this epoch are skipped or repeated", facts["rows"], rows, facts["step"]
-            )  # fmt: skip
-        elif facts["ranks"] != ranks:
-            logger.warning(
-                "%d ranks wrote the checkpoint and %d resume it: steps have the same rows in the same order, but "
-                "dropout and other random draws differ, and sums are rounded differently", facts["ranks"], ranks
-            )  # fmt: skip
-
-    def _compare_settings(self, facts: dict[str, Any]) -> None:
-        """Warn about settings that have changed since the checkpoint was written."""
-        before, now = facts.get("settings", {}), self._settings()
-        changed = [name for name in now if name in before and before[name] != now[name]]
-        if changed:
-            what = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
-            logger.warning("changed since the checkpoint was written: %s", what)
-
-    def _settings(self) -> dict[str, Any]:
-        """What the loss of a step depends on beside the rule, in JSON values."""
-        data, options = self.train_dataset, self.options
-        return {
-            "per": options.per, "normalize": options.normalize, "pool": options.pool, "turns": options.turns,
-            "allow_negative": options.allow_negative, "norm": options.norm,
-            "token_rule": None if options.token_rule is None else repr(options.token_rule),
-            "loss_from": options.loss_from,
-            "rows of data": len(data) if hasattr(data, "__len__") else None,  # pyright: ignore[reportArgumentType]
-            "seed": self.args.seed, "samplewise": __version__, "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }  # fmt: skip
-
     def _rows(self) -> int:
         """Rows that the Trainer's loader draws for a step."""
         return self._train_batch_size * self.args.gradient_accumulation_steps * self.options.pool * world_size()
-
-    def _init_training_state(
-        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any, **kwargs: Any
-    ) -> tuple[int, int]:
-        """Where the Trainer resumes: (epochs, micro-batches of this one), corrected in two cases that it gets wrong.
-
-        A stream has no length, so that the host takes every step for one of its first pass; and after the last step
-        it would take one more.
-        """
-        place = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args, **kwargs)
-        self._streams = num_train_epochs > 1 and num_update_steps_per_epoch == max_steps
-        if self.state.global_step >= max_steps:
-            return num_train_epochs, 0
-        if self._streams and self._position and not self.args.ignore_data_skip:
-            return self._position[0], self._position[1] * self.args.gradient_accumulation_steps
-        return place
-
-    def _data_position(self) -> tuple[int, int] | None:
-        """Of a stream: the passes before the current one, and the steps taken in it."""
-        if not self._streams or self.state.epoch is None:
-            return None
-        passes = int(self.state.epoch)  # the host adds to it the share of max_steps taken in this pass
-        return passes, round((self.state.epoch - passes) * self.state.max_steps)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """The Trainer's; inside a checkpoint that is not complete yet, no older one is deleted after it."""
@@ -184,7 +127,7 @@ class CheckpointsMixin(_Host):
         """Write the engine's part of a checkpoint before the Trainer's files; the marker covers all of them."""
         facts = {
             "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
-            "rows": self._rows(), "position": self._data_position(), "settings": self._settings(),
+            "rows": self._rows(), "position": self._data_position(), "settings": settings(self),
         }  # fmt: skip
         self.engine.flush()  # before the checkpoint counts: what it resumes from is recorded
         save_state(folder, self.engine.state_dict(), facts)

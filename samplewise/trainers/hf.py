@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,35 +21,24 @@ from samplewise.engine.result import StepResult
 from samplewise.engine.step import Step
 from samplewise.losses.sharded import in_pieces
 from samplewise.trainers.accelerators import autocast, discard_gradients
+from samplewise.trainers.batches import BatchesMixin
 from samplewise.trainers.checkpoints import CheckpointsMixin
-from samplewise.trainers.checks import (
-    check_batch,
-    check_micro_batch,
-    ended_before_a_step,
-    outside_of_train,
-    refuse_options,
-    refuse_own_steps,
-    warn_if_eos_is_masked,
-)
+from samplewise.trainers.checks import check_micro_batch, outside_of_train, refuse_options, refuse_own_steps
 from samplewise.trainers.epochs import EpochsMixin
 from samplewise.trainers.loading import LoadingMixin
 from samplewise.trainers.model_card import ModelCardMixin
 from samplewise.trainers.reference_model import with_loaded_reference
 from samplewise.trainers.signature import weighted_signature
 from samplewise.trainers.starting import StartingMixin
-from samplewise.trainers.values import stored_losses
 from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
-
-logger = logging.getLogger("samplewise")
 
 MICRO_BATCH_KEY = "samplewise"
 """Where a micro-batch stands among the inputs that the Trainer hands around; None in one that is never run."""
-NO_DATA_MESSAGE = "does not contain any data"  # accelerate, of a stream without rows that one rank reads for all
 FREED_INPUTS: dict[str, Any] = {MICRO_BATCH_KEY: None, "input_ids": torch.empty(0, 0, dtype=torch.int64)}
 """A freed micro-batch: counted by the Trainer, never run."""
 
 
-class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin, StartingMixin):
+class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin, BatchesMixin, StartingMixin):
     """Makes any subclass of `transformers.Trainer` train on weighted samples: `class T(WeightedMixin, MyTrainer)`.
 
     Beside the Trainer's own arguments it takes those of `samplewise.engine.options.WeightingOptions` by name: `rule`,
@@ -129,55 +117,16 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The Trainer's micro-batches, planned, and exactly as many: freed ones are placeholders in front."""
         asked = kwargs.get("num_batches", args[0] if args else 1)
-        try:
-            batches, num_items = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        except ValueError as error:
-            if NO_DATA_MESSAGE in str(error) and self.state.global_step == 0:
-                raise ended_before_a_step(0, asked) from None
-            raise
-        missing = asked - len(batches) if self.rule.epochs is not None else 0  # an epoch's last step is stepped on
-        if not batches or len(batches) + missing < asked:  # a stream ended within the step: the Trainer will not step
-            if self.state.global_step == 0:  # of a stream that short it would make no step, over and over
-                raise ended_before_a_step(len(batches), asked)
-            if batches:
-                logger.info(
-                    "the stream ended with %d of the %d micro-batches of a step, which were left out",
-                    len(batches),
-                    asked,
-                )
-            return [FREED_INPUTS] * len(batches), num_items
+        batches, counted, num_items = self._step_of_batches(epoch_iterator, asked, *args, **kwargs)
+        if not batches:
+            return [FREED_INPUTS] * counted, num_items
         self.engine.set_total_steps(self.state.max_steps)
         self._begin_data()
         given = self._read(batches)
         with autocast(self.accelerator):
-            rescalable = not has_deepspeed(self.accelerator)
-            mean = self._token_mean(num_items)
-            model: Any = self.model_wrapped
-            trained = self.engine.prepare(model, given, mean=mean, can_rescale=rescalable)
-        return [FREED_INPUTS] * (missing + len(batches) - len(trained)) + [
-            _inputs(micro) for micro in trained
-        ], num_items
-
-    def _begin_data(self) -> None:
-        """Once a run, of data whose rows can be asked for, and a rule that learns from all of them."""
-        if not self._told and self.rule.begin_data is not None:
-            stored = stored_losses(self.train_dataset)
-            if stored is not None:
-                self.engine.begin_data(stored)
-        self._told = True
-
-    def _read(self, batches: list[Any]) -> Sequence[dict[str, Any] | MicroBatch]:
-        """A step's micro-batches as the engine takes them."""
-        given = [dict(self._prepare_inputs(batch)) for batch in batches]
-        self._look(given)
-        return given
-
-    def _look(self, batches: list[dict[str, Any]]) -> None:
-        for batch in batches:
-            check_batch(batch)
-        if not self._looked:
-            self._looked = True
-            warn_if_eos_is_masked(batches[0], self)
+            rescalable, model = not has_deepspeed(self.accelerator), cast("nn.Module", self.model_wrapped)
+            trained = self.engine.prepare(model, given, mean=self._token_mean(num_items), can_rescale=rescalable)
+        return [FREED_INPUTS] * (counted - len(trained)) + [_inputs(micro) for micro in trained], num_items
 
     def _token_mean(self, num_items: Any) -> TokenMean:
         """How the Trainer averages over tokens. Its count is not ours where a model's labels do not shift for it."""
