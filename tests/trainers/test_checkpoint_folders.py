@@ -141,7 +141,7 @@ def test_the_newest_is_by_step_whoever_wrote_it(tmp_path):
     [
         (OSError(errno.ENOSPC, "No space left on device"), "room on the disk, got none left"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "room in your disk quota"),
-        (OSError(errno.EMFILE, "Too many open files"), "enough file handles, got all .* in use"),
+        (OSError(errno.EMFILE, "Too many open files"), "enough file handles, got all in use"),
         (OSError(errno.ENFILE, "Too many open files in system"), "enough file handles"),
         (OSError(errno.EFBIG, "File too large"), "takes files of this size"),
         (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 704 vs 598"), "room on the disk"),
