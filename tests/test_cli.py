@@ -97,6 +97,7 @@ def assert_same_weights(a, b) -> None:
     assert all(first[name].equal(second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_where_the_uninterrupted_run_does(finished, here):
     whole, _ = finished
     stopped, output = here / "stopped", f"output={here / 'stopped'}"

@@ -121,7 +121,7 @@ def test_ranks_of_one_run_share_the_folder(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("lose", [False, True])
+@pytest.mark.parametrize("lose", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_share_the_work(processes, tiny_model, corpus, whole, tmp_path, lose):
     """Ids, counts and order as of one; and where one dies, the other or the next start takes up its shards."""
     out = tmp_path / "out"

@@ -123,6 +123,7 @@ def test_a_rule_does_not_see_labels(here, tmp_path):
     assert seen["with"] == seen["without"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_counts_the_same(here, tmp_path, monkeypatch):
     overrides = ["arms.tilt='ir_dro(r=1)'", "seeds=[0]"]
     run_plan(plan_of(here, tmp_path / "whole", *overrides), say=str)

@@ -186,6 +186,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("results.json", "values.json")}
 
 
+@pytest.mark.slow
 def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, monkeypatch):
     overrides = ["arms.tilt='ir_dro(r=1)'", "budget={compute: 6000}", "evaluations=2"]
     whole = load_plan(write_plan(here), [*overrides, f"output={tmp_path / 'whole'}"])

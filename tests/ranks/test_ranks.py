@@ -86,6 +86,7 @@ def test_ranks_change_nothing(tmp_path, rule, per, split):
         assert [entry[key] for entry in logged] == pytest.approx([entry[key] for entry in logged_alone], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_kept_rows_are_shared_evenly(tmp_path, capfd):
     """All four kept rows stand on the first rank; each rank trains on two of them, in one micro-batch."""
     rule = "chain(top_k(0.5), ir_dro(r=0.5))"

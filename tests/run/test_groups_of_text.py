@@ -95,6 +95,7 @@ def test_a_run_names_the_weights_of_its_groups(here, tmp_path):
     assert (tmp_path / "out" / "groups.png").exists()
 
 
+@pytest.mark.slow
 def test_arms_of_a_plan_learn_weights_of_groups(here, tmp_path):
     """A group that a few windows are in is not met at once: its weight is null until then, and files stay JSON."""
     file = plans.write_plan(

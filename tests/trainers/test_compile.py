@@ -40,8 +40,11 @@ class Graphs:
 
 
 def collate(features):
-    rows = [{key: torch.tensor(f[key]) for key in ("input_ids", "labels")} for f in features]
-    return tiny.collate(rows)
+    """Padded to one width: each width is compiled on its own."""
+    batch = tiny.collate([{key: torch.tensor(f[key]) for key in ("input_ids", "labels")} for f in features])
+    fills = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+    missing = 20 - batch["input_ids"].shape[1]
+    return {key: nn.functional.pad(value, (0, missing), value=fills[key]) for key, value in batch.items()}
 
 
 def train(tmp_path, model, rule, cls=WeightedTrainer, **more):
@@ -65,8 +68,11 @@ def _fresh():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("how", HOW)
+FAST = [("option", RULES[0]), ("the body", RULES[1])]
+SLOW = [pytest.param(how, rule, marks=pytest.mark.slow) for how in HOW for rule in RULES if (how, rule) not in FAST]
+
+
+@pytest.mark.parametrize(("how", "rule"), FAST + SLOW)
 def test_trainer(tmp_path, how, rule, caplog):
     caplog.set_level("INFO", "samplewise")
     option = {"torch_compile": True, "torch_compile_backend": "eager"} if how == "option" else {}
@@ -77,7 +83,9 @@ def test_trainer(tmp_path, how, rule, caplog):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(eager.evaluate()["eval_loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize("how", ["wrapped", "in place", "the body"])
+@pytest.mark.parametrize(
+    "how", ["in place", *(pytest.param(how, marks=pytest.mark.slow) for how in ("wrapped", "the body"))]
+)
 def test_loop(how):
     """The body is one graph, the kernels are in none: pad to one width, and see what was compiled."""
     graphs = Graphs()
@@ -102,8 +110,4 @@ def test_inductor(tmp_path):
 
 
 def padded(rows):
-    batch = collate(rows)
-    fills = {"input_ids": 0, "attention_mask": 0, "labels": -100}
-    missing = 20 - batch["input_ids"].shape[1]
-    batch = {key: nn.functional.pad(value, (0, missing), value=fills[key]) for key, value in batch.items()}
-    return batch | {"sample_id": torch.tensor([row["sample_id"] for row in rows])}
+    return collate(rows) | {"sample_id": torch.tensor([row["sample_id"] for row in rows])}
