@@ -51,12 +51,13 @@ class ByEpoch:
 
     begin: (epoch, state) -> state, with what has been decided.
     keeps: (ids [N], state) -> [N] bool, which of the samples the order of the epoch has.
-    until: the share of the run after which every epoch has all samples.
+    until: the share of the run after which every epoch has all samples. needs_loss: whether `begin` looks at losses.
     """
 
     begin: Callable[[Epoch, State], State]
     keeps: Callable[[Tensor, State], Tensor]
     until: float = 1.0
+    needs_loss: bool = True
 
 
 @dataclass(frozen=True)

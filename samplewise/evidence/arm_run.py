@@ -16,14 +16,16 @@ import torch
 
 from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
+from samplewise.core.columns import STORED
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.engine.options import token_rule_of
 from samplewise.engine.staleness import PROBE_SHARE
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence.answers import answer_rows
+from samplewise.evidence.averaging import averaged
 from samplewise.evidence.budget import AtFractions, Budget, BudgetMixin, BudgetTrainer, StopWhenSpent
-from samplewise.evidence.controls import Arm, samples_of_step, scaled_batch
+from samplewise.evidence.controls import Arm, average_of, samples_of_step, scaled_batch
 from samplewise.evidence.evaluation_suite import EvaluationSuite
 from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
@@ -109,7 +111,7 @@ def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str],
     say(f"{arm.name}, seed {seed}" + (": resuming" if resumable else ""))
     with stop.listening():
         trainer.train(resume_from_checkpoint=True if resumable else None)
-    if trainer.spent < trainer.budget.amount:
+    if not trainer.finished:
         if stop.asked:
             raise Stopped("Stopped after saving a checkpoint. Run the same command again to resume.")
         raise SamplewiseError(
@@ -131,7 +133,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     budget = Budget.of(plan.budget, config.budget_share)
     training: dict[str, Any] = {
         "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
-        **plan.training, **config.training, "seed": seed, "max_steps": budget.max_steps,
+        **plan.training, **config.training, "seed": seed, **budget.length,
     }  # fmt: skip
     if arm.batch != 1:
         training["per_device_train_batch_size"] = scaled_batch(arm, plan)
@@ -148,6 +150,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     )  # fmt: skip
     trainer = _made(model, plan_context.initial.tokenizer, data, run, folder)
     trainer.budget, trainer.prior, trainer.prices = budget, config.prior.units, prices
+    trainer.row_tokens = _tokens_of_row(data, plan)
     trainer.recorder.labels = plan_context.labels_of(config.data)
     if trainer.spent_before >= budget.amount:
         raise SamplewiseError(
@@ -172,17 +175,44 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
     """The rule with shares of the run resolved to steps, since max_steps is not the length of the run."""
     config, plan = arm.config.under(seed), plan_context.plan
     rule = parse_rule(config.rule)
-    windows = getattr(data.train, "windows", None)
-    each = np.mean([w.tokens for w in windows]) if isinstance(windows, list) else plan.data.max_length - 1
-    tokens = float(each) * samples_of_step(plan, config) * arm.batch
+    tokens = _tokens_of_row(data, plan) * samples_of_step(plan, config) * arm.batch
     budget, prior = (
         Budget.of(plan.budget, config.budget_share).in_units(prices),
         config.prior.units if prices == Prices() else 0,
     )
+    if budget.kind == "epochs":
+        return resolve(rule, _steps_of_epochs(data, samples_of_step(plan, config) * arm.batch, budget.amount))
     forwards = _scorings(config, rule)
     if config.reference_model is not None:
         forwards += prices.reference / prices.trained if prices.trained else 1.0
-    return resolve(rule, budget.nominal_steps(tokens, arm.kept, forwards, prior, arm.chosen))
+    steps = budget.nominal_steps(tokens, arm.kept, forwards, prior, arm.chosen)
+    if budget.kind != "steps" and rule.epochs is not None and rule.epochs.needs_loss:
+        _check_epochs(arm, data, steps * samples_of_step(plan, config) * arm.batch * arm.kept)
+    return resolve(rule, steps)
+
+
+def _steps_of_epochs(data: Prepared, samples: float, epochs: float) -> int:
+    """About how many steps so many epochs have. Errors: SamplewiseError on a stream, which has none."""
+    if not hasattr(data.train, "__len__"):
+        raise SamplewiseError(
+            "budget.epochs", expected="text of known length", got="a stream", remedy="Use budget: {tokens: …}."
+        )
+    return max(1, round(len(data.train) / samples * epochs))
+
+
+def _check_epochs(arm: Arm, data: Prepared, samples: float) -> None:
+    """Refuse a budget that ends before any loss of an earlier epoch is known."""
+    rows = len(data.train) if hasattr(data.train, "__len__") else 0  # the trainer refuses a stream
+    if samples <= rows and STORED not in getattr(data.train, "columns", {}):
+        raise SamplewiseError(
+            f"arms.{arm.name}.rule", expected=f"a budget of more than one epoch ({rows:,} samples)",
+            got=f"one of about {samples:,.0f}", remedy="Raise the budget: losses become known in the first epoch.",
+        )  # fmt: skip
+
+
+def _tokens_of_row(data: Prepared, plan: PlanConfig) -> float:
+    windows = getattr(data.train, "windows", None)
+    return float(np.mean([w.tokens for w in windows])) if isinstance(windows, list) else plan.data.max_length - 1.0
 
 
 def _scorings(config: ArmConfig, rule: Rule) -> float:
@@ -205,7 +235,7 @@ def _add_callbacks(plan_context: PlanContext, trainer: BudgetMixin, data: Prepar
         values = {"step": trainer.history.steps, "spent": trainer.spent}
         _write(_during(folder, k), {**values, "sets": _measured(plan_context.suite, trainer, data, "during")})
 
-    if trainer.budget.kind != "steps":
+    if not trainer.budget.counts_steps:
         trainer.remove_callback(TrainingProgress)  # it counts steps
     trainer.add_callback(StopWhenSpent(trainer))
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +251,7 @@ def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: 
     labelled = {} if trainer.recorder.labels is None else {"labelled": trainer.recorder.labels.documents}
     outputs: dict[str, Outputs] = {}
     wanted = outputs if plan_context.plan.measures else None
-    after = plan_context.suite.measure(trainer, data, "after", wanted)
+    after = _measured(plan_context.suite, trainer, data, "after", wanted)
     result = {
         "arm": arm.name,
         "seed": seed,
@@ -233,11 +263,28 @@ def _save(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, arm: 
         "history": _history(trainer, data),
         "gradient_norm": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "during": [json.loads(_during(folder, k).read_text()) for k in range(1, count + 1)],
-        "after": {name: found.to_json() for name, found in after.items()},
+        "after": after,
         "more": _more(plan_context, trainer) | _outputs(plan_context, outputs),
         **labelled,
     }
-    _write(file_of(plan_context.folder, arm.name, seed), result)
+    average = average_of(plan_context.plan)
+    if plan_context.plan.controls.average and arm.role in ("control", "average"):
+        path = file_of(plan_context.folder, average, seed)
+        if not path.exists():
+            _write(path, {**result, "arm": average, "during": _averaged(plan_context, trainer, data, seed)})
+    if arm.role != "average":
+        _write(file_of(plan_context.folder, arm.name, seed), result)
+
+
+def _averaged(plan_context: PlanContext, trainer: BudgetMixin, data: Prepared, seed: int) -> list[dict[str, Any]]:
+    """In place of the evaluations during training, those of the trained model's growing share in an average."""
+    start, count = plan_context.initial.fresh(seed), plan_context.plan.evaluations
+    found = []
+    for k in range(1, count + 1):
+        with averaged(trainer.model, start, k / (count + 1)):  # pyright: ignore[reportArgumentType]
+            sets = _measured(plan_context.suite, trainer, data, f"average {k}")
+        found.append({"step": trainer.history.steps, "spent": trainer.spent, "sets": sets})
+    return found
 
 
 def _history(trainer: BudgetMixin, data: Prepared) -> dict[str, Any]:
@@ -263,8 +310,10 @@ def _outputs(plan_context: PlanContext, outputs: dict[str, Outputs]) -> dict[str
     return {name: found.by_document(sets[name], measures) for name, found in outputs.items()}
 
 
-def _measured(suite: EvaluationSuite, trainer: BudgetMixin, data: Prepared, title: str) -> dict[str, Any]:
-    return {name: found.to_json() for name, found in suite.measure(trainer, data, title).items()}
+def _measured(
+    suite: EvaluationSuite, trainer: BudgetMixin, data: Prepared, title: str, outputs: dict[str, Outputs] | None = None
+) -> dict[str, Any]:
+    return {name: found.to_json() for name, found in suite.measure(trainer, data, title, outputs).items()}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

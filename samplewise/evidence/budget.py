@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.rule import State
+from samplewise.core.samples import Samples
 from samplewise.evidence.plan_parts import BudgetConfig
 from samplewise.evidence.prices import Prices
 from samplewise.evidence.run.history import History
@@ -17,20 +21,24 @@ from samplewise.evidence.run.trainer import HistoryMixin, RunTrainer
 
 NOMINAL = 10_000
 """Steps that a schedule over tokens or compute is asked for at, whole or not: its resolution does not matter."""
+EPOCH = 1e-9
+"""The rounding of fractions of an epoch."""
 ENDLESS = 10**9
 """max_steps where the budget ends training."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The budget of an arm, in steps, trained tokens, units of compute or FLOPs."""
+    """The budget of an arm, in epochs, steps, trained tokens, units of compute or FLOPs."""
 
-    kind: Literal["steps", "tokens", "compute", "flops"]
-    amount: int
+    kind: Literal["epochs", "steps", "tokens", "compute", "flops"]
+    amount: float
 
     @staticmethod
     def of(config: BudgetConfig, share: float = 1.0) -> Budget:
         """The amount of the budget that is given, or a share of it."""
+        if config.epochs is not None:
+            return Budget("epochs", share * config.epochs)
         if config.steps is not None:
             return Budget("steps", round(share * config.steps))
         if config.tokens is not None:
@@ -40,9 +48,16 @@ class Budget:
         return Budget("compute", round(share * (config.compute or 0)))
 
     @property
-    def max_steps(self) -> int:
-        """The max_steps to give to the Trainer."""
-        return self.amount if self.kind == "steps" else ENDLESS
+    def length(self) -> dict[str, Any]:
+        """The fields of the training arguments that set the length of the run."""
+        if self.kind == "epochs":
+            return {"max_steps": -1, "num_train_epochs": self.amount}
+        return {"max_steps": int(self.amount) if self.counts_steps else ENDLESS}
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the Trainer itself knows how long the run is, in steps or epochs."""
+        return self.kind in ("steps", "epochs")
 
     def nominal_steps(self, tokens: float, kept: float, forwards: float, prior: int, chosen: float = 1.0) -> int:
         """About how many steps it pays for, exactly for a budget of steps: what shares of the run are shares of.
@@ -51,7 +66,7 @@ class Budget:
         all of them without gradient; chosen: the share of the kept samples' tokens that a token rule leaves.
         """
         if self.kind == "steps":
-            return self.amount
+            return int(self.amount)
         price = kept * chosen * tokens if self.kind == "tokens" else (forwards + 3 * kept) * tokens
         left = self.amount - (prior if self.kind == "compute" else 0)
         return max(1, round(left / price))
@@ -81,10 +96,13 @@ class BudgetMixin(HistoryMixin):
     budget: Budget
     prior: int = 0
     prices: Prices = Prices()
+    row_tokens: float = 0.0  # the mean over the rows, for rules that decide once an epoch
 
     @property
-    def spent(self) -> int:
+    def spent(self) -> float:
         """The amount of the budget spent so far."""
+        if self.budget.kind == "epochs":
+            return self.budget.amount if self.finished else self.state.epoch or 0.0
         return self.budget.spent(self.history, self.prior, self.prices)
 
     @property
@@ -98,9 +116,26 @@ class BudgetMixin(HistoryMixin):
         prior = self.spent_before
         return min(1.0, (self.spent - prior) / max(1, self.budget.amount - prior))
 
+    @property
+    def finished(self) -> bool:
+        """Whether all of the budget is spent."""
+        if self.budget.kind == "epochs":  # of which a rule may shorten some, so that their fractions are rough
+            return 0 < self.state.max_steps <= self.state.global_step
+        return self.spent >= self.budget.amount
+
+    def _done(self, number: int, samples: Samples, begun: Callable[[Tensor], State]) -> Tensor:
+        """As in `EpochsMixin`, of a run whose length is in tokens, compute or FLOPs: by what the rows before cost."""
+        if self.budget.counts_steps:
+            return super()._done(number, samples, begun)
+        epochs = self.engine.rule.epochs
+        assert epochs is not None
+        stays = epochs.keeps(samples.id, begun(torch.zeros(len(samples), dtype=torch.float64))).double()
+        price = {"tokens": 1.0, "compute": 3.0}.get(self.budget.kind, 3 * self.prices.trained) * self.row_tokens
+        return self.own_fraction + (stays.cumsum(0) - stays) * price / (self.budget.amount - self.spent_before)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The schedule of the Trainer, over the fraction of the budget instead of steps."""
-        if self.budget.kind == "steps":
+        if self.budget.counts_steps:
             return super().create_scheduler(num_training_steps, optimizer)
         self._check_warmup()
         scheduler = super().create_scheduler(NOMINAL, optimizer)
@@ -127,7 +162,7 @@ class BudgetMixin(HistoryMixin):
     ) -> tuple[int, int]:
         """As in `CheckpointsMixin`, and past the end where the checkpoint was written when the budget was spent."""
         place = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args, **kwargs)
-        return (num_train_epochs, 0) if self.spent >= self.budget.amount else place
+        return (num_train_epochs, 0) if self.finished else place
 
 
 class BudgetTrainer(BudgetMixin, RunTrainer):
@@ -142,7 +177,7 @@ class StopWhenSpent(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop training if the budget is spent."""
-        if self.trainer.spent >= self.trainer.budget.amount:
+        if self.trainer.finished:
             control.should_training_stop = True
 
 
@@ -154,7 +189,8 @@ class AtFractions(TrainerCallback):
         self.reached = 0
 
     def _now(self) -> int:
-        return min(self.count, self.trainer.spent * (self.count + 1) // self.trainer.budget.amount)
+        share = self.trainer.spent / self.trainer.budget.amount
+        return min(self.count, int(share * (self.count + 1) + EPOCH))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

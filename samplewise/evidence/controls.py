@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import Rule
+from samplewise.core.rule import Epoch, Rule
 from samplewise.core.samples import Samples
 from samplewise.core.typed import fits, shown
 from samplewise.engine.options import token_rule_of
@@ -20,13 +20,13 @@ from samplewise.rules.budget import resolve
 
 MOST = 10**5
 """Of rows to a micro-batch, of micro-batches to a step, of steps to a pool."""
-Role = Literal["control", "rate", "random", "oracle", "arm"]
+Role = Literal["control", "rate", "random", "oracle", "average", "arm"]
 ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm as it is run. role: "control", "rate", "random" or "oracle" (controls too), or "arm".
+    """An arm as it is run. role: "control", "rate", "random", "oracle" or "average" (controls too), or "arm".
 
     of: what a random control is the control of. rate, batch: multiples of the learning rate and of a step's rows.
     kept: the share of samples that its rule keeps, chosen: the share of tokens that its token rule leaves of them, as
@@ -51,6 +51,7 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
     """
     own = arms_of(plan)
     arms = [Arm(plan.control, own.pop(plan.control), "control")]
+    arms += [Arm(average_of(plan), arms[0].config, "average")] if plan.controls.average else []
     arms += [Arm(ORACLE, arms[0].config, "oracle")] if plan.controls.oracle else []
     arms += [
         Arm(f"{plan.control} at {rate:g}× the learning rate", arms[0].config, "rate", rate)
@@ -60,17 +61,23 @@ def all_arms(plan: PlanConfig) -> list[Arm]:
     for name, config in own.items():
         under = config.under(0)
         rule = parse_rule(under.rule)
-        kept, token_rule = kept_share(rule, samples_of_step(plan, config)), token_rule_of(rule, under.token_rule)
+        kept = kept_share(rule, samples_of_step(plan, config)) * kept_of_epochs(rule, plan.budget.epochs)
+        token_rule = token_rule_of(rule, under.token_rule)
         chosen = 1.0 if token_rule is None else chosen_share(token_rule)
         control = None
         if plan.controls.random and _selects(config, kept, chosen):
-            key = (round(kept, 6), round(chosen, 6), config.pool, config.data, repr(config.training), config.per,
-                   config.normalize)  # fmt: skip
+            by_epoch = rule.epochs is not None
+            own_terms = config.pool, config.data, repr(config.training), config.per, config.normalize, config.control
+            key = (by_epoch, round(kept, 6), round(chosen, 6), config.budget_share, *own_terms)
             if key not in randoms:
-                label = f"random {kept:.4g}" + (f" of samples, {chosen:.4g} of tokens" if chosen < 1 else "")
+                label = (
+                    f"random {kept:.4g}"
+                    + (" of every epoch" if by_epoch else "")
+                    + (f" of samples, {chosen:.4g} of tokens" if chosen < 1 else "")
+                )
                 again = f" ({len(randoms) + 1})" if _taken(label, randoms) else ""
                 randoms[key] = label + again
-                chance = _at_random(config, kept, chosen)
+                chance = _at_random(config, kept, chosen, by_epoch)
                 arms.append(Arm(name=randoms[key], config=chance, role="random", of=name, kept=kept, chosen=chosen))
             control = randoms[key]
         arms.append(Arm(name=name, config=config, role="arm", of=control, kept=kept, chosen=chosen))
@@ -84,12 +91,36 @@ def _selects(config: ArmConfig, kept: float, chosen: float) -> bool:
     return samples or tokens
 
 
-def _at_random(config: ArmConfig, kept: float, chosen: float) -> ArmConfig:
+def kept_of_epochs(rule: Rule, epochs: float | None) -> float:
+    """The mean share of the data that a rule leaves in the orders of its epochs; 1 for rules that decide step by step.
+
+    epochs: of the run, where they are known: the first has all samples if losses become known there. On losses drawn
+    from a normal distribution, as in `kept_share`: about what it is on others.
+    """
+    if rule.epochs is None:
+        return 1.0
+    draw, count = torch.Generator().manual_seed(0), 2**14
+    loss = 3 + 0.6 * torch.randn(count, generator=draw, dtype=torch.float64)
+    samples = Samples(loss, torch.full((count,), 100), torch.arange(count))
+    state = rule.epochs.begin(Epoch(1, samples, torch.zeros(count, dtype=torch.float64)), rule.init())
+    left_out = 1 - float(rule.epochs.keeps(samples.id, state).double().mean())
+    whole = 1 / epochs if epochs is not None and rule.epochs.needs_loss else 0.0
+    return round(1 - left_out * max(0.0, rule.epochs.until - whole), 6)
+
+
+def _at_random(config: ArmConfig, kept: float, chosen: float, by_epoch: bool) -> ArmConfig:
     """The random control of an arm: the same share of samples or tokens, chosen at random at no cost."""
-    rule = f"random_keep(share={kept:.12g}, seed={{seed}})" if kept < 1 else "uniform()"
+    scope = ', scope="epoch"' if by_epoch else ""
+    rule = f"random_keep(share={kept:.12g}, seed={{seed}}{scope})" if kept < 1 else "uniform()"
     token = None if chosen == 1 else f"random_tokens(keep={chosen:.12g}, seed={{seed}})"
     return replace(
-        config, rule=rule, token_rule=token, reference_model=None, loss_from="fresh", prior=type(config.prior)()
+        config,
+        rule=rule,
+        token_rule=token,
+        reference_model=None,
+        loss_from="fresh",
+        prior=type(config.prior)(),
+        margin=None,
     )
 
 
@@ -112,6 +143,11 @@ def samples_of_step(plan: PlanConfig, arm: ArmConfig) -> int:
                 name, expected=f"a whole number from 1 to {MOST:,}", got=shown(value), remedy="Correct the value."
             )
     return prod(numbers.values())
+
+
+def average_of(plan: PlanConfig) -> str:
+    """The name of the control whose weights are averaged with those that it started from."""
+    return f"{plan.control} averaged with the start"
 
 
 def scaled_batch(arm: Arm, plan: PlanConfig) -> int:

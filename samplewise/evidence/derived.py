@@ -10,6 +10,7 @@ from typing import Any
 
 from samplewise.evidence.ceiling import ceiling
 from samplewise.evidence.differences import differences
+from samplewise.evidence.fronts import fronts
 from samplewise.evidence.notes import temperature_notes
 from samplewise.evidence.primary import Primary, primary_outcome
 from samplewise.evidence.reach import reach
@@ -38,6 +39,8 @@ def derived(results: Results, values: Mapping[str, Any]) -> dict[str, Any]:
     top = ceiling(arms, rows, results["min_effect"], seeds=len(results["seeds"]), stop=bool(asked.get("stop_early")))
     if top is not None:
         found["ceiling"] = top
+    if "fronts" in asked:
+        found["fronts"] = fronts(arms, results["control"], values, **asked["fronts"])
     if "primary" in asked:
         found["primary"] = _primary(results, values)
     return found

@@ -23,12 +23,13 @@ def comparisons(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tup
     """(arm, control, role, whether the arm is a control itself), in the order of the results.
 
     role: "uniform" against the arm's own control, or else the plan's; "random" against the arm's random one; "rate"
-    against the plan's control at another learning rate, for arms that have that control.
+    against the plan's control at another learning rate, for arms that have that control. Averaged weights are
+    compared along fronts alone.
     """
     rates = [arm["name"] for arm in arms if arm["role"] == "rate"]
     for arm in arms:
         name, is_arm, own = arm["name"], arm["role"] == "arm", arm.get("control", control)
-        if name != control:
+        if name != control and arm["role"] != "average":
             yield name, own, "uniform", not is_arm
         if is_arm and arm["of"] is not None:
             yield name, arm["of"], "random", False

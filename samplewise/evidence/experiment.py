@@ -81,6 +81,8 @@ def _run_all(
         for seed, arm in part:
             if trials is not None and arm.name not in at_best:
                 at_best[arm.name] = tuned(trials, arm, say)
+            if file_of(folder, arm.name, seed).exists():
+                continue  # averaged weights are measured with the control's run
             done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
             _run_one(plan_context, at_best.get(arm.name, arm), seed, f"run {done + 1} of {total}", say)
             write_outcome(folder, plan, arms, initial.seeded)

@@ -90,6 +90,7 @@ def _asked(plan: PlanConfig) -> dict[str, Any]:
     """What the plan asks for beside the differences."""
     primary = primary_of(plan)
     asked = {} if primary is None else {"primary": primary.to_json()}
+    asked |= {"fronts": asdict(plan.fronts)} if plan.fronts is not None else {}
     asked |= {"stop_early": True} if plan.controls.stop_early else {}
     return {"asked": asked} if asked else {}
 

@@ -16,6 +16,7 @@ from samplewise.evidence.plan_parts import (
     BudgetConfig,
     ControlsConfig,
     DomainConfig,
+    FrontsConfig,
     PriorConfig,
     ScratchConfig,
     SweepConfig,
@@ -73,7 +74,8 @@ class PlanConfig(StepOptions):
     before the first arm runs, reported first and alone; of several controls the best, of several domains the mean.
     evaluations: how many during training, evenly over the budget. min_effect: the half-width
     of interval, in nats/token, for which the seeds needed are told.
-    tune: a grid that every arm is tuned on, on documents of its own. sweep: arms made from a grid.
+    tune: a grid that every arm is tuned on, on documents of its own. fronts: sets whose losses are compared at equal
+    loss on another. sweep: arms made from a grid.
     labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
     tasks, answers: benchmarks and written answers, measured after training. measures: of held-out text and domains too:
     the loss at a fitted temperature ("tempered"), the accuracy of the next token. per, normalize, pool, max_nonfinite,
@@ -97,6 +99,7 @@ class PlanConfig(StepOptions):
     evaluations: int = 1
     min_effect: float = 0.005
     tune: TuneConfig | None = None
+    fronts: FrontsConfig | None = None
     sweep: SweepConfig | None = None
     labels: str | None = None
     training: dict[str, Any] = field(default_factory=dict)

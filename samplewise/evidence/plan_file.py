@@ -15,7 +15,6 @@ from samplewise.evidence.controls import ORACLE, Arm, all_arms, scaled_batch
 from samplewise.evidence.crossed import SEEDS
 from samplewise.evidence.plan import HELD_OUT, ArmConfig, PlanConfig, arms_of, weighting_of
 from samplewise.evidence.primary import check_primary
-from samplewise.rules.epochs import refuse_epochs
 
 
 def load_plan(path: str | Path, overrides: Iterable[str] = ()) -> PlanConfig:
@@ -37,8 +36,8 @@ def _check(plan: PlanConfig) -> None:
     given = [value for value in asdict(plan.budget).values() if value is not None]
     if len(given) != 1 or given[0] <= 0:
         raise SamplewiseError(
-            "budget", expected="one of steps, tokens, compute and flops, above 0", got=f"{len(given)} of them: {given}",
-            remedy="Give exactly one, for example budget: {steps: 100}.",
+            "budget", expected="one of epochs, steps, tokens, compute and flops, above 0",
+            got=f"{len(given)} of them: {given}", remedy="Give exactly one, for example budget: {steps: 100}.",
         )  # fmt: skip
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise SamplewiseError(
@@ -61,6 +60,7 @@ def _check(plan: PlanConfig) -> None:
             "arms", expected="at least one", got="none", remedy='Add one, for example arms: {tilt: "ir_dro(r=1)"}.'
         )
     _check_oracle(plan)
+    _check_fronts(plan)
     for key in ("seed", "max_steps", "num_train_epochs"):
         if key in plan.training:
             raise SamplewiseError(
@@ -103,6 +103,26 @@ def _check_tune(plan: PlanConfig, arms: Sequence[Arm]) -> None:
             )
     for arm, factor in product(arms, plan.tune.batch):
         scaled_batch(replace(arm, batch=factor), plan)
+
+
+def _check_fronts(plan: PlanConfig) -> None:
+    """Refuse fronts of sets that are not there, and curves without a point between their ends."""
+    fronts = plan.fronts
+    known = [HELD_OUT, *plan.domains]
+    for name in [] if fronts is None else [fronts.new, *fronts.old]:
+        if name not in known:
+            raise SamplewiseError(
+                "fronts", expected="held_out or domains of this plan", got=name, remedy=nearest(name, known)
+            )
+    if fronts is not None and (not fronts.old or fronts.new in fronts.old):
+        raise SamplewiseError(
+            "fronts.old", expected=f"sets other than {fronts.new}", got=fronts.old, remedy="Name a domain."
+        )
+    if (fronts is not None or plan.controls.average) and plan.evaluations < 1:
+        raise SamplewiseError(
+            "evaluations", expected="1 or more: a front is a curve over them", got=plan.evaluations,
+            remedy="Use 4, for example.",
+        )  # fmt: skip
 
 
 def _check_amounts(place: str, arm: ArmConfig) -> None:
@@ -155,8 +175,6 @@ def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
     try:
         options = checked_options(weighting_of(plan, arm))
         rule, token, data = options.rule, options.token_rule, plan.data
-        if plan.budget.steps is None:  # nobody knows which share of the run an epoch is
-            refuse_epochs(rule, "under a budget of tokens, compute or flops")
     except SamplewiseError as error:
         raise SamplewiseError(
             f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy

@@ -19,8 +19,9 @@ class ScratchConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """The budget of every arm, one of four kinds.
+    """The budget of every arm, one of five kinds.
 
+    epochs: passes over the training text; a rule that leaves samples out of an epoch then costs less.
     steps: optimizer steps. tokens: predicted tokens trained on. compute: units, 1 for a token's forward and 2 for its
     backward, with scoring, rows that are dropped after it and what was spent before training; a token costs the same
     in every model. flops: the same operations by the size of the model that does them: a token's forward is 2 for each
@@ -31,6 +32,7 @@ class BudgetConfig:
     tokens: int | None = None
     compute: int | None = None
     flops: float | None = None
+    epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,24 @@ class ControlsConfig:
 
     random: for every selecting arm a random selection of the same share. oracle: the control on the documents without a
     label alone: what knowing the labels gains, a ceiling for every selection. stop_early: the control and the oracle
-    run first, and nothing else does if the oracle's gain is, with 95% confidence, below min_effect.
+    run first, and nothing else does if the oracle's gain is, with 95% confidence, below min_effect. average: the
+    control's weights averaged with those it started from, in as many shares as there are evaluations, untrained: the
+    cheapest way to forget less.
     """
 
     rates: list[float] = field(default_factory=lambda: [0.5, 2.0])
     random: bool = True
     oracle: bool = False
     stop_early: bool = False
+    average: bool = False
+
+
+@dataclass(frozen=True)
+class FrontsConfig:
+    """What is learned and what may be forgotten: losses on `old` sets are compared at equal loss on the set `new`."""
+
+    old: list[str]
+    new: str = "held_out"
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,30 @@ import numpy as np
 from samplewise.core.errors import SamplewiseError, nearest
 from samplewise.evidence.crossed import crossed
 from samplewise.evidence.differences import margin_of
+from samplewise.evidence.fronts import at_equal
 from samplewise.evidence.metrics import METRICS
 from samplewise.evidence.plan import HELD_OUT, PlanConfig
 from samplewise.evidence.sentences import LEVEL, within
 from samplewise.evidence.sentences import verdict as verdict_of
 from samplewise.evidence.tasks import HIGHER
 
+FRONT = "front"
+"""The metric of a loss on old text at equal loss on new text."""
+
 
 @dataclass(frozen=True)
 class Primary:
     """arm − control in a metric on a domain.
 
-    controls: of several the best is taken, which favours the controls. domains: of several the mean over them.
+    controls: of several the best is taken, which favours the controls. domains: of several the mean over them. new: the
+    set at whose equal loss a metric "front" compares the domains.
     """
 
     arm: str
     controls: tuple[str, ...]
     metric: str
     domains: tuple[str, ...]
+    new: str | None = None
 
     @property
     def domain(self) -> str:
@@ -42,7 +48,9 @@ class Primary:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Primary:
         """The comparison from what `to_json` gave."""
-        return Primary(values["arm"], tuple(values["controls"]), values["metric"], tuple(values["domains"]))
+        return Primary(
+            values["arm"], tuple(values["controls"]), values["metric"], tuple(values["domains"]), values.get("new")
+        )
 
 
 def primary_of(plan: PlanConfig) -> Primary | None:
@@ -56,7 +64,8 @@ def primary_of(plan: PlanConfig) -> Primary | None:
             "primary", expected="[arm, control, metric, domain]", got=given,
             remedy="Write it as primary: [tilt, uniform, loss, held_out]; several controls or domains as a list.",
         )  # fmt: skip
-    return Primary(parts[0][0], tuple(parts[1]), parts[2][0], tuple(parts[3]))
+    new = plan.fronts.new if plan.fronts is not None and parts[2][0] == FRONT else None
+    return Primary(parts[0][0], tuple(parts[1]), parts[2][0], tuple(parts[3]), new)
 
 
 def check_primary(plan: PlanConfig, arms: Sequence[str]) -> None:
@@ -78,7 +87,7 @@ def check_primary(plan: PlanConfig, arms: Sequence[str]) -> None:
                 remedy=nearest(domain, [*known, *sorted(tasks)]),
             )  # fmt: skip
     of_text = [domain for domain in primary.domains if domain in known]
-    metrics = [*METRICS, *plan.measures]
+    metrics = [*METRICS, *plan.measures, *([FRONT] if plan.fronts is not None else [])]
     if of_text and primary.metric not in metrics:
         raise SamplewiseError(
             "primary", expected="a metric that this plan measures", got=primary.metric,
@@ -125,7 +134,7 @@ def _differences(
     primary: Primary, control: str, documents: Mapping[str, Any], values: Mapping[str, Any]
 ) -> tuple[np.ndarray, list[int]] | None:
     """([S, D] differences whose mean is that of the domains' means, seeds); None where a run is missing."""
-    found = list(_by_domain(primary, control, documents, values["after"]))
+    found = list(_by_domain(primary, control, documents, values))
     seeds = sorted(set.intersection(*(set(own) for own in found)), key=int)
     if not seeds:
         return None
@@ -136,9 +145,15 @@ def _differences(
 
 
 def _by_domain(
-    primary: Primary, control: str, documents: Mapping[str, Any], after: Mapping[str, Any]
+    primary: Primary, control: str, documents: Mapping[str, Any], values: Mapping[str, Any]
 ) -> Iterator[dict[str, np.ndarray]]:
     """For each domain by seed the differences [D]."""
+    if primary.new is not None:
+        for domain in primary.domains:
+            found = at_equal(values, primary.arm, control, old=domain, new=primary.new)
+            yield {} if found is None else dict(zip(found[1], found[0], strict=True))
+        return
+    after = values["after"]
     this, that = after.get(primary.arm, {}), after.get(control, {})
     for domain in primary.domains:
         name = domain if primary.metric in METRICS else f"{domain}/{primary.metric}"

@@ -28,7 +28,8 @@ def for_trials(context: PlanContext, plan: PlanConfig) -> PlanContext:
     """
     windows = development(plan, context.initial, context.data[None])
     suite = EvaluationSuite({DEVELOPMENT: windows}, [])
-    bare = replace(plan, evaluations=0, tasks=[], answers=None, measures=[])
+    controls = replace(plan.controls, average=False)
+    bare = replace(plan, controls=controls, evaluations=0, tasks=[], answers=None, measures=[])
     return replace(context, plan=bare, suite=suite, folder=context.folder / TRIALS)
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from samplewise.evidence.reach import reach_lines
 from samplewise.evidence.registered import registration_lines
+from samplewise.report.fronts import fronts_section
 from samplewise.report.labels import labels_table
 from samplewise.report.page import (
     Axis,
@@ -53,6 +54,7 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
         *([section("At a fitted temperature", *map(paragraph, results["notes"]))] if "notes" in results else []),
         *([section("Compute to reach the control", *map(paragraph, reach_lines(results["reach"])))]
           if "reach" in results else []),
+        *fronts_section(folder, results),
         section("Held-out loss", *_forest(results)),
         *([] if sweep is None else [section("Sensitivity", *_sensitivity(results, sweep))]),
         section("Training", *_training(results)),

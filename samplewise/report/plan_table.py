@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from samplewise.evidence.fronts import front_lines
 from samplewise.evidence.reach import reach_lines
 
 HELD_OUT = "held_out"
@@ -39,13 +40,15 @@ def plan_table(results: Mapping[str, Any], registered: Sequence[str] = ()) -> st
     lines += _other_sets(results, wide)
     lines += ["", results["ceiling"]["sentence"]] if "ceiling" in results else []
     lines += ["", *reach_lines(results["reach"])] if "reach" in results else []
+    lines += ["", *front_lines(results["fronts"])] if "fronts" in results else []
     lines += ["", *results["notes"]] if "notes" in results else []
     lines += ["", *(found["sentence"] for found in results["verdicts"].values())]
     return "\n".join(lines)
 
 
 UNIT = {
-    "steps": "steps", "tokens": "trained tokens", "compute": "units of compute (forward 1, backward 2 a token)",
+    "epochs": "epochs", "steps": "steps", "tokens": "trained tokens",
+    "compute": "units of compute (forward 1, backward 2 a token)",
     "flops": "FLOPs (a token's forward 2 per parameter without embeddings, and attention; each model by its own size)",
 }  # fmt: skip
 

@@ -27,7 +27,8 @@ def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:
             first = first & other
         return first
 
-    return ByEpoch(begin, keeps, max(each.until for each in own.values()))
+    until, needs_loss = max(each.until for each in own.values()), any(each.needs_loss for each in own.values())
+    return ByEpoch(begin, keeps, until, needs_loss)
 
 
 def refuse_token_rule(rule: Rule, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
 from samplewise.rules.budget import Share
 from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable
-
-Scope = Literal["step", "epoch"]
+from samplewise.rules.selection import Scope
 
 MEAN_DECAY = 0.9
 """The share of the running mean that a step leaves as it was: a memory of about ten steps."""

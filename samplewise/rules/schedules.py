@@ -17,6 +17,7 @@ from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, under, within
 from samplewise.rules.budget import Steps, in_steps, unresolved
+from samplewise.rules.epochs import refuse_epochs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,6 +142,8 @@ def _scheduled(make: Callable[..., Rule], again: Callable[..., Rule], arguments:
     if shares:
         for_run_length(1000)  # any length shows whether a number goes out of range
     first, *_ = [during(step) for step in corners if step == 0 or not shares]  # every schedule has a corner at step 0
+
+    refuse_epochs(first, "with a number that changes over the steps")
 
     def now(state: State) -> Rule:
         step = int(state["step"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.rule import Ranks, Rule, State
+from samplewise.core.rule import ByEpoch, Ranks, Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import (
     check_number,
@@ -24,6 +26,8 @@ from samplewise.rules.base import (
 )
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import sliced
+
+Scope = Literal["step", "epoch"]
 
 
 @schedulable
@@ -179,17 +183,26 @@ def sample_proportional(share: Number, seed: int = 0) -> Rule:
 
 
 @schedulable
-def random_keep(share: Number, seed: int = 0) -> Rule:
+def random_keep(share: Number, seed: int = 0, scope: Scope = "step") -> Rule:
     """Keep a random `share` of the step's samples: the control that a selection of the same size must beat.
 
     share: in (0, 1]; exactly ⌊share·N⌋ samples are kept. Errors: SamplewiseError if that is none.
-    seed: the choice is a pure function of (seed, step, id), so that no split of the step changes it.
+    seed: the choice is a pure function of (seed, step, id), so that no split of the step changes it; of (seed, epoch,
+        id) where scope is "epoch".
+    scope: "step", or "epoch": every sample stays in the order of an epoch with the chance `share`, a number, and costs
+        nothing otherwise: the control of `infobatch(scope="epoch")`. It takes a trainer that makes that order.
 
     >>> import samplewise as sw
     >>> (sw.weights(sw.random_keep(share=0.5), [1.0, 4.0, 3.0, 2.0]) > 0).sum().item()
     2
     """
     share, seed = check_share("share", share, one=True), check_seed(seed)
+    if scope not in get_args(Scope):
+        raise SamplewiseError(
+            "scope", expected='"step" or "epoch"', got=repr(scope)[:50], remedy='Use "step", which needs no epochs.'
+        )
+    if scope == "epoch":
+        return _once_an_epoch(share, seed)
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         kept = _at_least_one("share", share, len(samples))
@@ -206,6 +219,25 @@ def random_keep(share: Number, seed: int = 0) -> Rule:
         absolute=True,
     )
     return rule.ranking((Ranks("random", lambda n: (0, share_of(share, n)), min_samples(share), seed),))
+
+
+def _once_an_epoch(share: float, seed: int) -> Rule:
+    def keeps(ids: Tensor, state: State) -> Tensor:
+        return uniforms(ids, int(state["epoch"]), seed) < share
+
+    def factor(samples: Samples, state: State) -> Tensor:
+        return keeps(samples.id, state).to(samples.loss)
+
+    rule = make_rule(
+        f'random_keep(share={share}, seed={seed}, scope="epoch")',
+        lambda weights, samples, state: weights * factor(samples, state),
+        init=lambda: {"epoch": 0},
+        factor=factor,
+        needs_loss=False,
+        norm="count",
+    )
+    by_epoch = ByEpoch(lambda epoch, state: {"epoch": epoch.number}, keeps, needs_loss=False)
+    return replace(rule, epochs=by_epoch)
 
 
 def _too_few(name: str, share: float, n: int) -> SamplewiseError | None:

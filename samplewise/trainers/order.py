@@ -105,6 +105,8 @@ def check_data(trainer: Any) -> None:
 def check_length(trainer: Any, epochs: ByEpoch) -> None:
     """Errors: SamplewiseError if the run ends, or stops dropping, before the loss of any sample is known."""
     args = trainer.args
+    if not epochs.needs_loss:
+        return
     if STORED in (column_names(trainer.train_dataset) or ()):
         return
     steps = _steps_of_epoch(trainer)

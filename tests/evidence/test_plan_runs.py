@@ -332,6 +332,49 @@ def test_instructions_with_benchmarks_and_written_answers(here, tmp_path):
     check_results(tmp_path / "out")
 
 
-def test_a_budget_is_one_of_three():
-    assert Budget("steps", 5).max_steps == 5
-    assert Budget("tokens", 5).max_steps > 10**8
+def test_a_budget_sets_the_length_of_a_run():
+    assert Budget("steps", 5).length == {"max_steps": 5}
+    assert Budget("tokens", 5).length["max_steps"] > 10**8
+    assert Budget("epochs", 2.5).length == {"max_steps": -1, "num_train_epochs": 2.5}
+
+
+DROP = 'infobatch(share=0.9, anneal=0.0, scope="epoch")'
+
+
+@pytest.fixture
+def small(here):
+    data = {"path": str(here / "corpus.jsonl"), "max_length": 32, "min_tokens": 4, "held_out": 0.8}
+    return write_plan(here, data=data, arms={"drop": DROP}, seeds=[0], controls={"rates": []}, evaluations=1)
+
+
+def test_epochs_are_a_budget_and_what_a_rule_leaves_out_is_not_spent(small, tmp_path, watched):
+    found = run_plan(load_plan(small, ["budget={epochs: 3}", f"output={tmp_path / 'out'}"]), say=str)
+    own = {arm["name"]: arm["ran"] for arm in found["arms"]}
+    rows = len({name for step in watched["ids"] for name in step})
+    assert own["uniform"]["samples"] == 3 * rows
+    assert own["drop"]["units"] < 0.85 * own["uniform"]["units"]
+    random = next(arm for arm in found["arms"] if arm["role"] == "random")
+    assert random["ran"]["samples"] == pytest.approx(own["drop"]["samples"], rel=0.2)
+    assert {each["0"] for each in found["budget"]["spent"].values()} == {3.0}
+    uniform = json.loads((tmp_path / "out" / "runs" / "uniform-0.json").read_text())
+    assert uniform["during"][0]["spent"] == pytest.approx(1.5, abs=8 / rows)
+    check_results(tmp_path / "out")
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 3000}, {"flops": 150e6}])
+def test_a_rule_by_epochs_has_its_share_of_any_budget(small, tmp_path, watched, budget):
+    drop = "arms.drop='infobatch(share=0.9, anneal=0.4, scope=\"epoch\")'"
+    overrides = ["controls={random: false, rates: []}", drop]
+    run_plan(load_plan(small, [*overrides, f"budget={json.dumps(budget)}", f"output={tmp_path / 'out'}"]), say=str)
+    run = json.loads((tmp_path / "out" / "runs" / "drop-0.json").read_text())
+    kind, amount = next(iter(budget.items()))
+    assert amount <= run["spent"] < 1.2 * amount
+    whole = json.loads((tmp_path / "out" / "runs" / "uniform-0.json").read_text())["history"]["samples"]
+    assert run["history"]["samples"] == pytest.approx(whole, rel=0.25), "what is left out costs nothing"
+    steps = watched["ids"][-len(run["history"]["curves"]["loss"]) :]
+    rows = len({name for step in steps for name in step})
+    last = [name for step in steps[-rows // 8 :] for name in step]
+    assert len(set(last)) > 0.6 * rows, "nothing is left out at the end"
+    short = [f"budget={json.dumps({kind: amount / 8 if kind == 'flops' else amount // 8})}", f"output={tmp_path / 'b'}"]
+    with pytest.raises(SamplewiseError, match="a budget of more than one epoch"):
+        run_plan(load_plan(small, [*overrides, *short]), say=str)

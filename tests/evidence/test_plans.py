@@ -39,8 +39,8 @@ def here(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget={}", "one of steps, tokens, compute and flops"),
-        ("budget={steps: 5, tokens: 5}", "one of steps, tokens, compute and flops"),
+        ("budget={}", "one of epochs, steps, tokens, compute and flops"),
+        ("budget={steps: 5, tokens: 5}", "one of epochs, steps, tokens, compute and flops"),
         ("budget={flops: 1e12}, arms.band={prior: {scored: 5}}", r"arms\.band\.prior\.scorer: expected the model that"),
         ("budget={flops: 1e12}, arms.band={prior: {trained: 5}}", r"arms\.band\.prior\.learner: expected the model"),
         ("budget={steps: 0}", "above 0"),
@@ -78,11 +78,16 @@ def test_a_wrong_plan_is_refused_by_name(here, override, message):
         load_plan(plans.write_plan(here), override.replace(", arms.", "\narms.").split("\n"))
 
 
-def test_epochs_need_a_budget_of_steps(here):
-    arm = "arms.epochs='infobatch(scope=\"epoch\")'"
-    load_plan(plans.write_plan(here), [arm, "budget={steps: 40}"])
-    with pytest.raises(SamplewiseError, match=r"arms.epochs: rule.*step by step, under a budget of tokens, compute"):
-        load_plan(plans.write_plan(here), [arm, "budget={tokens: 4000}"])
+def test_a_rule_by_epochs_has_a_random_control_by_epochs(here):
+    path = plans.write_plan(here, controls={"rates": []}, arms={"drop": 'infobatch(share=0.5, scope="epoch")'})
+    known = {arm.name: arm for arm in all_arms(load_plan(path, ["budget={epochs: 4}"]))}
+    left_out = 0.5 * 0.5 * (1 - 1 / 4 - 1 / 8)  # half of those below the mean, not in the first epoch nor at the end
+    assert known["drop"].kept == pytest.approx(1 - left_out, abs=0.01)
+    control = known[str(known["drop"].of)]
+    assert control.name.endswith(" of every epoch")
+    assert control.config.rule == f'random_keep(share={control.kept:.12g}, seed={{seed}}, scope="epoch")'
+    unknown = all_arms(load_plan(path, ["budget={tokens: 4000}"]))[-1]
+    assert unknown.kept == pytest.approx(1 - 0.5 * 0.5 * 7 / 8, abs=0.01)
 
 
 def test_default_controls(here):

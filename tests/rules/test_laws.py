@@ -77,6 +77,7 @@ TABLE = [
     Row(sw.infobatch(share=0.5, anneal=0.0)),
     Row(resolve(sw.infobatch(share=0.3, seed=4), 4)),
     Row(sw.infobatch(share=0.5, scope="epoch")),
+    Row(sw.random_keep(share=0.5, scope="epoch"), empty=True),
     Row(sw.band(drop_top=0.25, drop_bottom=0.1, window=2), min_samples=5),
     Row(sw.top_k(share=sw.piecewise(0.4, 3, 0.6), window=2), min_samples=2),
     Row(sw.mid_ranking(frac=0.3, portion=1, window=2), min_samples=2),

@@ -121,6 +121,27 @@ def test_in_a_chain_and_from_text():
     assert sw.chain(sw.uniform(), sw.ir_dro()).epochs is None
 
 
+def test_a_random_drop_keeps_its_share_of_every_epoch_and_needs_no_losses():
+    rule, ids = sw.random_keep(share=0.3, seed=5, scope="epoch"), torch.arange(4000)
+    assert rule.epochs is not None
+    samples = Samples(torch.full((4000,), NAN), torch.ones_like(ids), ids)
+    kept = []
+    for number in (0, 1):
+        state = rule.epochs.begin(Epoch(number, samples, torch.zeros(4000)), rule.init())
+        kept.append(rule.epochs.keeps(ids, state))
+        assert kept[-1].double().mean() == pytest.approx(0.3, abs=0.03)
+        stays = ids[kept[-1]][:10]
+        own = Samples(torch.ones(10), torch.ones_like(stays), stays)
+        assert sw.plan_step(rule, own, state).weights.tolist() == [1.0] * 10
+    assert (kept[0] & kept[1]).double().mean() == pytest.approx(0.09, abs=0.02), "another choice in every epoch"
+    assert not rule.epochs.needs_loss
+    assert sw.parse_rule(str(rule)) == rule
+    with pytest.raises(SamplewiseError, match="works step by step, with a number that changes"):
+        sw.random_keep(share=sw.linear(0.5, 0.8, 4), scope="epoch")
+    with pytest.raises(SamplewiseError, match="scope"):
+        sw.random_keep(share=0.5, scope="run")
+
+
 EPOCHS = 'infobatch(scope="epoch")'
 
 

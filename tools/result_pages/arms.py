@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from result_pages.markdown import NONE, code, p_value, percent, span, table
+from samplewise.evidence.fronts import front_lines
 from samplewise.evidence.plan import HELD_OUT, ArmConfig
 from samplewise.evidence.reach import reach_lines
 from samplewise.report.plan_table import tuned_text
@@ -44,6 +45,7 @@ def tables(results: Results) -> str:
     if way:
         told += ["The difference on the way, by the share of the budget that was spent:", way]
     told += results.get("notes", [])
+    told += ["\n".join(f"- {line}" for line in front_lines(results["fronts"]))] if "fronts" in results else []
     if "reach" in results:
         told += [
             "What it takes to reach the control's final loss:",

@@ -37,7 +37,9 @@ def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
 
 def cells(folder: Path, results: Mapping[str, Any]) -> list[str]:
     """Model, data, budget and number of seeds, short."""
-    kind = {"steps": "steps", "tokens": "tokens", "compute": "units", "flops": "FLOPs"}[results["budget"]["kind"]]
+    kind = {"epochs": "epochs", "steps": "steps", "tokens": "tokens", "compute": "units", "flops": "FLOPs"}[
+        results["budget"]["kind"]
+    ]
     amount = results["budget"]["amount"]
     short = f"{amount:.3g}" if amount >= 1e12 else f"{amount / 1e6:,.3g} M" if amount >= 1e6 else f"{amount:,}"
     return [
