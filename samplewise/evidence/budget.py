@@ -40,7 +40,7 @@ class Budget:
         if config.epochs is not None:
             return Budget("epochs", share * config.epochs)
         if config.steps is not None:
-            return Budget("steps", round(share * config.steps))
+            return Budget("steps", max(1, round(share * config.steps)))
         if config.tokens is not None:
             return Budget("tokens", round(share * config.tokens))
         if config.flops is not None:

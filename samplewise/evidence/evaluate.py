@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.data import Example, PadCollator, Window
+from samplewise.data import Example, Window
+from samplewise.evidence.batches import Batch, batches_of
 from samplewise.evidence.outputs import Outputs
 from samplewise.losses.evaluation import evaluating
 from samplewise.losses.token_losses import sample_losses
@@ -98,39 +99,34 @@ def evaluate(
     autocast: torch.dtype | None = None,
     progress: Callable[[int], object] = lambda rows: None,
     outputs: Outputs | None = None,
+    batches: Sequence[Batch] | None = None,
 ) -> Evaluation:
     """The loss of every document that the windows come from, in the order of its first window.
 
     model: a causal language model, evaluated where it is, in eval mode; it is left as it was.
     windows: of held-out documents, or conversations, of which the assistant's tokens count; a document's loss is
         token-weighted over its windows.
-    batch_size: rows at a time; batch_size × length × vocabulary × 4 bytes of logits is the memory it takes.
+    batch_size: rows at a time, more of short ones; batch_size × length × vocabulary × 4 bytes of logits is the memory.
     autocast: compute in this dtype (losses are always in float32); None: the model's own.
     progress: is called with the number of rows done after each batch. outputs: takes what the model gave, row by row.
+    batches: of `batches_of` for these windows, made before; None to make them.
     Errors: SamplewiseError for no window, and for a document whose loss is not finite.
     """
     if not windows:
         raise SamplewiseError("windows", expected="at least one", got="none", remedy="Hold out some documents.")
-    order = sorted(range(len(windows)), key=lambda i: (len(windows[i].input_ids), i))  # equal lengths need no padding
-    collate, losses = PadCollator(pad_token_id), np.zeros(len(windows))
-    device = next(model.parameters()).device
+    own = batches_of(windows, pad_token_id=pad_token_id, batch_size=batch_size) if batches is None else batches
+    losses, device = np.zeros(len(windows)), next(model.parameters()).device
     with evaluating(model), torch.autocast(device.type, autocast, enabled=autocast is not None):
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = collate([_row(windows[i]) for i in rows])
-            batch = {key: value.to(device) for key, value in batch.items()}
-            labels = batch.pop("labels")
-            logits = model(**batch, use_cache=False).logits
+        for batch in own:
+            tensors = {key: value.to(device) for key, value in batch.tensors.items()}
+            labels = tensors.pop("labels")
+            logits = model(**tensors, use_cache=False).logits
             loss, _ = sample_losses(logits, labels)
             if outputs is not None:
-                outputs.take(rows, logits, labels)
-            losses[rows] = loss.double().cpu().numpy()
-            progress(len(rows))
+                outputs.take(batch.rows, logits, labels)
+            losses[batch.rows] = loss.double().cpu().numpy()
+            progress(len(batch.rows))
     return Evaluation(tuple(_by_document(windows, losses)))
-
-
-def _row(window: HeldOut) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(getattr(window, name)).long() for name in ("input_ids", "labels")}
 
 
 def _by_document(windows: Sequence[HeldOut], losses: np.ndarray) -> Iterable[DocumentLoss]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from samplewise.config import DataConfig, InstructionsConfig
@@ -14,7 +14,7 @@ from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.plan import HELD_OUT, PlanConfig
 from samplewise.evidence.plan_parts import DomainConfig
-from samplewise.evidence.run.execute import evaluate_in, prepare_any
+from samplewise.evidence.run.execute import Kept, evaluate_in, prepare_any
 from samplewise.evidence.run.prepared import Prepared
 from samplewise.evidence.run.trainer import HistoryMixin
 
@@ -23,11 +23,13 @@ from samplewise.evidence.run.trainer import HistoryMixin
 class EvaluationSuite:
     """What every arm is measured on.
 
-    sets: windows by name of the set, the held-out ones first. lines: what was read, in words.
+    sets: windows by name of the set, the held-out ones first. lines: what was read, in words. kept: the batches of each
+    set, made once for all arms.
     """
 
     sets: Mapping[str, Sequence[HeldOut]]
     lines: list[str]
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     def measure(
         self, trainer: HistoryMixin, data: Prepared, title: str, outputs: dict[str, Outputs] | None = None
@@ -36,7 +38,9 @@ class EvaluationSuite:
         found = {}
         for name, windows in self.sets.items():
             own = None if outputs is None else outputs.setdefault(name, Outputs(len(windows)))
-            found[name] = evaluate_in(trainer, replace(data, held_out=windows), f"{title}, {name}", own)
+            found[name] = evaluate_in(
+                trainer, replace(data, held_out=windows), f"{title}, {name}", own, self.kept.setdefault(name, {})
+            )
         return found
 
 

@@ -13,6 +13,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.arm_run import PlanContext, run_arm, write_failure
 from samplewise.evidence.controls import Arm, all_arms
 from samplewise.evidence.evaluation_suite import open_data
+from samplewise.evidence.expected import Expected
 from samplewise.evidence.initial_model import check_reference, open_initial_model
 from samplewise.evidence.labels import LabelledCorpus
 from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
@@ -22,6 +23,7 @@ from samplewise.evidence.registered import REGISTERED, register, unregistered
 from samplewise.evidence.run.arguments import check_training
 from samplewise.evidence.run.folder import exhaustion_explained, locked
 from samplewise.evidence.slugs import RUNS, file_of
+from samplewise.evidence.trials import TRIALS, trials_of
 from samplewise.evidence.tuning import for_trials, tuned
 
 PLAN = "plan.yaml"
@@ -75,17 +77,37 @@ def _run_all(
     begin()
     total, at_best = len(arms) * len(plan.seeds), dict[str, Arm]()
     first = [each for each in left if each[1].role in ("control", "oracle")] if plan.controls.stop_early else []
+    expected = Expected(_budgets(folder, plan, left))
     for part in (first, [each for each in left if each not in first]):
         if part is not first and _stopped(folder, plan, arms, initial.seeded, say):
             return
         for seed, arm in part:
             if trials is not None and arm.name not in at_best:
+                before = _budgets(folder, plan, [(seed, arm)])
                 at_best[arm.name] = tuned(trials, arm, say)
+                expected.add(before - _budgets(folder, plan, [(seed, arm)]))
             if file_of(folder, arm.name, seed).exists():
                 continue  # averaged weights are measured with the control's run
             done = sum(file_of(folder, each.name, s).exists() for each in arms for s in plan.seeds)
             _run_one(plan_context, at_best.get(arm.name, arm), seed, f"run {done + 1} of {total}", say)
             write_outcome(folder, plan, arms, initial.seeded)
+            expected.add(arm.config.budget_share)
+            if line := expected.line():
+                say(line)
+
+
+def _budgets(folder: Path, plan: PlanConfig, left: list[tuple[int, Arm]]) -> float:
+    """The runs and trials that are left, in budgets of the plan; averaged weights are trained with their control."""
+    runs = sum(arm.config.budget_share for _, arm in left if arm.role != "average")
+    if plan.tune is None:
+        return runs
+    trials = ((arm, trial) for arm in {arm.name: arm for _, arm in left}.values() for trial in trials_of(plan, arm))
+    missing = (
+        arm.config.budget_share
+        for arm, trial in trials
+        if not file_of(folder / TRIALS, trial.name, plan.tune.seed).exists()
+    )
+    return runs + sum(missing)
 
 
 def _run_one(plan_context: PlanContext, arm: Arm, seed: int, which: str, say: Say) -> None:

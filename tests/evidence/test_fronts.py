@@ -90,8 +90,9 @@ def test_a_plan_of_fronts_measures_averages_with_the_controls_run(tmp_path):
     path = plans.write_plan(tmp_path)
     domain = json.dumps({"web": {"path": str(world.save_corpus(tmp_path / "other.jsonl", 12, 21, 70))}})
     options = [
-        "seeds=[0]", "evaluations=2", f"domains={domain}", "fronts={old: [web]}", "controls={average: true, rates: [0.5],"
-        " random: false}", "primary=[band, [uniform, uniform averaged with the start], front, web]",
+        "seeds=[0]", "evaluations=2", f"domains={domain}", "fronts={old: [web]}",
+        "controls={average: true, rates: [0.5], random: false}",
+        "primary=[band, [uniform, uniform averaged with the start], front, web]",
     ]  # fmt: skip
     said: list[str] = []
     found = run_plan(load_plan(path, options), say=said.append)

@@ -23,6 +23,7 @@ from samplewise.corpus.settings import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence import Evaluation, evaluate
+from samplewise.evidence.batches import Batch, batches_of
 from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
@@ -51,6 +52,7 @@ from samplewise.models import load_model
 from samplewise.rules import parse_rule
 
 Say = Callable[[str], object]
+Kept = dict[tuple[int, int], list[Batch]]
 
 
 class Stopped(Exception):  # noqa: N818  no error: it was asked for
@@ -206,16 +208,26 @@ def _made(kind: type[Any], **given: Any) -> Any:
     return trainer
 
 
-def evaluate_in(trainer: HistoryMixin, data: Prepared, title: str, outputs: Outputs | None = None) -> Evaluation:
-    """Evaluate the trainer's model, where and in the precision in which it trains. outputs: as in `evaluate`."""
+def evaluate_in(
+    trainer: HistoryMixin, data: Prepared, title: str, outputs: Outputs | None = None, kept: Kept | None = None
+) -> Evaluation:
+    """Evaluate the trainer's model, where and in the precision in which it trains.
+
+    outputs: as in `evaluate`. kept: the batches of earlier evaluations of the same windows, by their size.
+    """
     args = trainer.args
     trainer.model.to(args.device)  # pyright: ignore
     kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     pad = trainer.data_collator.pad_token_id  # pyright: ignore
+    key, batches = (pad, args.per_device_eval_batch_size), None
+    if kept is not None:
+        if key not in kept:
+            kept[key] = batches_of(data.held_out, pad_token_id=pad, batch_size=args.per_device_eval_batch_size)
+        batches = kept[key]
     with Progress(title, len(data.held_out), unit="windows") as bar:
         return evaluate(
             trainer.model, data.held_out, pad_token_id=pad, batch_size=args.per_device_eval_batch_size,
-            autocast=kind, progress=bar.advance, outputs=outputs,
+            autocast=kind, progress=bar.advance, outputs=outputs, batches=batches,
         )  # fmt: skip
 
 
