@@ -39,9 +39,12 @@ def reach_lines(found: Mapping[str, Any]) -> list[str]:
     for arm, each in found.items():
         shares = [share for share in each["by_seed"].values() if share is not None]
         missed = len(each["by_seed"]) - len(shares)
-        said = "not reached" if not shares else f"{np.mean(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
-        some = f", not reached under {missed} of {len(each['by_seed'])} seeds" if missed and shares else ""
-        lines.append(f"{arm}: {said} of what {each['control']} spent to its final loss{some}")
+        if not shares:
+            lines.append(f"{arm}: the final loss of {each['control']} is not reached")
+            continue
+        some = f", not reached under {missed} of {len(each['by_seed'])} seeds" if missed else ""
+        said = f"{np.mean(shares):.0%} ({min(shares):.0%} to {max(shares):.0%}) of what {each['control']} spent"
+        lines.append(f"{arm}: the final loss of {each['control']} takes {said}{some}")
     return lines
 
 

@@ -97,7 +97,8 @@ def test_the_share_is_interpolated_between_evaluations():
     assert found["at once"]["share"] == pytest.approx(100 * 1.0 / 1.5 / 300), "on the way from the start"
     assert "uniform" not in found
     lines = reach_lines(found)
-    assert lines[1].startswith("slow: not reached of what uniform spent")
+    assert lines[0].startswith("fast: the final loss of uniform takes 59% (59% to 59%) of what uniform spent")
+    assert lines[1] == "slow: the final loss of uniform is not reached"
     assert reach(arms, "uniform", {**values, "during": []}) == {}
 
 
