@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import fetched
 
 
 def world_size() -> int:
@@ -35,7 +36,7 @@ def gather_fields(
     matrix, so that ids are never cast.
     """
     count = len(next(iter(fields.values())))
-    local = {name: field.detach().cpu() for name, field in fields.items()}
+    (local,) = fetched([fields])
     if world_size() == 1:
         return local, [slice(0, count)]
     packed = torch.stack([field.contiguous().view(torch.int64) for field in local.values()]).to(device)

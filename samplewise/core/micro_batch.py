@@ -6,7 +6,7 @@ packed one, or a turn within either; only where samples are not rows is there a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from samplewise.core.columns import COLUMNS, ID, SEGMENTS, TOKEN_WEIGHTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import fetched, is_on_host
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,14 @@ COLUMN_OF = {
 """The per-sample fields that come with the data, by the column that they come from."""
 
 
-def read_micro_batch(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
+def read_micro_batch(
+    batch: Mapping[str, Any] | MicroBatch, *, attended: Tensor | None = None, position: Tensor | None = None
+) -> MicroBatch:  # fmt: skip
     """The micro-batch that a collator has made: model inputs, `labels`, and this library's columns.
 
     batch: sample_id [n], and where the data has them sample_weight, reference_loss, group, stored_loss [n],
         token_weights [B, T], samplewise_segments [B, T]; every other key goes to the model.
+    attended, position: its attention_mask and position_ids, where they are on the host already.
     Errors: SamplewiseError without sample_id.
     """
     if isinstance(batch, MicroBatch):
@@ -134,14 +138,15 @@ def read_micro_batch(batch: Mapping[str, Any] | MicroBatch) -> MicroBatch:
         )  # fmt: skip
     own: dict[str, Any] = {name: batch[column].cpu() for name, column in COLUMN_OF.items() if column in batch}
     labels = batch.get("labels") if _are_tokens(batch) else None
-    return MicroBatch(
+    micro = MicroBatch(
         inputs={
             key: value
             for key, value in batch.items()
             if key not in WEIGHTING_KEYS and (labels is None or key != "labels")
         },
-        labels=labels, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS), **own,
+        labels=labels, segments=batch.get(SEGMENTS), token_weights=batch.get(TOKEN_WEIGHTS), position=position, **own,
     )  # fmt: skip
+    return micro if attended is None or _mask(micro) is None else replace(micro, attended=attended != 0)
 
 
 WEIGHTING_KEYS = frozenset({*COLUMNS, SEGMENTS, TOKEN_WEIGHTS})
@@ -158,31 +163,27 @@ def _are_tokens(batch: Mapping[str, Any]) -> bool:
 def on_host(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
     """The micro-batches of a step with their fields by position on the host, `attended` and `position` among them.
 
-    Cost: one copy from the device for all of them, and one more where there are token weights.
+    Cost: one copy from the device for all of them, of what is not on the host already.
     """
-    found = [(number, name, value) for number, micro in enumerate(batches) for name, value in _by_position(micro)]
-    fetched: list[dict[str, Any]] = [{} for _ in batches]
-    for floats in (False, True):
-        some = [each for each in found if each[2].is_floating_point() == floats]
-        if some:
-            whole = torch.cat([value.detach().reshape(-1) for *_, value in some]).cpu()
-            parts = whole.split([value.numel() for *_, value in some])
-            for (number, name, value), part in zip(some, parts, strict=True):
-                part = part.view(value.shape)
-                fetched[number][name] = part != 0 if name == "attended" else part.to(value.dtype)
-    return [replace(micro, **fields) for micro, fields in zip(batches, fetched, strict=True)]
+    return [_with(micro, **known) for micro, known in zip(batches, fetched(map(_away, batches)), strict=True)]
 
 
-def _by_position(micro: MicroBatch) -> Iterator[tuple[str, Tensor]]:
-    for name in ("labels", "segments", "token_weights"):
-        if (value := getattr(micro, name)) is not None:
-            yield name, value
-    mask = _mask(micro)
-    if mask is not None:
-        yield "attended", mask
-    position = micro.inputs.get("position_ids")
-    if micro.segments is not None and "attention_mask" not in micro.inputs and isinstance(position, Tensor):
-        yield "position", position
+def _with(micro: MicroBatch, attended: Tensor | None = None, **fields: Any) -> MicroBatch:
+    return replace(micro, attended=micro.attended if attended is None else attended != 0, **fields)
+
+
+def _away(micro: MicroBatch) -> dict[str, Tensor]:
+    """The fields by position that are on a device, and those that are still to be had of the model's inputs."""
+    names = ("labels", "segments", "token_weights")
+    found = {name: getattr(micro, name) for name in names}
+    found = {name: value for name, value in found.items() if value is not None and not is_on_host(value)}
+    mask, position = _mask(micro), micro.inputs.get("position_ids")
+    if mask is not None and micro.attended is None:
+        found["attended"] = mask
+    packed = micro.segments is not None and "attention_mask" not in micro.inputs
+    if packed and isinstance(position, Tensor) and micro.position is None:
+        found["position"] = position
+    return found
 
 
 def _mask(micro: MicroBatch) -> Tensor | None:

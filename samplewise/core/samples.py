@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.typed import shown
 
 Values = Tensor | ArrayLike
@@ -50,7 +51,8 @@ class Samples:
     @cached_property
     def descending(self) -> Tensor:
         """[N] positions from the highest loss to the lowest; ties go to the smaller id first. Sorted once."""
-        if bool((self.id[1:] >= self.id[:-1]).all()):  # as in every plan
+        ids = host(self.id)
+        if (ids[1:] >= ids[:-1]).all():  # as in every plan
             return torch.argsort(self.loss, descending=True, stable=True)
         by_id = torch.argsort(self.id, stable=True)
         return by_id[torch.argsort(self.loss[by_id], descending=True, stable=True)]

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.host import wide
+
 
 def effective_sample_size(weights: Tensor) -> float:
-    """(Σw)² / Σw², between 1 and N (Kish, 1965).
+    """(Σw)² / Σw², between 1 and N (Kish, 1965); 0 where all are 0.
 
     >>> effective_sample_size(torch.tensor([1.0, 1.0, 0.0, 0.0]))
     2.0
     """
-    w = weights.double() / weights.double().max().clamp(min=torch.finfo(torch.float64).tiny)
+    w = wide(weights)
+    largest = w.max(initial=0.0)
+    if largest == 0:
+        return 0.0
+    w = w / largest
     return float(w.sum() ** 2 / (w**2).sum())
 
 
 def kl_to_uniform(weights: Tensor) -> float:
-    """KL(p ‖ uniform) in nats: 0 for equal weights, log N for a single sample.
+    """KL(p ‖ uniform) in nats: 0 for equal weights, log N for a single sample; 0 where all are 0.
 
     >>> round(kl_to_uniform(torch.tensor([1.0, 0.0])), 4)
     0.6931
     """
-    p = weights.double() / weights.double().sum()
-    return max(0.0, float(torch.xlogy(p, p * p.numel()).sum()))
+    w = wide(weights)
+    p = w[w > 0] / w.sum()
+    return max(0.0, float((p * np.log(p * len(w))).sum()))
 
 
 def correlation(x: Tensor, y: Tensor) -> float:
@@ -32,10 +40,15 @@ def correlation(x: Tensor, y: Tensor) -> float:
     >>> round(correlation(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])), 6)
     -1.0
     """
-    a, b = x.double() - x.double().mean(), y.double() - y.double().mean()
-    scale = float(a.norm() * b.norm())
-    tiny = 1e-12 * (1 + float(x.double().norm() * y.double().norm()))
+    x_, y_ = wide(x), wide(y)
+    a, b = x_ - x_.mean(), y_ - y_.mean()
+    scale = _norm(a) * _norm(b)
+    tiny = 1e-12 * (1 + _norm(x_) * _norm(y_))
     return max(-1.0, min(1.0, float(a @ b) / scale)) if scale > tiny else 0.0
+
+
+def _norm(values: np.ndarray) -> float:
+    return float(np.sqrt(values @ values))
 
 
 def rank_correlation(x: Tensor, y: Tensor) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import beside, host
 from samplewise.core.samples import Samples
 
 FIELDS = {
@@ -19,8 +20,9 @@ FIELDS = {
 
 def present_by_id(samples: Samples) -> Tensor:
     """[K] positions of the samples that have a token and a finite loss, sorted by id: sums know no split then."""
-    order = torch.argsort(samples.id, stable=True)
-    return order[((samples.tokens > 0) & torch.isfinite(samples.loss))[order]]
+    order = host(samples.id).argsort(kind="stable")
+    there = host((samples.tokens > 0) & torch.isfinite(samples.loss))
+    return beside(order[there[order]], samples.id)
 
 
 def check_fields(rule: object, required: frozenset[str], samples: Samples) -> None:
@@ -38,7 +40,7 @@ def check_values(rule: object, required: frozenset[str], samples: Samples, *, ne
         value = getattr(samples, name)
         from_zero = name == "weight" and not negative
         bad = ~torch.isfinite(value) | (value < 0 if from_zero else torch.zeros_like(value, dtype=torch.bool))
-        if bool(bad.any()):
+        if host(bad).any():
             raise SamplewiseError(
                 name, expected=f"finite numbers{' of at least 0' if from_zero else ''}, which {rule} reads",
                 got=f"{value[bad][:5].tolist()} for ids {samples.id[bad][:5].tolist()}",
@@ -48,8 +50,8 @@ def check_values(rule: object, required: frozenset[str], samples: Samples, *, ne
 
 def check_weights(rule: object, weights: Tensor, samples: Samples, *, negative: bool = False) -> None:
     """Errors: SamplewiseError unless a rule's weights are N finite numbers, of at least 0 unless `negative`."""
-    usable = weights.shape == samples.loss.shape and bool(torch.isfinite(weights).all())
-    if not usable or (not negative and bool((weights < 0).any())):
+    usable = torch.isfinite(weights) if negative else torch.isfinite(weights) & (weights >= 0)
+    if weights.shape != samples.loss.shape or not host(usable).all():
         raise SamplewiseError(
             "rule", expected=f"{len(samples)} finite weights of at least 0",
             got=f"{weights.flatten()[:8].tolist()} … from {rule}",
@@ -60,7 +62,7 @@ def check_weights(rule: object, weights: Tensor, samples: Samples, *, negative: 
 def with_mean_one(rule: object, weights: Tensor) -> Tensor:
     """[N] the weights over the mean of their sizes, signs kept. Errors: SamplewiseError if all are 0."""
     largest = weights.abs().max()
-    if not bool(largest > 0):
+    if not host(largest) > 0:
         raise SamplewiseError(
             "rule", expected="at least one sample with a weight other than 0",
             got=f"none of {len(weights)} from {rule}",

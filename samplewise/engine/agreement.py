@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, wide
 from samplewise.core.rule import Rule
 
 FP64_TOLERANCE, FP32_TOLERANCE = 1e-6, 1e-4
@@ -42,15 +44,16 @@ def check_agreement(
     Errors: SamplewiseError naming the samples that differ most. All ranks see the same numbers, so that all of them
     raise, before the optimizer moves.
     """
-    size = torch.maximum(by_factor.abs(), by_apply.abs())
-    off = (by_factor - by_apply).abs() / size.clamp(min=NEGLIGIBLE_SHARE * float(size.max()))
+    one, other = wide(by_factor), wide(by_apply)
+    size = np.maximum(np.abs(one), np.abs(other))
+    off = np.abs(one - other) / np.maximum(size, NEGLIGIBLE_SHARE * size.max())
     most = float(off.max())
     if most <= FP64_TOLERANCE:
         return
-    allowed = FP32_TOLERANCE if coarse or (most <= FP32_TOLERANCE and bool(is_fp32(raw()))) else FP64_TOLERANCE
+    allowed = FP32_TOLERANCE if coarse or (most <= FP32_TOLERANCE and bool(host(is_fp32(raw())))) else FP64_TOLERANCE
     if most <= allowed:
         return
-    worst = off.argsort(descending=True)[:3]
+    worst = torch.from_numpy((-off).argsort(kind="stable")[:3].copy())
     raise SamplewiseError(
         "rule", expected=f"factor and apply to agree within {allowed:g}",
         got=f"coefficients {by_factor[worst].tolist()} by factor and {by_apply[worst].tolist()} by apply for ids "

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.plan import Per, StepNorm
-from samplewise.losses.token_losses import exact_dtype, token_counts, token_mass
+from samplewise.losses.token_losses import token_counts, token_mass
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class TokenMean:
 
     over: "step": the mean over all tokens of all ranks; "rank": the mean of the ranks' means; "micro_batch": the mean
         of the micro-batches' means.
-    divisor: how many tokens it divides by; None where that is how many are predicted. It is another number where labels
-        do not shift for the loop (GPT-2), or where it counts the first tokens of rows that are padded on the left.
+    divisor: how many tokens it divides by, read per token alone; None where that is how many are predicted. It is
+        another number where labels do not shift for the loop (GPT-2), or where it counts the first tokens of rows that
+        are padded on the left.
     shifted: whether it counts labels as they are after the shift, those first tokens among them.
     """
 
     over: Literal["step", "rank", "micro_batch"] = "step"
-    divisor: float | None = None
+    divisor: float | Tensor | None = None
     shifted: bool = True
 
 
@@ -58,8 +60,7 @@ def with_base_weights(
             "per", expected="'sample' for a loss of your own whose batches have no token labels", got="'token'",
             remedy="To weigh samples by their length, give the data a column sample_weight and take column_weights().",
         )  # fmt: skip
-    masses = [mass.to(exact_dtype(mass.device)) for mass in map(_token_mass, batches)]
-    counts = torch.cat(masses).cpu().double().split([len(micro) for micro in batches])  # one copy from the device
+    counts = [_token_mass(micro).cpu().double() for micro in batches]
     if per == "sample":
         weights = [torch.ones_like(count) for count in counts]
     elif mean.over == "micro_batch":
@@ -90,7 +91,7 @@ def loop_scale(batches: Sequence[MicroBatch], mean: TokenMean, unpredicted: int,
     if mean.over == "step":
         every, _ = gather_fields({"tokens": tokens, "gone": gone}, device)
         tokens, gone = every["tokens"], every["gone"]
-    counted = mean.divisor - float(gone.sum())
+    counted = float(host(torch.as_tensor(mean.divisor))) - int(host(gone).sum())
     if counted <= 0:
         raise no_token_in_step()
-    return float(tokens.sum()) / counted
+    return int(host(tokens).sum()) / counted

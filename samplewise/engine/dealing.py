@@ -7,8 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.rows import Row, blank, collate, rows_of
 from samplewise.losses.token_losses import IGNORED, token_counts
@@ -64,13 +63,9 @@ def deal(kept: Sequence[Row], template: Row, size: int, count: int) -> list[Micr
 
 
 def without_empty_rows(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """The micro-batches without rows that predict nothing; each of blank rows if none does.
-
-    One look at the device, unless a row predicts nothing.
-    """
+    """The micro-batches without rows that predict nothing; each of blank rows if none does."""
     labelled = [micro for micro in batches if micro.labels is not None]
-    full = [(token_counts(micro.targets, segments=micro.segments) > 0).all() for micro in labelled]
-    if not full or bool(torch.stack(full).all()):
+    if all((host(token_counts(micro.targets, segments=micro.segments)) > 0).all() for micro in labelled):
         return list(batches)
     return [micro if micro.labels is None else _without_empty_rows(micro) for micro in batches]
 
@@ -82,4 +77,4 @@ def _without_empty_rows(micro: MicroBatch) -> MicroBatch:
 
 
 def _predicts(row: Row) -> bool:
-    return bool((row.targets["labels"][1:] != IGNORED).any())
+    return bool((host(row.targets["labels"])[1:] != IGNORED).any())

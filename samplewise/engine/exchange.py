@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.distributed import gather_fields, largest, rank
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.dealing import deal, micro_batches_needed
 from samplewise.engine.rows import Row, rows_of
@@ -32,7 +33,7 @@ def dealt(
     """
     own, counts = coefficients[rank()], [len(micro) for micro in batches]
     marked = [replace(micro, coefficient=part) for micro, part in zip(batches, own.split(counts), strict=True)]
-    if all(bool((each != 0).all()) for each in coefficients):
+    if all((host(each) != 0).all() for each in coefficients):
         return marked
     given = [row for micro in marked for row in rows_of(micro)]
     mine = [row for row in given if any(row.samples["coefficient"].tolist())]

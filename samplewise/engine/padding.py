@@ -9,6 +9,7 @@ from torch import Tensor
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch, attended_of
 from samplewise.losses.segments import POSITION
 from samplewise.losses.token_losses import IGNORED
@@ -26,16 +27,16 @@ def without_left_padding(batches: list[MicroBatch], device: torch.device) -> tup
             "micro_batches", expected="as many micro-batches on every rank", got=every["count"].tolist(),
             remedy="Leave out an epoch's last step where it is not full on all ranks.",
         )  # fmt: skip
-    if not bool(every["left"].any()):
+    if not host(every["left"]).any():
         return batches, 0
     changed = [without_padding_as_context(micro) for micro in batches]
-    gone = [(old.targets != new.targets).sum() for old, new in zip(batches, changed, strict=True)]
-    return changed, int(torch.stack(gone).sum())
+    gone = [host(old.targets != new.targets).sum() for old, new in zip(batches, changed, strict=True)]
+    return changed, int(sum(gone))
 
 
 def any_left_padded(batches: list[MicroBatch]) -> bool:
     """Whether some row has padding before its first token."""
-    return any(micro.labels is not None and bool(_first_after_padding(micro).any()) for micro in batches)
+    return any(micro.labels is not None and bool(host(_first_after_padding(micro)).any()) for micro in batches)
 
 
 def without_padding_as_context(micro: MicroBatch) -> MicroBatch:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, positions, wide
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples, Values, as_samples
 from samplewise.core.statistics import correlation, effective_sample_size, kl_to_uniform
@@ -88,7 +90,7 @@ def plan_step(
     that is too short for the rule to do anything is none (`Plan.shortfall`).
     """
     check_fields(rule, rule.required_fields, samples)
-    present, index = samples.tokens > 0, present_by_id(samples)
+    index = present_by_id(samples)
     nonfinite = _nonfinite(samples) if len(index) < len(samples) else []
     _check_present(len(index), nonfinite, max_nonfinite)
     taken = samples.select(index)
@@ -98,37 +100,43 @@ def plan_step(
     weighed = (weights if norm == "weights" else raw) * q
     coefficients = weighed / normalizer(rule, weighed, q, taken.tokens, norm)
     figures = {
-        "loss": float((taken.loss * q).sum() / q.sum()),
-        "weighted_loss": float((taken.loss * coefficients).sum()),
+        "loss": mean_loss(taken.loss, q),
+        "weighted_loss": float(wide(taken.loss) @ wide(coefficients)),
         **_shape(weights, taken.tokens),
         "samples": float(len(taken)),
-        "empty": float((~present).sum()),
+        "empty": float((host(samples.tokens) <= 0).sum()),
         "nonfinite": float(len(nonfinite)),
         "no_effect": float(shortfall is not None),
     }
     if allow_negative:
-        figures["negative"] = float(weights.clamp(max=0).abs().sum() / weights.abs().sum())
+        signed = wide(weights)
+        figures["negative"] = float(-signed[signed < 0].sum() / np.abs(signed).sum())
     return Plan(
         weights=_scattered(weights, index, samples), coefficients=_scattered(coefficients, index, samples),
         figures=figures, state=rule.update(taken, ones, state), nonfinite=nonfinite, shortfall=shortfall,
     )  # fmt: skip
 
 
+def mean_loss(loss: Tensor, base_weight: Tensor) -> float:
+    """The unweighted mean of the losses [N]: by their base weights alone."""
+    return float(wide(loss) @ wide(base_weight) / wide(base_weight).sum())
+
+
 def _shape(weights: Tensor, tokens: Tensor) -> dict[str, float]:
     """The figures of weights [N] alone: of their sizes, where some are below 0."""
     size = weights.abs()
     return {
-        "ess": effective_sample_size(size) / len(size) if bool(size.any()) else 0.0,
-        "max_weight": float(size.max()),
+        "ess": effective_sample_size(size) / len(size),
+        "max_weight": float(host(size).max()),
         "kl": kl_to_uniform(size),
-        "kept": float((size > 0).double().mean()),
+        "kept": float((host(size) > 0).mean()),
         "length_corr": correlation(size, tokens),
     }
 
 
 def _nonfinite(samples: Samples) -> list[int]:
     """Ids, ascending, of samples that have a token and a loss that is not finite."""
-    return samples.id[(samples.tokens > 0) & ~torch.isfinite(samples.loss)].sort().values.tolist()
+    return sorted(host(samples.id)[host((samples.tokens > 0) & ~torch.isfinite(samples.loss))].tolist())
 
 
 def learned(rule: Rule, samples: Samples, state: State) -> State:
@@ -137,7 +145,7 @@ def learned(rule: Rule, samples: Samples, state: State) -> State:
     samples: all N of the step, as they were given to `plan_step`; NaN where a sample was left out and never run.
     """
     order = torch.argsort(samples.id, stable=True)
-    taken = samples.select(order[samples.tokens[order] > 0])
+    taken = samples.select(order[positions(samples.tokens[order] > 0)])
     return rule.update(taken, torch.ones_like(taken.loss), state)
 
 
@@ -152,8 +160,8 @@ def normalizer(
         samples of a weight other than 0, so that the size of weights counts.
     """
     if norm == "nonzero_tokens":
-        return float(tokens[weighed != 0].sum().clamp(min=1))
-    return float(weighed.abs().sum() if rule.norm == "sum" else base_weight.sum())
+        return float(max(host(tokens)[host(weighed) != 0].sum(), 1))
+    return float(np.abs(wide(weighed)).sum() if rule.norm == "sum" else wide(base_weight).sum())
 
 
 def weights(

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from samplewise.core.clock import Clock
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import fetched, host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Rule
 from samplewise.core.token_rule import TokenRule
@@ -19,6 +20,7 @@ from samplewise.engine.rows import is_packed
 from samplewise.losses.packing_check import check_packing
 from samplewise.losses.reference import reference_token_losses
 from samplewise.losses.token_losses import sample_means
+from samplewise.rules.tokens import check_reference
 
 
 class Reference:
@@ -52,19 +54,25 @@ class Reference:
             return batches
         with clock.timed("reference"):
             model = self.model.to(device)
-            return [self._with_losses(model, micro) for micro in batches]
+            token = [self._token_losses(model, micro) for micro in batches]
+            known = fetched(map(_of_samples, batches, token))  # one wait for all
+        if _needs_tokens(self.options.token_rule):
+            check_reference(sum(int(host(own["bad"])) for own in known))
+            batches = [replace(micro, token_reference=own) for micro, own in zip(batches, token, strict=True)]
+        pairs = zip(batches, known, strict=True)
+        return [m if m.reference is not None else replace(m, reference=own["loss"].double()) for m, own in pairs]
 
-    def _with_losses(self, model: nn.Module, micro: MicroBatch) -> MicroBatch:
+    def _token_losses(self, model: nn.Module, micro: MicroBatch) -> Tensor:
         if is_packed(micro) and not self.looked:
             self.looked = True
             check_packing(model, micro, reference_token_losses)
-        token = reference_token_losses(model, micro)
-        if _needs_tokens(self.options.token_rule):
-            micro = replace(micro, token_reference=token)
-        if micro.reference is not None:
-            return micro
-        own = sample_means(token, micro.targets, segments=micro.segments, token_weights=micro.token_weights)[0]
-        return replace(micro, reference=own.double().cpu())
+        return reference_token_losses(model, micro)
+
+
+def _of_samples(micro: MicroBatch, token: Tensor) -> dict[str, Tensor]:
+    """What the host reads of token losses [B, T]: the samples' [n], and how many are not finite, []."""
+    loss, _ = sample_means(token, micro.targets, segments=micro.segments, token_weights=micro.token_weights)
+    return {"loss": loss, "bad": (~token.isfinite()).sum()}
 
 
 def _needs_tokens(token_rule: TokenRule | None) -> bool:

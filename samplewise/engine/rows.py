@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.micro_batch import MicroBatch, attended_of, check_labels, on_host, read_micro_batch
+from samplewise.core.host import positions
+from samplewise.core.micro_batch import MicroBatch, attended_of
 from samplewise.engine.padding import unpredicted_first
-from samplewise.losses.segments import DERIVED, POSITION, any_numbered, boundaries, read_numbered_mask
+from samplewise.losses.segments import DERIVED, POSITION, boundaries
 from samplewise.losses.token_losses import IGNORED
 
 PADDING_VALUES = {"labels": IGNORED, "shift_labels": IGNORED, "segments": -1}
@@ -54,25 +55,6 @@ class Row:
     def parts(self) -> tuple[dict[str, Tensor], ...]:
         """All its tensors, in a fixed order of dicts: by position twice, then constant, then by sample."""
         return self.inputs, self.targets, self.constant, self.samples
-
-
-def read_step(
-    batches: Sequence[Mapping[str, Any] | MicroBatch], device: torch.device, *, own_loss: bool
-) -> list[MicroBatch]:
-    """A step's micro-batches: inputs on the device, fields on the host; for a loss of one's own all on the device.
-
-    Samples that an attention mask numbers are segments of one row.
-    Errors: SamplewiseError without sample_id; without token labels, except for a loss of one's own.
-    """
-    numbered = any_numbered([batch for batch in batches if not isinstance(batch, MicroBatch)])
-    given = [
-        batch if isinstance(batch, MicroBatch) else read_micro_batch(read_numbered_mask(batch) if numbered else batch)
-        for batch in batches
-    ]
-    if own_loss:
-        return [micro.to(device) for micro in given]
-    check_labels(given)
-    return on_host([micro.inputs_to(device) for micro in given])
 
 
 def is_packed(micro: MicroBatch) -> bool:
@@ -195,7 +177,7 @@ def _segments(micro: MicroBatch) -> list[Row]:
     fields, targets = micro.sample_fields(), {key: value[0] for key, value in micro.position_fields().items()}
     owner = targets["segments"].tolist()
     position = by_position[POSITION].cpu() if micro.position is None else micro.position[0]
-    starts = [*(position == 0).nonzero().squeeze(1).tolist(), width]
+    starts = [*positions(position == 0).tolist(), width]
     found = []
     for begin, end in pairwise(starts):
         if owner[begin] >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.host import host, positions
 from samplewise.core.rule import State
 from samplewise.core.statistics import rank_correlation
 from samplewise.rules.base import uniforms
@@ -32,7 +33,7 @@ class Staleness:
 
     def add(self, stored: Tensor, fresh: Tensor, age: Tensor) -> None:
         """Add pairs: [n] stored and fresh losses of the same samples, and the age of the stored ones in steps."""
-        there = torch.isfinite(stored.double().cpu()) & torch.isfinite(fresh.double().cpu())
+        there = positions(torch.isfinite(stored.double().cpu()) & torch.isfinite(fresh.double().cpu()))
         for name, values in (("stored", stored), ("fresh", fresh), ("age", age)):
             setattr(self, name, torch.cat([getattr(self, name), values.double().cpu()[there]])[-MAX_PAIRS:])
 
@@ -42,7 +43,7 @@ class Staleness:
         enough = len(self.stored) >= MIN_PAIRS
         return {
             "stored_corr": rank_correlation(self.stored, self.fresh) if enough else float("nan"),
-            "stored_age": float(self.age.mean()) if len(self.age) else float("nan"),
+            "stored_age": float(host(self.age).mean()) if len(self.age) else float("nan"),
         }
 
     def stale(self, minimum: float = 0.7) -> bool:

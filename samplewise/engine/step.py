@@ -19,6 +19,7 @@ from samplewise.core.clock import Clock
 from samplewise.core.distributed import check_same, gather_fields, largest, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import advise
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Epoch, Rule, State
 from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
@@ -30,9 +31,10 @@ from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.padding import without_left_padding
 from samplewise.engine.plan import ShortSteps
+from samplewise.engine.reading import read_step
 from samplewise.engine.reference import Reference
 from samplewise.engine.result import StepResult
-from samplewise.engine.rows import capacity_of, is_packed, read_step, rows_of
+from samplewise.engine.rows import capacity_of, is_packed, rows_of
 from samplewise.engine.sample_log import SampleLog
 from samplewise.engine.watcher import Watcher
 from samplewise.losses.attach import Attached, attach_forward
@@ -198,7 +200,7 @@ class Step:
         assert self.attached is not None
         options = self.options
         base_weight = torch.stack([m.base_weight.sum() for m in self.given if m.base_weight is not None]).sum()
-        total = float(gather_fields({"base_weight": base_weight.view(1)}, self.device)[0]["base_weight"].sum())
+        total = float(host(gather_fields({"base_weight": base_weight.view(1)}, self.device)[0]["base_weight"]).sum())
         return StepContext(
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.distributed import gather_fields, rank
+from samplewise.core.host import fetched
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.token_rule import TokenRule
 from samplewise.engine.plan import Per
@@ -27,8 +28,9 @@ def select_step_tokens(
     Cost with scope "step": one gather of two numbers for every token of the step.
     """
     selects = [rule] * len(batches) if rule.scope == "sample" else _over_step(rule, batches, losses, device)
-    pairs = zip(selects, batches, losses, strict=True)
-    return [_weighted(micro, _selected(select, micro, loss), per) for select, micro, loss in pairs]
+    found = [{"weights": _selected(*each)} for each in zip(selects, batches, losses, strict=True)]
+    pairs = zip(batches, fetched(found), strict=True)  # on the host, where rows are cut: one wait
+    return [_weighted(micro, own["weights"], per) for micro, own in pairs]
 
 
 def _selected(select: Select, micro: MicroBatch, loss: Tensor) -> Tensor:
@@ -38,7 +40,6 @@ def _selected(select: Select, micro: MicroBatch, loss: Tensor) -> Tensor:
 
 
 def _weighted(micro: MicroBatch, weights: Tensor, per: Per) -> MicroBatch:
-    weights = weights.cpu()  # rows are cut there; one wait a micro-batch
     labels = micro.targets.masked_fill(weights == 0, IGNORED)
     selected = replace(micro, labels=labels, token_weights=weights.to(torch.float32), token_reference=None)
     if per == "sample":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, to_device
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.token_rule import TokenRule
 from samplewise.losses.body import unwrapped
@@ -18,7 +19,7 @@ from samplewise.losses.kernels import Factor, Select, Tally
 from samplewise.losses.kernels.tally import tallied
 from samplewise.losses.kernels.targets import find_targets
 from samplewise.losses.own_terms import coefficient, has_router_term, text_config
-from samplewise.losses.token_losses import sample_losses, select_tokens, token_losses, token_mass
+from samplewise.losses.token_losses import sample_losses, select_tokens, token_counts, token_losses, token_mass
 
 
 class FromLosses:
@@ -82,7 +83,7 @@ class FromLogits:
         reweighs = isinstance(select, TokenRule) and select.reweighs
         loss, tokens = self._from(outputs, micro if reweighs else chosen, self.tally if tally else None)
         trained = _reweighed(logits_of(outputs), micro, chosen) if reweighs else loss
-        router = getattr(outputs, "aux_loss", None) if has_router_term(model) and bool((tokens > 0).any()) else None
+        router = getattr(outputs, "aux_loss", None) if has_router_term(model) and _predicts(micro) else None
         aux = None if router is None else router * coefficient(unwrapped(getattr(model, "module", model)))
         known = _weighed(loss, tokens, factors, aux, trained)
         return known._replace(router=None if router is None else router.detach())
@@ -113,17 +114,19 @@ def _weighed(
     """Σ u_i L_i. A row of factor 0 is left out of the sum: 0·inf would be NaN.
 
     trained: [n] the losses in the sum, where they are other than those that factors follow from.
+    Factors are asked for samples without a token too, and not used: to leave those out would wait for the device.
     """
-    used = torch.zeros_like(loss.detach())
-    index = (tokens > 0).nonzero().squeeze(1)
-    known = (
-        factors(loss.detach()[index], tokens[index], index)
-        if callable(factors)
-        else factors.to(used.dtype).to(used.device)[index]
-    )
-    used[index] = known.to(used)
+    if callable(factors):
+        known = factors(loss.detach(), tokens, torch.arange(len(loss), device=loss.device))
+    else:
+        known = to_device(factors.to(loss.dtype), loss.device)
+    used = torch.where(tokens > 0, known.to(loss.dtype), 0)
     value = torch.where(used == 0, 0.0, used * (loss if trained is None else trained)).sum()
     return ForwardResult(value, loss.detach(), tokens, used, aux)
+
+
+def _predicts(micro: MicroBatch) -> bool:
+    return bool(host(token_counts(micro.targets, micro.token_weights, micro.segments)).any())
 
 
 def _outputs(model: nn.Module, micro: MicroBatch) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.columns import ID
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch, read_micro_batch
 from samplewise.losses.evaluation import evaluating
 from samplewise.losses.head import find_head
@@ -40,7 +41,7 @@ def reference_token_losses(
     head, labels = find_head(model, REFERENCE_REMEDY), micro.targets
     segments, token_weights = micro.segments, micro.token_weights
     weight = head.weight  # before the body: a head in pieces is refused
-    if not bool(token_counts(labels, token_weights, segments).any()):
+    if not host(token_counts(labels, token_weights, segments)).any():
         return torch.zeros(labels.shape, device=micro.device)
     with evaluating(model):
         hidden = head.body(**micro.inputs).last_hidden_state

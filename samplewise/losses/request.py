@@ -33,7 +33,7 @@ class Request:
     """What `model(**inputs, samplewise=request)` is to compute; the fields mean what they mean in `losses.kernels`.
 
     factors: [n] or a function of complete samples; None: score only.
-    select, reference: only with factors. token_losses, differentiable: only when scoring.
+    select, reference, refuse_nan: only with factors. token_losses, differentiable: only when scoring.
     blank: nothing is predicted: the value is a 0 that hangs on the graph, so that ranks make the same calls.
     A mixed precision policy of FSDP2 casts the tensors in it: give `Sealed(request)`, and take `exact(result)`.
     """
@@ -51,6 +51,7 @@ class Request:
     differentiable: bool = False
     tally: Tally | None = None
     blank: bool = False
+    refuse_nan: bool = True
 
     def __post_init__(self) -> None:
         """Errors: SamplewiseError for a field that would be ignored."""
@@ -183,9 +184,9 @@ def _blank(hidden: Tensor, head: Head) -> Result:
 
 
 def _weighed(hidden: Tensor, head: Head, request: Request) -> Result:
-    selection: dict[str, Any] = {"select": request.select, "reference": request.reference}
+    more: dict[str, Any] = {name: getattr(request, name) for name in ("select", "reference", "refuse_nan")}
     assert request.factors is not None
-    out = objective(hidden, head.weight, request.labels, request.factors, **selection, **_options(head, request))
+    out = objective(hidden, head.weight, request.labels, request.factors, **more, **_options(head, request))
     return Result(
         value=out.value, loss=out.loss, tokens=out.tokens, factors=out.factors, aux=None, mass=out.mass
     )  # fmt: skip

@@ -5,7 +5,7 @@ Shapes: B rows, T positions, n samples of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from samplewise.core.columns import ID, SEGMENTS
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, positions
 from samplewise.losses.token_losses import IGNORED
 
 POSITION = "position_ids"
@@ -59,7 +60,7 @@ def read_numbered_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
     if SEGMENTS in batch or not is_numbered(mask):
         return dict(batch)
     segments, position = numbered_runs(mask)
-    count = int(segments.max()) + 1
+    count = int(host(segments).max()) + 1
     if ID in batch and len(batch[ID]) != count:
         raise SamplewiseError(
             ID, expected=f"one for each of the {count} samples that {MASK} numbers", got=len(batch[ID]),
@@ -70,14 +71,7 @@ def read_numbered_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_numbered(mask: Any) -> TypeGuard[Tensor]:
     """Whether it is an attention mask [B, T] of integers, some above 1."""
-    return _can_number(mask) and int(mask.max()) > 1
-
-
-def any_numbered(batches: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some batch of a step has a mask that numbers samples: one look for all of them."""
-    masks = [batch.get(MASK) for batch in batches if SEGMENTS not in batch]
-    largest = [mask.max().long() for mask in masks if _can_number(mask)]
-    return bool(largest) and int(torch.stack(largest).max()) > 1
+    return _can_number(mask) and bool(host(mask).max() > 1)
 
 
 def _can_number(mask: Any) -> TypeGuard[Tensor]:
@@ -112,7 +106,7 @@ def split_turns(labels: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor
     predicted = flat != IGNORED
     ends = predicted.clone()  # the last position of a run: the next is not predicted, or another sample's
     ends[:-1] &= ~predicted[1:] | (own[1:] != own[:-1])
-    count = torch.zeros(int(own.max()) + 1, dtype=torch.int64, device=own.device).index_add(0, own, ends.long())
+    count = torch.zeros(int(host(own).max()) + 1, dtype=torch.int64, device=own.device).index_add(0, own, ends.long())
     done = ends.long().cumsum(0) - ends.long()  # runs that ended before, over all samples
     first = count.cumsum(0) - count  # the same at each sample's start
     turn = torch.minimum(done - first[own], (count[own] - 1).clamp(min=0))
@@ -151,14 +145,14 @@ def part_numbers(parent: Tensor) -> Tensor:
 
 def boundaries(position: Tensor, names: frozenset[str]) -> dict[str, Tensor | int]:
     """Those of `DERIVED` that are named, for one packed row. position: [1, T], 0 at each start."""
-    starts = (position[0] == 0).nonzero().squeeze(1)
+    starts = positions(position[0] == 0)
     edges = torch.cat([starts, starts.new_tensor([position.shape[1]])]).to(torch.int32)
     found: dict[str, Tensor | int] = {}
     for name in names:
         if name.startswith("cu_seq_lens"):
             found[name] = edges
         elif name.startswith("max_length"):
-            found[name] = int(edges.diff().max())
+            found[name] = int(host(edges.diff()).max())
         else:
             count = torch.arange(len(edges) - 1, dtype=torch.int32, device=position.device)
             found[name] = torch.repeat_interleave(count, edges.diff().long())[None]

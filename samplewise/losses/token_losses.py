@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import exact_dtype, host, is_on_host, on_device, to_device
 
 IGNORED = -100
 """The label of a token that is not predicted, as everywhere in the field."""
@@ -41,7 +43,7 @@ def token_mass(labels: Tensor, token_weights: Tensor | None = None, segments: Te
     """
     if token_weights is None:
         return token_counts(labels, None, segments)
-    weights = token_weights[:, 1:].to(exact_dtype(labels.device))
+    weights = token_weights[:, 1:].to(exact_dtype(token_weights.device))
     return _by_sample(weights * _predicted(labels, token_weights, segments), segments)
 
 
@@ -57,8 +59,8 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
             got=f"{tuple(logits.shape)}, {tuple(labels.shape)}",
             remedy="Give the labels as the model takes them: not shifted, −100 where nothing is predicted.",
         )  # fmt: skip
-    targets = labels[:, 1:].to(logits.device)
-    _check_labels(targets, logits.shape[2])
+    _check_labels(labels[:, 1:], logits.shape[2])  # where they are: on the host, as a rule
+    targets = to_device(labels[:, 1:], logits.device)
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
     flat = F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
@@ -82,10 +84,9 @@ def sample_losses(
     >>> loss.tolist(), tokens.tolist()  # uniform over 8 tokens: log 8
     ([2.0794..., 2.0794...], [2, 1])
     """
-    labels, segments, token_weights = _beside(logits, labels, segments, token_weights)
     if segments is None and token_weights is None:
         per_token = token_losses(logits, labels)
-        tokens = token_counts(labels)
+        tokens = to_device(token_counts(labels), per_token.device)
         return per_token.sum(1) / tokens.clamp(min=1), tokens
     predicted = _predicted(labels, token_weights, segments)
     known = torch.cat([labels[:, :1], labels[:, 1:].masked_fill(~predicted, IGNORED)], dim=1)
@@ -105,12 +106,14 @@ def sample_means(
     (tensor([1.2500]), tensor([2]))
     """
     _check_shape("token_loss", token_loss, labels)
-    labels, segments, token_weights = _beside(token_loss, labels, segments, token_weights)
+    device, exact = token_loss.device, exact_dtype(token_loss.device)
     predicted = _predicted(labels, token_weights, segments)
-    loss = torch.where(predicted, token_loss[:, 1:], 0).to(exact_dtype(labels.device))
     tokens, mass = _by_sample(predicted, segments), token_mass(labels, token_weights, segments)
-    total = _by_sample(loss if token_weights is None else loss * token_weights[:, 1:].to(loss), segments)
-    return (total / torch.where(mass > 0, mass, 1)).to(token_loss.dtype), tokens
+    loss = torch.where(to_device(predicted, device), token_loss[:, 1:], 0).to(exact)
+    if token_weights is not None:
+        loss = loss * to_device(token_weights[:, 1:].to(exact), device)
+    divisor = to_device(torch.where(mass > 0, mass, 1).to(exact), device)
+    return (_by_sample(loss, segments) / divisor).to(token_loss.dtype), to_device(tokens, device)
 
 
 def select_tokens(
@@ -129,37 +132,35 @@ def select_tokens(
     for name, values in (("token_loss", token_loss), ("reference", reference)):
         if values is not None:
             _check_shape(name, values, labels)
-    labels, segments, token_weights = _beside(token_loss, labels, segments, token_weights)
-    predicted = _predicted(labels, token_weights, segments)
-    rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
-    sample = (rows if segments is None else segments)[:, 1:][predicted]
-    theirs = None if reference is None else reference[:, 1:][predicted]
-    selected = torch.as_tensor(select(token_loss.detach()[:, 1:][predicted], theirs, sample))
+    device, width = token_loss.device, labels.shape[1]
+    row, column = host(_predicted(labels, token_weights, segments)).nonzero()
+    sample = on_device(row if segments is None else host(segments)[row, column + 1], device)
+    index = on_device(row * width + column + 1, device)
+    theirs = None if reference is None else reference.reshape(-1)[index]
+    selected = torch.as_tensor(select(token_loss.detach().reshape(-1)[index], theirs, sample))
     check_token_weights(selected, tuple(sample.shape))
-    out = torch.zeros_like(labels, dtype=exact_dtype(labels.device))
-    out[:, 1:][predicted] = selected.to(out)
-    return out if token_weights is None else out * token_weights.to(out)
+    out = torch.zeros(labels.shape, dtype=exact_dtype(device), device=device)
+    out.view(-1)[index] = selected.to(out)
+    return out if token_weights is None else out * to_device(token_weights.to(out.dtype), device)
 
 
 def check_token_weights(weights: Tensor, shape: tuple[int, ...]) -> None:
-    """SamplewiseError unless `weights` are finite numbers of 0 or more in labels' shape."""
+    """SamplewiseError unless `weights` are finite numbers of 0 or more in labels' shape.
+
+    Numbers on a device are not waited for: who reads them on the host looks at them then.
+    """
     if tuple(weights.shape) != shape:
         raise SamplewiseError(
             "token_weights", expected=f"labels' shape [B, T] = {shape}", got=tuple(weights.shape),
             remedy="Give one for every label; 0 leaves its token out.",
         )  # fmt: skip
     bad = ~(weights >= 0) | ~weights.isfinite()
-    if bool(bad.any()):
+    if is_on_host(weights) and host(bad).any():
         raise SamplewiseError(
             "token_weights", expected="finite numbers of 0 or more",
             got=f"{weights[bad][:3].tolist()} at {bad.nonzero()[:3].tolist()}",
             remedy="A token's weight is relative to the others' of its sample; leave a token out with 0.",
         )  # fmt: skip
-
-
-def exact_dtype(device: torch.device) -> torch.dtype:
-    """What many token losses are summed in: fp64, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _predicted(labels: Tensor, token_weights: Tensor | None, segments: Tensor | None) -> Tensor:
@@ -174,18 +175,6 @@ def _predicted(labels: Tensor, token_weights: Tensor | None, segments: Tensor | 
     return predicted
 
 
-def _beside(
-    values: Tensor, labels: Tensor, segments: Tensor | None, token_weights: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """What is known of positions, where the values computed for them are."""
-    place = values.device
-    return (
-        labels.to(place),
-        None if segments is None else segments.to(place),
-        None if token_weights is None else token_weights.to(place),
-    )
-
-
 def _check_shape(name: str, values: Tensor, labels: Tensor) -> None:
     if values.shape != labels.shape:
         raise SamplewiseError(
@@ -198,16 +187,24 @@ def _by_sample(values: Tensor, segments: Tensor | None) -> Tensor:
     """[n] sums of values [B, T − 1], which are 0 outside segments; bools are counted."""
     if segments is None:
         return values.sum(1)
-    values = values.long() if values.dtype == torch.bool else values
-    owner = segments[:, 1:].clamp(min=0).flatten().long()
-    return values.new_zeros(int(segments.max()) + 1).index_add(0, owner, values.flatten())
+    owner = host(segments)[:, 1:].reshape(-1)
+    order = owner.argsort(kind="stable")[(owner < 0).sum() :]  # sums by runs: CUDA fixes no order of an index_add
+    owner, count = owner[order], int(host(segments).max()) + 1
+    if is_on_host(values) and not values.requires_grad:
+        found = np.bincount(owner, weights=host(values).reshape(-1)[order], minlength=count)
+        return torch.from_numpy(found).to(torch.int64 if values.dtype == torch.bool else torch.float64)
+    lengths = np.bincount(owner, minlength=count)
+    exact = values.flatten()[on_device(order, values.device)].to(exact_dtype(values.device))
+    total = torch.segment_reduce(exact, "sum", lengths=on_device(lengths, values.device), unsafe=True)
+    return total.to(torch.int64) if values.dtype == torch.bool else total
 
 
 def _check_labels(targets: Tensor, vocabulary: int) -> None:
     if targets.numel() == 0:
         return
-    low, high = (int(bound) for bound in torch.aminmax(targets))
-    if high >= vocabulary or (low < 0 and bool(((targets < 0) & (targets != IGNORED)).any())):
+    every = host(targets)
+    low, high = int(every.min()), int(every.max())
+    if high >= vocabulary or (low < 0 and ((every < 0) & (every != IGNORED)).any()):
         raise SamplewiseError(
             "labels", expected=f"token ids below the vocabulary's {vocabulary}, or −100", got=f"{low} to {high}",
             remedy="Use the model's own tokenizer; resize the embeddings if tokens were added.",

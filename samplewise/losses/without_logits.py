@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.forward import ForwardResult
 from samplewise.losses.kernels import Backend, Factor, Select, Tally
@@ -44,11 +45,14 @@ class WithoutLogits:
         self, model: nn.Module, micro: MicroBatch, factors: Tensor | Factor, tally: bool = True,
         select: Select | None = None,
     ) -> ForwardResult:  # fmt: skip
-        """Gradients of hidden states and head are formed in this forward (`samplewise.losses.kernels`)."""
+        """Gradients of hidden states and head are formed in this forward (`samplewise.losses.kernels`).
+
+        Whether factors are numbers is for the caller to see, who reads them once a step.
+        """
         if not _predicts(micro):
             loss, tokens = _nothing(model, micro)
             return ForwardResult(loss.sum(), loss.detach(), tokens, torch.zeros_like(loss.detach()), None)
-        request = self._request(micro, factors, tally=tally)
+        request = replace(self._request(micro, factors, tally=tally), refuse_nan=False)
         if select is not None:
             request = replace(request, select=select, reference=micro.token_reference)
         result = _answered(model, micro, request)
@@ -78,7 +82,7 @@ def _answered(model: nn.Module, micro: MicroBatch, request: Request) -> Any:
 
 
 def _predicts(micro: MicroBatch) -> bool:
-    return bool((token_counts(micro.targets, micro.token_weights, micro.segments) > 0).any())
+    return bool(host(token_counts(micro.targets, micro.token_weights, micro.segments)).any())
 
 
 def _nothing(model: nn.Module, micro: MicroBatch) -> tuple[Tensor, Tensor]:

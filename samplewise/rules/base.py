@@ -11,6 +11,7 @@ from torch import Tensor
 
 from samplewise.core.calls import Call, knowing
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, positions
 from samplewise.core.rule import Norm, Rule, State
 from samplewise.core.samples import Samples
 
@@ -64,7 +65,7 @@ def make_rule(
 
     @torch.no_grad()
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        if bool((weights > 0).all()):
+        if host(weights > 0).all():
             return body(weights, samples, state)
         out, index = torch.zeros_like(weights), present(weights)
         if len(index):
@@ -73,7 +74,7 @@ def make_rule(
 
     @torch.no_grad()
     def update_present(samples: Samples, weights: Tensor, state: State) -> State:
-        if bool((weights > 0).all()) and len(weights):
+        if len(weights) and host(weights > 0).all():
             return update(samples, weights, state)
         index = present(weights)
         return update(samples.select(index), weights[index], state) if len(index) else state
@@ -98,9 +99,9 @@ def make_rule(
 
 def _present(weights: Tensor, *, expression: str, multiplies: bool) -> Tensor:
     """[K] positions of the samples that exist for a rule. Errors: SamplewiseError on weights that it cannot see."""
-    if not multiplies and bool((weights < 0).any()):
+    if not multiplies and host(weights < 0).any():
         raise refuses_negative(expression)
-    return weights.nonzero().squeeze(1)
+    return positions(weights != 0)
 
 
 def refuses_negative(rule: object) -> SamplewiseError:
@@ -202,14 +203,19 @@ def check_shares(drop_top: object, drop_bottom: object) -> tuple[float, float]:
 
 
 def uniforms(ids: Tensor, step: int, seed: int) -> Tensor:
-    """[N] float64 in [0, 1), a pure function of (seed, step, id): SplitMix64 (Steele et al., 2014) of the three.
+    """[N] float64 in [0, 1), a pure function of (seed, step, id): `random_bits` as a share of 2⁵³."""
+    return random_bits(ids, step, seed).to(torch.float64) * 2.0**-53
+
+
+def random_bits(ids: Tensor, step: int, seed: int) -> Tensor:
+    """[N] int64 in [0, 2⁵³), on any device: SplitMix64 (Steele et al., 2014) of seed, step and id.
 
     int64 arithmetic wraps around as the algorithm wants; only the right shift needs its sign bits cleared.
     """
     key = ids.to(torch.int64)
     for salt in (seed, step):
         key = _mix(key ^ _mix(torch.full_like(key, _int64(0x9E3779B97F4A7C15 * (salt + 1)))))
-    return _shift_right(key, 11).to(torch.float64) * 2.0**-53
+    return _shift_right(key, 11)
 
 
 def _int64(value: int) -> int:

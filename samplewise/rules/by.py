@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, positions
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_rule, make_rule
@@ -135,8 +137,8 @@ def _place(samples: Samples, buckets: int) -> Tensor:
     shorter = torch.searchsorted(tokens.sort().values, tokens)
     group = shorter * buckets // n
     out = torch.empty_like(samples.loss)
-    for each in group.unique().tolist():
-        index = (group == each).nonzero().squeeze(1)
+    for each in np.unique(host(group)).tolist():
+        index = positions(group == each)
         loss = samples.loss[index]
         ranked = loss.sort().values
         ranks = torch.searchsorted(ranked, loss) + torch.searchsorted(ranked, loss, right=True)  # twice the middle

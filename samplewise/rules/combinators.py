@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.core.token_rule import TokenRule
@@ -235,9 +236,10 @@ def clip_weights(max: Number) -> Rule:
         tail = ordered.flip(0).cumsum(0).flip(0)  # tail[k]: the sum without the k largest
         left = n - torch.arange(n, dtype=weights.dtype, device=weights.device) * limit  # for the rest, k being clipped
         fits = (left * ordered <= limit * tail) & (left > 0)
-        if not bool(fits.any()):  # limit = 1: every weight is at it
+        there = host(fits)
+        if not there.any():  # limit = 1: every weight is at it
             return torch.ones_like(weights)
-        k = int(fits.to(torch.int8).argmax())
+        k = int(there.argmax())
         return (scaled / tail[k] * left[k]).clamp(max=limit)
 
     return make_rule(f"clip_weights({limit})", body, needs_loss=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.host import beside, host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, make_rule
@@ -154,8 +156,8 @@ def _keyed(what: str, values: Weights) -> State:
 def _groups(samples: Samples) -> tuple[list[int], Tensor]:
     """(the groups in the step, [N] which of them each sample is in)."""
     assert samples.group is not None, "asked for by `required_fields`"
-    names, place = samples.group.unique(return_inverse=True)
-    return names.tolist(), place
+    names, place = np.unique(host(samples.group), return_inverse=True)
+    return names.tolist(), beside(place, samples.group)
 
 
 def _summed(values: Tensor, place: Tensor, count: int) -> Tensor:

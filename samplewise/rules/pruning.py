@@ -11,6 +11,7 @@ from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import wide
 from samplewise.core.rule import ByEpoch, Epoch, Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
@@ -90,7 +91,7 @@ def _infobatch(share: Number, seed: int) -> Rule:
         return torch.where(below, (~dropped).to(samples.loss) / (1 - level), 1.0)
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
-        mean, old = float(samples.loss.mean()), float(state["mean"])
+        mean, old = float(wide(samples.loss).mean()), float(state["mean"])
         return {
             "step": int(state["step"]) + 1,
             "mean": mean if math.isnan(old) else MEAN_DECAY * old + (1 - MEAN_DECAY) * mean,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from samplewise.core.host import host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, descending, make_rule
@@ -54,10 +57,11 @@ def _depth(gap: Tensor, q: Tensor, rho: float) -> float:
     outside = torch.cat([q.flip(0).cumsum(0).flip(0)[1:], q.new_zeros(1)])
     excess = 2 * rho * mass - outside  # A·(1 + 2·rho) − 1, of which a small rho would leave nothing in floating point
     x = gap - mean  # for a depth that ends at each sample
-    k = int(((variance > excess * x * x) | (gap == 0)).sum()) - 1  # the last sample that has weight
-    if float(gap[k]) == 0:  # the maxima alone, as ties of them have no variance to solve with
+    k = int(host((variance > excess * x * x) | (gap == 0)).sum()) - 1  # the last sample that has weight
+    last = torch.stack([gap[k], mean[k], variance[k], excess[k]]).tolist()
+    if last[0] == 0:  # the maxima alone, as ties of them have no variance to solve with
         return 0.0
-    return float(mean[k] + (variance[k] / excess[k]).sqrt())
+    return last[1] + math.sqrt(last[2] / last[3])
 
 
 @schedulable
@@ -78,10 +82,9 @@ def cvar(alpha: Number) -> Rule:
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         order, q = _ordered(weights, samples)
-        loss = samples.loss[order]
-        reached = q.cumsum(0) >= alpha - NEGLIGIBLE_PART * q
-        boundary = loss[int(reached.to(torch.int8).argmax())]
-        above, tied = float(q[loss > boundary].sum()), float(q[loss == boundary].sum())
+        loss, shares = host(samples.loss[order]), host(q)
+        boundary = float(loss[(shares.cumsum() >= alpha - NEGLIGIBLE_PART * shares).argmax()])
+        above, tied = float(shares[loss > boundary].sum()), float(shares[loss == boundary].sum())
         part = (alpha - above) / tied if above > 0 else 1.0
         part = min(max(part, 0.0), 1.0) if part < 1 - NEGLIGIBLE_PART else 1.0  # below 0 by the rounding of 10⁶ sums
         return weights * ((samples.loss > boundary).to(weights) + part * (samples.loss == boundary))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplewise.core.host import host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, make_rule
@@ -99,7 +100,7 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
 
     def shaped(samples: Samples, state: State) -> Tensor:
         lows, highs = learned(state)
-        return power(samples.loss, float(lows.min()), float(highs.max()))
+        return power(samples.loss, float(host(lows).min()), float(host(highs).max()))
 
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         return weights * _largest_one(
@@ -121,4 +122,5 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
 
 
 def _extrema(samples: Samples) -> tuple[float, float]:
-    return float(samples.loss.min()), float(samples.loss.max())
+    loss = host(samples.loss)
+    return float(loss.min()), float(loss.max())

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from samplewise.core.host import wide
 from samplewise.core.samples import Samples
 from samplewise.rules.base import descending
 
@@ -27,39 +28,40 @@ def solve_temperature(kind: Distance, target: float, weights: Tensor, samples: S
     Cost: one sort, then about ten passes over N floats of fp64. Found to 1e-10 of the target, and 1e-14.
     """
     order = descending(samples)  # sums must not depend on the order in which samples come
-    gap = samples.loss[order].double()
+    gap = wide(samples.loss[order])
     gap = gap[0] - gap  # ≥ 0, and 0 for the maxima: no exponent below is positive
-    q = weights[order].double()
+    q = wide(weights[order])
     q = q / q.max()
     q = q / q.sum()
     goal = target if kind == "kl" else -math.log(target)
-    maxima = gap == 0
-    end = -math.log(float(q[maxima].sum()))  # of either distance, both in nats
+    end = -math.log(q[gap == 0].sum())  # of either distance, both in nats
     if goal >= end - 1e-9:
         return 0.0, goal <= end + 1e-9
     distance = _kl if kind == "kl" else _log_share
     return 1 / _root(lambda t: distance(t, gap, q), goal, gap, q), True
 
 
-def _kl(t: float, gap: Tensor, q: Tensor) -> tuple[float, float]:
+def _kl(t: float, gap: np.ndarray, q: np.ndarray) -> tuple[float, float]:
     """KL(p ‖ q) for p ∝ q·exp(−t·gap), and t times its derivative by t."""
-    u = q * torch.exp(-t * gap)
+    u = q * np.exp(-t * gap)
     total = u.sum()
     p = u / total
     mean = (p * gap).sum()
-    return float(-t * mean - torch.log(total)), t * t * float((p * (gap - mean) ** 2).sum())
+    return float(-t * mean - np.log(total)), t * t * float((p * (gap - mean) ** 2).sum())
 
 
-def _log_share(t: float, gap: Tensor, q: Tensor) -> tuple[float, float]:
+def _log_share(t: float, gap: np.ndarray, q: np.ndarray) -> tuple[float, float]:
     """−log(ESS / N) for the same p, and t times its derivative by t."""
-    e = torch.exp(-t * gap)
+    e = np.exp(-t * gap)
     once, twice = q * e, q * e * e
     sums = once.sum(), twice.sum()
     means = (once * gap).sum() / sums[0], (twice * gap).sum() / sums[1]
-    return float(torch.log(sums[1]) - 2 * torch.log(sums[0])), 2 * t * float(means[0] - means[1])
+    return float(np.log(sums[1]) - 2 * np.log(sums[0])), 2 * t * float(means[0] - means[1])
 
 
-def _root(distance: Callable[[float], tuple[float, float]], goal: float, gap: Tensor, q: Tensor) -> float:
+def _root(
+    distance: Callable[[float], tuple[float, float]], goal: float, gap: np.ndarray, q: np.ndarray
+) -> float:  # fmt: skip
     """The t at which `distance` is `goal`: Newton on the logarithms of both, kept within a shrinking bracket.
 
     distance: t -> (value, t·derivative), increasing. For small t it is t²·Var/2 (KL) or t²·Var (ESS), a straight line

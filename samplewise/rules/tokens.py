@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, is_on_host, on_device
 from samplewise.core.token_rule import Scope, TokenRule
-from samplewise.rules.base import check_seed, check_share, check_shares, share_of, uniforms
+from samplewise.rules.base import check_seed, check_share, check_shares, random_bits, share_of
 
 
 @called
@@ -25,7 +27,8 @@ def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
     scope: "sample": n is the sample's own; each keeps at least one token. "step": n is the step's, as the paper ranks
         within a batch; a sample may lose all its tokens: it is then no sample, as one whose labels are all −100.
     A token whose loss is NaN ranks highest, so that its sample's loss shows it. Errors: SamplewiseError on shares
-    outside (0, 1], unknown scopes, and a reference that is not finite.
+    outside (0, 1], unknown scopes, and a reference that is not finite; of one on a device, which is not waited for, the
+    weight is NaN (an engine looks at all of a step's at once).
 
     >>> loss, reference = torch.tensor([3.0, 2.0, 1.0, 5.0]), torch.tensor([0.5, 1.8, 0.5, 4.9])
     >>> rho1(keep=0.5)(loss, reference, torch.tensor([0, 0, 0, 0])).tolist()
@@ -36,7 +39,8 @@ def rho1(keep: float = 0.6, scope: Scope = "sample") -> TokenRule:
     def apply(loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
         dtype, theirs = wide(loss), finite_reference(reference)
         excess = (loss.to(dtype) - theirs.to(dtype)).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
-        return _highest(excess, sample, keep, scope).to(dtype)
+        kept = _highest(excess, sample, keep, scope).to(dtype)
+        return kept if is_on_host(theirs) else kept.masked_fill(~theirs.isfinite(), math.nan)
 
     return TokenRule(f'rho1(keep={keep}, scope="{scope}")', apply, scope)
 
@@ -56,9 +60,8 @@ def random_tokens(keep: float = 0.6, scope: Scope = "sample", seed: int = 0) -> 
 
     def apply(loss: Tensor, reference: Tensor | None, sample: Tensor) -> Tensor:
         bits = loss.to(torch.float32).contiguous().view(torch.int32)
-        drawn = uniforms(bits.cpu(), 0, seed).masked_fill(~loss.cpu().isfinite(), math.inf)  # MPS knows no fp64
-        kept = _highest(drawn, sample.cpu(), keep, scope).to(loss.device)
-        return kept.to(wide(loss))
+        drawn = random_bits(bits, 0, seed).masked_fill(~loss.isfinite(), 2**53)
+        return _highest(drawn, sample, keep, scope).to(wide(loss))
 
     return TokenRule(f'random_tokens(keep={keep}, scope="{scope}", seed={seed})', apply, scope, needs_reference=False)
 
@@ -97,14 +100,22 @@ def wide(loss: Tensor) -> torch.dtype:
 
 
 def finite_reference(reference: Tensor | None) -> Tensor:
-    """The reference losses. Errors: SamplewiseError where one is not finite."""
+    """The reference losses. Errors: SamplewiseError where one is not finite; on a device, which is not waited for, all
+    of its step's are looked at by the engine (`check_reference`).
+    """
     assert reference is not None, "asked for by `needs_reference`"
-    if not bool(reference.isfinite().all()):
+    if is_on_host(reference):
+        check_reference(int((~np.isfinite(host(reference))).sum()))
+    return reference
+
+
+def check_reference(bad: int) -> None:
+    """Errors: SamplewiseError where that many of a reference model's token losses are not finite."""
+    if bad:
         raise SamplewiseError(
-            "reference", expected="finite token losses", got=f"{int((~reference.isfinite()).sum())} that are not",
+            "reference", expected="finite token losses", got=f"{bad} that are not",
             remedy="Compute the reference model in a wider dtype.",
         )  # fmt: skip
-    return reference
 
 
 def _checked(keep: float, scope: Scope) -> float:
@@ -132,6 +143,7 @@ def _at_rank(values: Tensor, owner: Tensor, rank: Callable[[int], int]) -> Tenso
     """[P] for each token the value at a rank of its owner's n, from the highest down; rank: n -> 0..n-1."""
     order = values.argsort(descending=True, stable=True)
     order = order[owner[order].argsort(stable=True)]  # by owner, and within one by value
-    _, inverse, count = torch.unique(owner, return_inverse=True, return_counts=True)
-    ranks = torch.tensor([rank(n) for n in count.tolist()], device=values.device, dtype=torch.int64)
-    return values[order[count.cumsum(0) - count + ranks]][inverse]
+    runs = owner[order]
+    start, stop = torch.searchsorted(runs, owner), torch.searchsorted(runs, owner, right=True)
+    ranks = np.array([0, *(rank(n) for n in range(1, len(owner) + 1))])  # of every count: none is read
+    return values[order[start + on_device(ranks, values.device)[stop - start]]]

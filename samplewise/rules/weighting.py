@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, wide
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, make_rule
@@ -166,7 +167,7 @@ def _averaged(r: float, past: float) -> Rule:
     def body(weights: Tensor, samples: Samples, state: State) -> Tensor:
         power = exponent(samples.loss, state)
         if (
-            not -MAX_EXPONENT <= float(power.max()) <= MAX_EXPONENT
+            not -MAX_EXPONENT <= host(power).max() <= MAX_EXPONENT
         ):  # no mean yet, or one of other losses altogether: its own
             power = exponent(samples.loss, {"shift": _shift(samples.loss, r)})
         return weights * torch.exp(power)
@@ -223,7 +224,8 @@ def _solved(kind: Distance, target: float, lagged: bool) -> Rule:
 def _beyond_reach(kind: Distance, target: float, weights: Tensor) -> SamplewiseError | None:
     """The error where not even a single sample is as far as that, whatever the losses."""
     goal = target if kind == "kl" else -math.log(target)
-    farthest = math.log(float(weights.double().sum() / weights.double().min()))
+    shares = wide(weights)
+    farthest = math.log(float(shares.sum() / shares.min()))
     if goal <= farthest + 1e-9:
         return None
     fewest = math.ceil(math.exp(min(goal, 700)) - 1e-9)
@@ -241,6 +243,8 @@ def _exponential(loss: Tensor, r: float) -> Tensor:
 
 def _shift(loss: Tensor, r: float) -> float:
     """r·log mean exp(loss / r), taken from the extreme so that no r is too small for it."""
-    loss = loss.double()
-    extreme = loss.min() if r < 0 else loss.max()
-    return float(extreme) + r * (float(torch.logsumexp((loss - extreme) / r, 0)) - math.log(len(loss)))
+    every = wide(loss)
+    extreme = float(every.min() if r < 0 else every.max())
+    with np.errstate(over="ignore"):  # a loss far below is −inf, whose exponential is 0
+        total = np.exp((every - extreme) / r).sum()
+    return extreme + r * (math.log(total) - math.log(len(every)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.rule import Ranks, Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import descending, keep, make_rule
@@ -83,7 +84,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
             start, stop = ranks(len(loss))
             return keep(weights, descending(samples)[start : max(stop, start + 1)])
         within = inside(loss, state)
-        if not bool(within.any()):  # the nearest alone: a step needs one
+        if not host(within).any():  # the nearest alone: a step needs one
             off = torch.maximum(float(state["low"]) - loss, loss - float(state["high"]))
             within = off == off.min()
         return weights * within.to(weights)
@@ -91,7 +92,7 @@ def _windowed(expression: str, ranks: Slice, check: Check, window: int) -> Rule:
     def update(samples: Samples, weights: Tensor, state: State) -> State:
         sizes = torch.cat([_tensor(state, "sizes"), torch.tensor([len(samples)])])
         losses = torch.cat([_tensor(state, "losses"), samples.loss.double().cpu()])
-        losses = losses[int(sizes[:-window].sum()) :]
+        losses = losses[int(host(sizes)[:-window].sum()) :]
         low = high = math.nan
         if len(sizes) >= window:
             low, high = _thresholds(losses, ranks)
@@ -119,8 +120,8 @@ def _thresholds(losses: Tensor, ranks: Slice) -> tuple[float, float]:
     ordered, n = losses.sort(descending=True).values, len(losses)
     start, stop = ranks(n)
     stop = max(stop, start + 1)
-    low = float(ordered[stop - 1]) if stop < n else -math.inf
-    return low, float(ordered[start]) if start > 0 else math.inf
+    highest, lowest = ordered[[start, stop - 1]].tolist()
+    return lowest if stop < n else -math.inf, highest if start > 0 else math.inf
 
 
 def _tensor(state: State, key: str) -> Tensor:

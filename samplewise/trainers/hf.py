@@ -134,7 +134,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
             return TokenMean("micro_batch")
         over = "step" if self.args.average_tokens_across_devices else "rank"
         shifted = bool(getattr(self, "_loss_shifts_labels", False))
-        return TokenMean(over, None if num_items is None else float(num_items), shifted)
+        return TokenMean(over, num_items, shifted)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The Trainer's step on one micro-batch; what comes back sums to the unweighted mean loss over the step."""

@@ -107,3 +107,18 @@ def test_the_command_line_says_what_takes_less_memory(error, capsys):
     said = capsys.readouterr().err
     assert said.startswith("samplewise: memory: expected enough of it for this work, got ")
     assert said.endswith("fewer rows a micro-batch and more micro-batches: weights and gradient stay the same.\n")
+
+
+def test_a_factor_that_is_no_number_names_its_samples_before_anything_moves():
+    """Not looked at in every micro-batch: with the step's figures, once."""
+
+    def factor(samples, state):
+        return torch.where(samples.id == 5, torch.nan, 1.0).to(samples.loss)
+
+    rule = sw.make_rule("odd()", lambda weights, samples, state: weights, factor=factor)
+    step = WeightedStep(tiny.model(), rule)
+    ids = torch.randint(3, tiny.VOCABULARY, (4, 6), generator=torch.Generator().manual_seed(0))
+    micros = step.plan([batch(ids), {**batch(ids), "sample_id": torch.arange(4, 8)}])
+    step.backward(next(micros))
+    with pytest.raises(sw.SamplewiseError, match=r"^factors: expected numbers, got nan for ids \[5\] from odd\(\)"):
+        step.backward(next(micros))

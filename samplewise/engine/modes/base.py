@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, world_size
+from samplewise.core.host import exact_dtype, host
 from samplewise.core.micro_batch import RULE_FIELDS, MicroBatch
 from samplewise.core.samples import Samples
 from samplewise.engine.context import StepContext
@@ -79,7 +80,7 @@ class Mode(ABC):
     @property
     def trained_tokens(self) -> int:
         """Predicted tokens of the samples trained on, those that a token rule leaves."""
-        return int(self.samples.tokens[self.plan.weights.cpu() != 0].sum())
+        return int(host(self.samples.tokens)[host(self.plan.weights) != 0].sum())
 
     def _marked(self, trained: list[MicroBatch]) -> list[MicroBatch]:
         self.count = len(trained)
@@ -88,7 +89,8 @@ class Mode(ABC):
     def _planned(self, step: dict[str, Tensor]) -> Plan:
         """The plan from every rank's fields, the same on each."""
         context, self.samples = self.context, samples_of(step)
-        self.all_tokens = int(step.get("tokens_before", step["tokens"]).sum())
+        before = host(step.get("tokens_before", step["tokens"]))
+        self.all_tokens = int(before.sum())
         plan = plan_step(
             context.rule,
             self.samples,
@@ -100,7 +102,7 @@ class Mode(ABC):
         )
         if "tokens_before" not in step:
             return plan
-        kept = float(step["tokens"].sum() / step["tokens_before"].sum().clamp(min=1))
+        kept = float(host(step["tokens"]).sum() / max(before.sum(), 1))
         return replace(plan, figures={**plan.figures, "tokens_kept": kept})
 
     def _begin(self, batches: list[MicroBatch], loss: Tensor, tokens: Tensor) -> list[MicroBatch]:
@@ -109,8 +111,8 @@ class Mode(ABC):
         with context.clock.timed("rule"):
             step, spans = gather_fields(step_fields(batches, loss, tokens), context.device)
             self.plan = self._planned(step)
-            run = step.get("tokens_before", step["tokens"])
-            self.run_tokens = int(run[self.plan.coefficients != 0].sum())
+            run = host(step.get("tokens_before", step["tokens"]))
+            self.run_tokens = int(run[host(self.plan.coefficients) != 0].sum())
             coefficients = [self.plan.coefficients[span] for span in spans]
             trained = dealt(batches, coefficients, context.capacity, context.device)
             if context.own_term:
@@ -138,8 +140,8 @@ class Mode(ABC):
 
 def _predicting(batches: Sequence[MicroBatch], device: torch.device) -> int:
     """How many micro-batches of all ranks hold a sample: a rank that is short of rows runs blank ones."""
-    held = sum(bool((micro.coefficient != 0).any()) for micro in batches if micro.coefficient is not None)
-    return max(1, int(gather_fields({"held": torch.tensor([held])}, device)[0]["held"].sum()))
+    held = sum(bool(host(micro.coefficient).any()) for micro in batches if micro.coefficient is not None)
+    return max(1, int(host(gather_fields({"held": torch.tensor([held])}, device)[0]["held"]).sum()))
 
 
 def step_fields(batches: Sequence[MicroBatch], loss: Tensor, tokens: Tensor) -> dict[str, Tensor]:
@@ -147,7 +149,7 @@ def step_fields(batches: Sequence[MicroBatch], loss: Tensor, tokens: Tensor) -> 
     names = ("id", "base_weight", "tokens_before", *RULE_FIELDS)
     fields = [micro.sample_fields() for micro in batches]
     known = {name: torch.cat([own[name] for own in fields]) for name in names if name in fields[0]}
-    exact = torch.float32 if loss.device.type == "mps" else torch.float64  # counts are exact in either
+    exact = exact_dtype(loss.device)  # counts are exact in either
     both = torch.stack([loss.detach().to(exact), tokens.to(exact)]).cpu().double()  # one copy
     return {"loss": both[0], "tokens": both[1].round().to(torch.int64), **known}
 

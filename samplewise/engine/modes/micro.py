@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host, positions
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.context import StepContext
@@ -35,7 +36,7 @@ class Micro(Mode):
         fields = step_fields([micro], losses, tokens)
         _check_finite(fields)
         weights = coefficients = torch.zeros_like(fields["loss"])
-        if bool((fields["tokens"] > 0).any()):
+        if host(fields["tokens"]).any():
             plan = plan_step(
                 self.context.rule,
                 samples_of(fields),
@@ -69,9 +70,9 @@ class Micro(Mode):
             raise no_token_in_step()
         step, _ = gather_fields({k: torch.cat([p[k] for p in self.parts]) for k in self.parts[0]}, self.context.device)
         order = torch.argsort(step["id"], stable=True)
-        present = order[step["tokens"][order] > 0]
+        present = order[positions(step["tokens"][order] > 0)]
         samples = self.samples = samples_of(step).select(present)
-        self.all_tokens = self.run_tokens = int(samples.tokens.sum())
+        self.all_tokens = self.run_tokens = int(host(samples.tokens).sum())
         state = self.context.rule.update(samples, torch.ones_like(samples.loss), self.context.state)
         names, n = self.plans[0].figures, len(self.plans)
         figures = {name: sum(plan.figures[name] for plan in self.plans) / n for name in names}
@@ -81,7 +82,7 @@ class Micro(Mode):
 
 def _check_finite(fields: dict[str, Tensor]) -> None:
     bad = (fields["tokens"] > 0) & ~torch.isfinite(fields["loss"])
-    if bool(bad.any()):
+    if host(bad).any():
         raise SamplewiseError(
             "loss", expected="finite losses with normalize='micro'", got=f"others, ids {fields['id'][bad].tolist()}",
             remedy="Use normalize='step', which can leave such rows out, or remove them.",

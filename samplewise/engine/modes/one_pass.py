@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, world_size
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import exact_dtype, host, on_device, positions, wide
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.samples import Samples
 from samplewise.core.weighing import no_token_in_step, present_by_id
@@ -54,15 +57,15 @@ class OnePass(Mode):
     def _factors(self, micro: MicroBatch) -> Factor:
         """The factor of each sample from its own loss: (loss [k], tokens [k], index [k]) -> [k]."""
         context, device = self.context, self.context.device
-        factor, ids = context.rule.factor, micro.id.to(device)
+        factor, ids = context.rule.factor, on_device(host(micro.id), device)
         assert factor is not None, "the mode is chosen by the rule"
         assert micro.base_weight is not None, "prepared before any pass"
-        given = {name: value.to(device) for name, value in micro.rule_fields().items()}
-        base, before = micro.base_weight.to(device), self._tokens_before(micro)
+        given = {name: on_device(host(value), device) for name, value in micro.rule_fields().items()}
+        base, before = on_device(host(micro.base_weight), device), self._tokens_before(micro)
 
         def factors(loss: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
-            wide = loss if loss.device.type == "mps" else loss.double()  # exp multiplies the exponent's error
-            samples = Samples(wide, tokens, ids[index], **{name: value[index] for name, value in given.items()})
+            exact = loss.to(exact_dtype(loss.device))  # exp multiplies the exponent's error
+            samples = Samples(exact, tokens, ids[index], **{name: value[index] for name, value in given.items()})
             counts = base[index] if before is None else base[index] * tokens / before[index]
             found = factor(samples, context.state)
             self.parts.coarse.append(is_fp32(found))
@@ -74,7 +77,7 @@ class OnePass(Mode):
         """[n] predicted tokens before the token rule, where a sample counts by what is left of them."""
         if self.context.per != "token" or micro.tokens_before is None:
             return None
-        return micro.tokens_before.to(self.context.device)
+        return on_device(host(micro.tokens_before), self.context.device)
 
     def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
         """The one division of the step."""
@@ -88,17 +91,17 @@ class OnePass(Mode):
         if "tokens_before" in fields and self.context.per == "token":
             fields["base_weight"] = fields["base_weight"] * fields["tokens"] / fields["tokens_before"].clamp(min=1)
         step, _ = gather_fields(fields, self.context.device)
-        present = step["tokens"] > 0
-        if not bool(present.any()):
+        present = positions(step["tokens"] > 0)
+        if not len(present):
             raise no_token_in_step()
         factor = step["factor"][present]
-        self._check(step["loss"][present], factor, objective)
+        self._check(step["loss"][present], factor, step["id"][present], objective)
         self.plan = self._planned(step)
         self.run_tokens = self.all_tokens
         divisor = self._divisor(factor, step["base_weight"][present], step["tokens"][present])
         check_agreement(
             self.context.rule, factor / divisor, self.plan.coefficients[present], step["id"][present],
-            coarse=bool(step["coarse"].any()), raw=self._applied,
+            coarse=bool(host(step["coarse"]).any()), raw=self._applied,
         )  # fmt: skip
         return world_size() * self.context.scale / divisor
 
@@ -112,10 +115,20 @@ class OnePass(Mode):
         taken = self.samples.select(present_by_id(self.samples))
         return self.context.rule.apply(torch.ones_like(taken.loss), taken, self.context.state)
 
-    def _check(self, loss: Tensor, factor: Tensor, objective: Tensor) -> None:
-        """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32."""
-        if not bool((torch.isfinite(loss) & torch.isfinite(factor)).all()):
+    def _check(self, loss: Tensor, factor: Tensor, ids: Tensor, objective: Tensor) -> None:
+        """Errors: RetryInTwoPasses unless all is finite and the largest factor far inside fp32.
+
+        SamplewiseError, on all ranks, where a rule gives no number for a loss that is finite.
+        """
+        bad = host(factor.isnan() & loss.isfinite())
+        if bad.any():
+            raise SamplewiseError(
+                "factors", expected="numbers",
+                got=f"nan for ids {host(ids)[bad][:3].tolist()} from {self.context.rule}",
+                remedy="A factor is an unnormalized weight; leave a sample out with 0.",
+            )  # fmt: skip
+        if not host(torch.isfinite(loss) & torch.isfinite(factor)).all():
             raise RetryInTwoPasses("a loss or a factor is not finite", objective)
-        largest = float(factor.abs().max()) * self.context.unit
+        largest = float(np.abs(wide(factor)).max()) * self.context.unit
         if not MIN_LARGEST_FACTOR <= largest <= MAX_LARGEST_FACTOR:
             raise RetryInTwoPasses(f"the largest factor is {largest:.3g}", objective)

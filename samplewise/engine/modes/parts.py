@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplewise.core.host import exact_dtype
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.modes.base import step_fields
 from samplewise.losses.forward import ForwardResult
@@ -36,5 +37,5 @@ class Parts:
 
 
 def _wide(values: Tensor) -> Tensor:
-    """fp64, in which token counts are exact too; fp32 where the device has no fp64 (Apple's: counts below 2²⁴)."""
-    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
+    """fp64, in which token counts are exact too; fp32 where the device has no fp64 (counts below 2²⁴)."""
+    return values.detach().to(exact_dtype(values.device))

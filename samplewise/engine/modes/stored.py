@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields, largest
+from samplewise.core.host import host, positions
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import State
 from samplewise.engine.base_weights import counts_of
@@ -37,11 +38,12 @@ class Stored(WithoutScoring):
         ids = torch.cat([micro.id for micro in batches])
         tokens = torch.cat([counts_of(micro).cpu() for micro in batches])
         wanted = (tokens > 0) & (~stored.isfinite() | Staleness.probe(ids, self.context.step))
+        chosen = positions(wanted)
         with self.context.clock.timed("score"):
             fresh = self._fresh(model, batches, wanted)
         fields = {"id": ids, "stored": stored, "fresh": fresh, "of_step": of_step, "tokens": tokens}
-        probed, _ = gather_fields({name: value[wanted] for name, value in fields.items()}, self.context.device)
-        self.scored_tokens = int(probed["tokens"].sum())
+        probed, _ = gather_fields({name: value[chosen] for name, value in fields.items()}, self.context.device)
+        self.scored_tokens = int(host(probed["tokens"]).sum())
         self.history.compare(probed, self.context.step)
         return self._begin(batches, torch.where(stored.isfinite(), stored, fresh), tokens)
 
@@ -54,7 +56,7 @@ class Stored(WithoutScoring):
         counts, device = [len(micro) for micro in batches], self.context.device
         marked = [replace(m, coefficient=w.double()) for m, w in zip(batches, wanted.split(counts), strict=True)]
         given = [row for micro in marked for row in rows_of(micro)]
-        mine = [row for row in given if bool((row.samples["coefficient"] > 0).any())]
+        mine = [row for row in given if host(row.samples["coefficient"]).any()]
         capacity = largest(self.context.capacity, device)
         sizes = of_all_ranks([row.size for row in mine], device)
         fresh = torch.full((len(wanted),), torch.nan, dtype=torch.float64)
@@ -65,8 +67,9 @@ class Stored(WithoutScoring):
             pairs = [self.context.forward.losses(model, micro) for micro in chosen]
         loss = torch.cat([losses for losses, _ in pairs]).cpu().double()
         ids = torch.cat([micro.id for micro in chosen])
-        real = torch.cat([micro.coefficient for micro in chosen if micro.coefficient is not None]) > 0  # not blank
+        real = positions(torch.cat([m.coefficient for m in chosen if m.coefficient is not None]) > 0)  # not blank
         scored = dict(zip(ids[real].tolist(), loss[real].tolist(), strict=True))
-        names = torch.cat([micro.id for micro in batches])[wanted].tolist()
-        fresh[wanted] = torch.tensor([scored[name] for name in names], dtype=torch.float64)
+        at = positions(wanted)
+        names = torch.cat([micro.id for micro in batches])[at].tolist()
+        fresh[at] = torch.tensor([scored[name] for name in names], dtype=torch.float64)
         return fresh

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from samplewise.core.distributed import gather_fields
+from samplewise.core.host import host, positions, wide
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import State
 from samplewise.engine.base_weights import counts_of
 from samplewise.engine.context import StepContext
 from samplewise.engine.modes.base import Mode, RetryInTwoPasses
 from samplewise.engine.modes.parts import Parts
-from samplewise.engine.plan import learned
+from samplewise.engine.plan import learned, mean_loss
 
 
 class WithoutScoring(Mode):
@@ -44,16 +46,16 @@ class WithoutScoring(Mode):
     def _settle(self, objective: Tensor) -> None:
         """Fill in the losses, which are those of the samples trained on."""
         step, _ = gather_fields(self.parts.fields(), self.context.device)
-        run = step["coefficient"] != 0
+        run = positions(step["coefficient"] != 0)
         loss, base_weight, coefficient = step["loss"][run], step["base_weight"][run], step["coefficient"][run]
-        if not bool(torch.isfinite(loss).all()):
+        if not np.isfinite(host(loss)).all():
             raise RetryInTwoPasses("a loss is not finite", objective)
-        if not bool(run.any()):  # chance has dropped them all
+        if not len(run):  # chance has dropped them all
             return
         self.samples = replace(self.samples, loss=_filled(self.samples.id, step, run))
         means = {
-            "loss": float((loss * base_weight).sum() / base_weight.sum()),
-            "weighted_loss": float((loss * coefficient).sum()),
+            "loss": mean_loss(loss, base_weight),
+            "weighted_loss": float(wide(loss) @ wide(coefficient)),
         }
         self.plan = replace(self.plan, figures=self.plan.figures | means, state=self._learned())
 

@@ -38,7 +38,7 @@ class OnDevice(torch.Tensor):
 def _waits(name: str, args: Any) -> bool:
     if name in ("__getitem__", "__setitem__"):
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in index)
+        return any(isinstance(i, torch.Tensor) and (i.dtype == torch.bool or i.dim() == 0) for i in index)
     return name in READS or name in SIZED_BY_VALUES
 
 
@@ -86,9 +86,14 @@ class _Made(TorchFunctionMode):
         """Tags what a device would hold."""
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
-        placed = isinstance(kwargs.get("device"), torch.device) and _line("").startswith(("losses/", "elsewhere"))
-        placed |= getattr(func, "__name__", "") == "to" and any(isinstance(each, torch.device) for each in args)
-        return found.as_subclass(OnDevice) if placed and isinstance(found, torch.Tensor) else found
+        placed = isinstance(found, torch.Tensor) and is_placed(func, args, kwargs)
+        return found.as_subclass(OnDevice) if placed else found
+
+
+def is_placed(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call of torch makes its result on a device: losses do, where they name one, and `.to(device)`."""
+    named = isinstance(kwargs.get("device"), torch.device) and _line("").startswith(("losses/", "elsewhere"))
+    return named or (getattr(func, "__name__", "") == "to" and any(isinstance(each, torch.device) for each in args))
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import positions
 from samplewise.losses.kernels import autograd, liger_backend, torch_backend
 from samplewise.losses.kernels import reference as oracle
 from samplewise.losses.kernels.backends import Backend, resolve
-from samplewise.losses.kernels.inputs import Factor, Inputs, Select, check_factors
+from samplewise.losses.kernels.inputs import Factor, Inputs, Select, check_factors, wide_factors
+from samplewise.losses.kernels.inputs import refuse_nan as refuse
 from samplewise.losses.kernels.selection import apply_selection, selected_inputs
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.kernels.targets import Targets, find_targets
@@ -110,7 +112,7 @@ def objective(
     hidden: Tensor, head: Tensor, labels: Tensor, factors: Tensor | Factor, *, bias: Tensor | None = None,
     segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
     scale: float = 1.0, shifted: bool = False, backend: Backend = "auto", chunk_bytes: int | None = None,
-    select: Select | None = None, reference: Tensor | None = None, tally: Tally | None = None,
+    select: Select | None = None, reference: Tensor | None = None, tally: Tally | None = None, refuse_nan: bool = True,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
@@ -122,8 +124,9 @@ def objective(
         they multiply `token_weights`. A TokenRule of norm "count" leaves losses and factors as they are, is called with
         any tokens, and L_i is Σ m_t ℓ_t / n_i in the objective, in as many products as without it.
     reference: [B, T] token losses of another model, aligned with labels; select gets those of its tokens, or None.
-    tally: is filled with the predicted tokens' entropy and correctness ("chunked" and "triton" only). The others are
-        those of `sample_losses`.
+    tally: is filled with the predicted tokens' entropy and correctness ("chunked" and "triton" only).
+    refuse_nan: look at the factors that a function gives, which waits for the device; False where the caller looks at
+        those that are returned, such as once a step. The other arguments are those of `sample_losses`.
 
     Costs three products of the head's size (two with a frozen head or frozen body, one under no_grad) and, unless the
     head is frozen, one buffer of its size in fp32; samples of factor 0 known beforehand cost one product only. With a
@@ -145,6 +148,7 @@ def objective(
     inputs = Inputs(
         hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
         shifted=shifted, chunk_bytes=chunk_bytes, select=select, reference=reference, tally=tally,
+        refuse_nan=refuse_nan,
     )  # fmt: skip
     inputs, targets = _enter(inputs, backend)
     if not callable(factors):
@@ -154,7 +158,7 @@ def objective(
         loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
         return Objective(value, loss, tokens, used, mass)
     graph, loss, targets = _by_autograd(inputs, targets)
-    used = _factors(loss, targets.tokens, factors)
+    used = _factors(inputs, loss, targets.tokens, factors)
     value = torch.where(used == 0, 0, used * graph).sum()
     loss = autograd.refuse_gradient(loss) if inputs.wants_gradient else loss
     return Objective(value, loss, targets.tokens, used, targets.mass)
@@ -212,10 +216,13 @@ def _differentiable(inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
     return autograd.sample_losses(inputs, targets)
 
 
-def _factors(loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:
+def _factors(inputs: Inputs, loss: Tensor, tokens: Tensor, factors: Tensor | Factor) -> Tensor:
     """[n] the factors of all samples at once, 0 where a sample has no token."""
-    index = (tokens > 0).nonzero().squeeze(1)
+    index = positions(tokens > 0)
     given = factors(loss[index], tokens[index], index) if callable(factors) else factors.to(loss.device)[index]
+    wide = wide_factors(given, tuple(index.shape), loss.device)
+    if inputs.refuse_nan:
+        refuse(wide, loss[index])
     used = torch.zeros_like(loss)
-    used[index] = check_factors(given, tuple(index.shape), loss[index]).to(used)
+    used[index] = wide.to(used)
     return used

@@ -72,10 +72,11 @@ class _Objective(Function):
                 used = known(work, factors)
             work.finish()
             loss = work.means()
-            if callable(factors):  # once, when all are there: every look waits for the device
+            if callable(factors) and inputs.refuse_nan:  # once, when all are there: every look waits for the device
                 refuse_nan(torch.where(targets.tokens > 0, used, 0), loss)
             if work.scale is not None:
                 check_token_weights(work.scale, (len(targets),))
+                used = used + work.unusable()
             value = work.objective(used, loss)
             ctx.parts = (work.hidden, *work.gradient.finish())
         ctx.like = [None if x is None else (x.shape, x.dtype) for x in (hidden, head, bias)]

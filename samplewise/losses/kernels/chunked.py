@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.host import host, is_on_host, on_device, positions
 from samplewise.losses.kernels.backends import turn
 from samplewise.losses.kernels.gradients import HeadGradient
 from samplewise.losses.kernels.inputs import Factor, Inputs, wide_factors
 from samplewise.losses.kernels.plan import Group, cut, group_samples, rows_per_chunk, widen
 from samplewise.losses.kernels.residual import Head, block_bytes
 from samplewise.losses.kernels.selection import apply_selection, reweighed
-from samplewise.losses.kernels.targets import Targets, on_device
+from samplewise.losses.kernels.targets import Targets
 
 Where = slice | Tensor
 """Which of the P positions, [c] of them: a slice, or their numbers."""
@@ -108,8 +109,17 @@ class Work:
     def objective(self, used: Tensor, loss: Tensor) -> Tensor:
         """[] Σ u_i L_i of factors [n] and losses [n]; where tokens are weighed again, of their Σ m_t ℓ_t / n_i."""
         if self.scale is not None:
-            loss = self.targets.means(torch.where(self.scale > 0, self.scale * self.token_loss, 0))
+            loss = self.targets.means(torch.where(self.scale == 0, 0, self.scale * self.token_loss))
         return torch.where(used == 0, 0, used * loss).sum()
+
+    def unusable(self) -> Tensor | float:
+        """[n] 0, NaN where a sample's tokens are weighed again by what is no number; it joins the factors.
+
+        On a device alone: the host has looked.
+        """
+        if self.scale is None or is_on_host(self.scale):
+            return 0.0
+        return 0 * self.targets.summed(self.scale)
 
     def shares(self, values: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] what each token of positions start..end-1 has in the objective of its sample's value, of values [n]."""
@@ -127,10 +137,11 @@ class Work:
 
         A position of weight 0 is absent: 0·inf would poison the whole head. So a token whose loss is not finite has
         residual and hidden state 0, and `weights` says NaN of it unless it is absent. Where factors are known, no
-        absent position comes here.
+        absent position comes here. What a selection leaves out costs one product where the host can see it, three on
+        a device, which it would have to wait for.
         """
         (residual, hidden), position = chunk, self.targets.position[where]
-        kept = weight.nonzero().squeeze(1) if self.inputs.selects else None  # worth a wait: see below
+        kept = positions(weight != 0) if self.inputs.selects and is_on_host(weight) else None
         if kept is None or len(kept) > ALMOST_ALL * len(weight):
             absent = (weight == 0) | ~self.token_loss[where].isfinite()
             hidden = hidden.masked_fill(absent[:, None], 0.0)
@@ -215,20 +226,15 @@ def _ask(work: Work, group: Group, factor: Factor, used: Tensor, selected: bool 
     start, end = group.spans[0][0], group.spans[-1][1]
     if work.inputs.selects and not selected:
         work.targets = apply_selection(work.inputs, work.targets, work.token_loss, start, end)
-    index = _with_tokens(work, group)
+    there = work.targets.counts[group.first : group.stop].nonzero()[0]
+    if work.inputs.selects and is_on_host(work.token_loss):
+        there = there[host(work.targets.tokens)[there + group.first] > 0]
+    index = on_device(there + group.first, work.token_loss.device)
     loss = work.targets.means(work.token_loss, group.first, group.stop)[index - group.first]
-    found = wide_factors(factor(loss, work.targets.tokens[index], index), tuple(index.shape), loss.device)
-    used[index] = found.to(used)
+    tokens = work.targets.tokens[index]
+    found = wide_factors(factor(loss, tokens, index), tuple(index.shape), loss.device)
+    used[index] = torch.where(tokens > 0, found.to(used), 0)  # a selection may have left a sample nothing
     return work.weights(used, start, end)
-
-
-def _with_tokens(work: Work, group: Group) -> Tensor:
-    """[k] the samples of a group that have a predicted token. After a selection only the device knows them."""
-    if not work.inputs.selects:
-        there = work.targets.counts[group.first : group.stop].nonzero()[0] + group.first
-        return on_device(there, work.token_loss.device)
-    index = torch.arange(group.first, group.stop, device=work.token_loss.device)
-    return index[work.targets.tokens[index] > 0]
 
 
 def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None:
@@ -248,9 +254,9 @@ def _long_sample(work: Work, group: Group, factor: Factor, used: Tensor) -> None
             _units(work, start, end)
     start, end = group.spans[0][0], group.spans[-1][1]
     weight = _ask(work, group, factor, used, selected=True)
-    u = used[work.targets.sample[start]] + 0 * weight.sum()  # NaN where a loss is not finite and the sample counts
+    u = used[group.stop - 1] + 0 * weight.sum()  # NaN where a loss is not finite and the sample counts
     if work.inputs.selects:
-        u = u / work.targets.divisor[work.targets.sample[start]].to(u)
+        u = u / work.targets.divisor[group.stop - 1].to(u)
     if work.hidden is not None:
         work.hidden[work.targets.position[start:end]] *= u
     if first:
@@ -279,7 +285,7 @@ def _long_selection(work: Work, group: Group, factor: Factor, used: Tensor) -> N
     for span in group.spans:
         work.score(slice(*span), False)
     weight, start = _ask(work, group, factor, used), group.spans[0][0]
-    kept = weight.nonzero().squeeze(1)
+    kept = positions(weight != 0) if is_on_host(weight) else torch.arange(len(weight), device=weight.device)
     for i, j in cut(0, len(kept) if work.wanted else 0, work.rows):
         where = kept[i:j] + start
         work.spread(where, work.score(where, True), weight[kept[i:j]], work.gradient)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
 from samplewise.core.token_rule import TokenRule
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.token_losses import check_token_weights
@@ -42,6 +43,7 @@ class Inputs:
     reference: Tensor | None = None
     tally: Tally | None = None
     backend: str = "chunked"
+    refuse_nan: bool = True
 
     @property
     def loss_dtype(self) -> torch.dtype:
@@ -132,7 +134,7 @@ def wide_factors(factors: Tensor, shape: tuple[int, ...], device: torch.device |
 def refuse_nan(wide: Tensor, loss: Tensor | None = None) -> None:
     """Errors: SamplewiseError where a factor is NaN and the sample's loss is finite. Waits for the device."""
     bad = wide.isnan() if loss is None else wide.isnan() & loss.isfinite()
-    if bool(bad.any()):
+    if host(bad).any():
         raise SamplewiseError(
             "factors", expected="numbers",
             got=f"{wide[bad][:3].tolist()} at {bad.nonzero()[:3, 0].tolist()}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplewise.losses.token_losses import exact_dtype
+from samplewise.core.host import exact_dtype
 
 
 @dataclass

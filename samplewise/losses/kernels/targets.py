@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.token_losses import IGNORED, exact_dtype
+from samplewise.core.host import exact_dtype, host, on_device, positions, wide
+from samplewise.losses.token_losses import IGNORED, check_token_weights
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,19 @@ class Targets:
         stop = len(self.counts) if stop is None else stop
         start, end = int(self.counts[:first].sum()), int(self.counts[:stop].sum())
         part = self.weighed(token_loss[start:end].to(exact_dtype(token_loss.device)), start, end)
-        lengths = on_device(self.counts[first:stop], token_loss.device)
-        total = torch.segment_reduce(part, "sum", lengths=lengths, unsafe=True)  # unsafe: lengths are not read back
-        return (total / self.divisor[first:stop]).to(token_loss.dtype)
+        return (self.summed(part, first, stop) / self.divisor[first:stop]).to(token_loss.dtype)
+
+    def summed(self, part: Tensor, first: int = 0, stop: int | None = None) -> Tensor:
+        """[stop − first] sums of `part`, what the positions of samples first..stop-1 have."""
+        lengths = on_device(self.counts[first:stop], part.device)
+        return torch.segment_reduce(part, "sum", lengths=lengths, unsafe=True)  # unsafe: lengths are not read back
 
     def weighed(self, token_loss: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] m·loss of positions start..end-1, 0 where m is, whatever the loss."""
         if self.weight is None:
             return token_loss
         weight = self.weight[start:end]
-        return torch.where(weight > 0, token_loss * weight, 0)
+        return torch.where(weight == 0, 0, token_loss * weight)
 
     def shares(self, values: Tensor, start: int = 0, end: int | None = None) -> Tensor:
         """[c] what each of positions start..end-1 has of its sample's value [n]: value·m / Σ m."""
@@ -79,12 +83,12 @@ class Targets:
         """The same targets, positions start..end-1 of which count `weight` [c] times what they did."""
         new = self.position.new_ones(len(self), dtype=weight.dtype) if self.weight is None else self.weight.clone()
         new[start:end] *= weight
-        tokens = torch.bincount(self.sample[new > 0], minlength=len(self.tokens))
-        return replace(self, weight=new, tokens=tokens, mass=_mass(new, self.sample, tokens))
+        there = self.summed((new > 0).to(new.dtype))
+        return replace(self, weight=new, tokens=there.to(torch.int64), mass=self.summed(new))
 
     def present(self) -> Targets:
         """Without the positions of weight 0."""
-        return self if self.weight is None else self.reorder((self.weight > 0).nonzero().squeeze(1))
+        return self if self.weight is None else self.reorder(positions(self.weight > 0))
 
     def given(self, values: Tensor) -> Tensor:
         """[P] what `values` [B, T], aligned with the labels, hold for the targets."""
@@ -98,8 +102,8 @@ class Targets:
 
     @property
     def divisor(self) -> Tensor:
-        """[n] the mass, 1 where there is none."""
-        return self.tokens.clamp(min=1) if self.weight is None else torch.where(self.mass > 0, self.mass, 1)
+        """[n] the mass, 1 where there is none; NaN where a selection is not of numbers, as the loss is then."""
+        return self.tokens.clamp(min=1) if self.weight is None else torch.where(self.mass == 0, 1, self.mass)
 
 
 def find_targets(
@@ -115,14 +119,15 @@ def find_targets(
     tensor([1, 2])
     """
     device = labels.device if device is None else device
-    given, owner = _host(labels), None if segments is None else _host(segments)
+    given, owner = host(labels), None if segments is None else host(segments)
     target = given if shifted else _shift(given, IGNORED)
     predicted = target != IGNORED
     if owner is not None:
         predicted &= (owner >= 0) & _continues(owner)
     weight = None
     if token_weights is not None:
-        weight = _host(token_weights.double())
+        weight = wide(token_weights)
+        check_token_weights(torch.from_numpy(weight), tuple(labels.shape))
         weight = weight if shifted else _shift(weight, 0)
         predicted &= weight > 0
     position = np.flatnonzero(predicted)
@@ -142,24 +147,6 @@ def find_targets(
         tokens=tokens, weight=None if weight is None else on_device(weight, device),
         mass=tokens if mass is None else on_device(mass, device), counts=counts, ahead=0 if shifted else 1,
     )  # fmt: skip
-
-
-def on_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor of the array, int64 or as wide as the device's floats are, which the host does not wait for."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    tensor = tensor.to(exact_dtype(device) if tensor.is_floating_point() else torch.int64)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()  # copied from pageable memory, it would wait for what runs before it
-    return tensor.to(device, non_blocking=True)
-
-
-def _host(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy()
-
-
-def _mass(weight: Tensor, sample: Tensor, tokens: Tensor) -> Tensor:
-    """[n] Σ weight over the tokens of each sample."""
-    return torch.zeros_like(tokens, dtype=weight.dtype).index_add_(0, sample, weight)
 
 
 def _shift(values: np.ndarray, last: int) -> np.ndarray:
