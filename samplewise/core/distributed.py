@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -51,6 +52,13 @@ def gather_fields(
     ends = list(accumulate(sizes))
     gathered = {name: whole[k].view(field.dtype) for k, (name, field) in enumerate(local.items())}
     return gathered, [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def reduce_(values: Tensor, how: Literal["max", "min", "sum"], group: Any) -> Tensor:
+    """`values`, in place, the largest, smallest or sum of those of all ranks of the process group."""
+    ways = {"max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN, "sum": dist.ReduceOp.SUM}
+    dist.all_reduce(values, ways[how], group=group)
+    return values
 
 
 def largest(value: int, device: torch.device | str = "cpu") -> int:

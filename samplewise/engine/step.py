@@ -42,6 +42,7 @@ from samplewise.losses.body import decoder_of, unwrapped
 from samplewise.losses.compiled import say_compiled, uncompiled
 from samplewise.losses.model_facts import has_dropout
 from samplewise.losses.own_terms import has_own_term
+from samplewise.losses.sharded import refuse_tensor_parallel
 from samplewise.rules import resolve
 
 logger = logging.getLogger("samplewise")
@@ -146,6 +147,7 @@ class Step:
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()
+        refuse_tensor_parallel(model)
         model, compiles = uncompiled(model), compiles or uncompiled(model) is not model
         if self.options.normalize == "micro" and has_own_term(model):
             raise SamplewiseError(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.body import Hidden, body_of, decoder_of, unwrapped
+from samplewise.losses.kernels import Shard
 from samplewise.losses.own_terms import has_router_term, refuse_unweighable
-from samplewise.losses.sharded import Unit, has_foreign_hooks, in_pieces, is_unit
+from samplewise.losses.sharded import Unit, has_foreign_hooks, in_pieces, is_unit, vocabulary_shard
 
 REMEDY = 'Use logits="allow" to train from logits, which takes more memory.'
 IN_PIECES = "one in pieces; call the model that FSDP wraps, not its parts, and shard it in no other way"
@@ -39,15 +40,26 @@ class Head:
 
     @property
     def weight(self) -> Tensor:
-        """[V, D], looked up each time: FSDP replaces parameters between calls. Errors: SamplewiseError if in pieces."""
+        """[V, D], looked up each time: FSDP replaces parameters between calls; of a split vocabulary this rank's rows.
+
+        Errors: SamplewiseError if in pieces otherwise.
+        """
+        if self.shard is not None:
+            return self.linear.weight.to_local()  # pyright: ignore[reportCallIssue]
         if in_pieces(self.linear.weight):
             raise _not_plain(type(self.linear).__name__, IN_PIECES, "Under FSDP2 call the model itself.")
         return self.linear.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """[V], or None for a head without one."""
-        return self.linear.bias
+        """[V], or None for a head without one; of a split vocabulary this rank's."""
+        bias: Any = self.linear.bias
+        return bias if bias is None or self.shard is None else bias.to_local()
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which rows of the vocabulary this rank has, where tensor parallelism splits it."""
+        return vocabulary_shard(self.linear.weight)
 
     def run(self, hidden: Tensor, compute: Callable[[Tensor], tuple[Tensor, T]]) -> T:
         """What `compute` makes of hidden while weight and bias are whole; see `sharded.Unit.run`."""
@@ -104,7 +116,7 @@ def _check_linear(name: str, head: nn.Module, unit: nn.Module | None, remedy: st
         type(head).forward is not nn.Linear.forward or not isinstance(weight, Tensor) or not weight.is_floating_point()
     ):
         found = "one with a forward of its own"
-    elif in_pieces(weight) and unit is None:
+    elif in_pieces(weight) and unit is None and vocabulary_shard(weight) is None:
         found = IN_PIECES
     elif has_foreign_hooks(head):
         found = "one with forward hooks, which would not run"

@@ -45,7 +45,7 @@ def reference_token_losses(
         return torch.zeros(labels.shape, device=micro.device)
     with evaluating(model):
         hidden = head.body(**micro.inputs).last_hidden_state
-        scores = score(hidden, weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale,
+        scores = score(hidden, weight, labels, bias=head.bias, softcap=head.softcap, scale=head.scale, shard=head.shard,
                        segments=segments, token_weights=token_weights, chunk_bytes=chunk_bytes,
                        token_losses=True)  # fmt: skip
     assert scores.token_loss is not None

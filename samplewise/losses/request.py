@@ -203,4 +203,4 @@ def _scored(hidden: Tensor, head: Head, request: Request) -> Result:
 def _options(head: Head, request: Request) -> dict[str, Any]:
     names = ("segments", "token_weights", "shifted", "backend", "chunk_bytes", "tally")
     asked = {name: getattr(request, name) for name in names}
-    return {"bias": head.bias, "softcap": head.softcap, "scale": head.scale, **asked}
+    return {"bias": head.bias, "softcap": head.softcap, "scale": head.scale, "shard": head.shard, **asked}

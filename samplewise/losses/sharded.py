@@ -12,10 +12,12 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.losses.body import forward_of
+from samplewise.losses.kernels import Shard
 
 T = TypeVar("T")
-SHARDING = ("torch.distributed.fsdp", "deepspeed.")
+SHARDING = ("torch.distributed.fsdp", "torch.distributed.tensor", "deepspeed.")
 """Whose hooks gather parameters and reduce gradients, and do nothing to what goes through a call."""
 
 
@@ -36,8 +38,40 @@ def in_pieces(parameter: Tensor | None) -> bool:
     return hasattr(parameter, "full_tensor")
 
 
+def is_tensor_parallel(parameter: Tensor | None) -> bool:
+    """Whether it is split over a mesh with a dimension "tp", whose ranks work on the same rows."""
+    mesh: Any = getattr(parameter, "device_mesh", None)
+    return "tp" in (getattr(mesh, "mesh_dim_names", None) or ())
+
+
+def refuse_tensor_parallel(model: nn.Module) -> None:
+    """Errors: SamplewiseError for a model whose ranks work on the same rows: a step would count each of them again."""
+    if any(is_tensor_parallel(parameter) for parameter in model.parameters()):
+        raise SamplewiseError(
+            "model", expected="ranks with rows of their own", got="tensor parallelism",
+            remedy="Use FSDP2 alone; `samplewise.losses.request` weighs rows under it in a loop of your own: docs/ranks.md",
+        )  # fmt: skip
+
+
+def vocabulary_shard(weight: Any) -> Shard | None:
+    """Which rows of the vocabulary this rank has of a head that is split by "tp" alone, column by column; else None.
+
+    While FSDP2 has gathered the head, its own dimension is gone from the mesh.
+    """
+    if not is_tensor_parallel(weight) or weight.device_mesh.mesh_dim_names != ("tp",):
+        return None
+    (placement,), mesh = weight.placements, weight.device_mesh
+    if type(placement).__name__ != "Shard" or placement.dim != 0:
+        return None
+    each = -(-weight.shape[0] // mesh.size())  # as DTensor cuts
+    return Shard(mesh.get_group(), mesh.size(), mesh.get_local_rank() * each, weight.shape[0])
+
+
 def has_foreign_hooks(module: nn.Module) -> bool:
-    """Whether the module has forward hooks that are not FSDP's or DeepSpeed's: what they do would be left out."""
+    """Whether the module has forward hooks that are not FSDP's or DeepSpeed's: what they do would be left out.
+
+    Those of tensor parallelism, which lay out what goes through, are done by the kernel of a split head.
+    """
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     return any(not getattr(hook, "__module__", "").startswith(SHARDING) for hook in hooks)
 

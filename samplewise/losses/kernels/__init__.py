@@ -15,11 +15,24 @@ residual       a chunk's logits to losses and p − one-hot
 residual_triton  the same in one Triton kernel
 tally          entropy and correctness of tokens, for logs
 gradients      the head's gradient, in fp32
+vocabulary     the same losses of a head whose rows are split over ranks
 """
 
 from samplewise.losses.kernels.api import Objective, Scores, objective, sample_losses, score
 from samplewise.losses.kernels.backends import Backend
 from samplewise.losses.kernels.inputs import Factor, Select
 from samplewise.losses.kernels.tally import Tally
+from samplewise.losses.kernels.vocabulary import Shard
 
-__all__ = ["Backend", "Factor", "Objective", "Scores", "Select", "Tally", "objective", "sample_losses", "score"]
+__all__ = [
+    "Backend",
+    "Factor",
+    "Objective",
+    "Scores",
+    "Select",
+    "Shard",
+    "Tally",
+    "objective",
+    "sample_losses",
+    "score",
+]

@@ -18,6 +18,7 @@ from samplewise.losses.kernels.inputs import refuse_nan as refuse
 from samplewise.losses.kernels.selection import apply_selection, selected_inputs
 from samplewise.losses.kernels.tally import Tally
 from samplewise.losses.kernels.targets import Targets, find_targets
+from samplewise.losses.kernels.vocabulary import Shard
 
 OURS = ("chunked", "triton")
 
@@ -54,6 +55,7 @@ def sample_losses(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
     backend: Backend = "auto", differentiable: bool = False, chunk_bytes: int | None = None,
+    shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The loss of every sample, and its number of predicted tokens, without logits.
 
@@ -69,6 +71,7 @@ def sample_losses(
         logits); "auto" is "triton" on a CUDA device that has it, else "chunked".
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
+    shard: of a head that is split over ranks by its vocabulary, which rows `head` and `bias` are ("auto", "chunked").
     chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
 
     Returns (loss [n], nats/token, at least fp32; tokens [n], int64). A sample without a predicted token has loss 0
@@ -81,7 +84,7 @@ def sample_losses(
     """
     inputs = Inputs(
         hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
-        shifted=shifted, chunk_bytes=chunk_bytes,
+        shifted=shifted, chunk_bytes=chunk_bytes, shard=shard,
     )  # fmt: skip
     scores = _score(inputs, backend, differentiable, False)
     return scores.loss, scores.tokens
@@ -91,7 +94,7 @@ def score(
     hidden: Tensor, head: Tensor, labels: Tensor, *, bias: Tensor | None = None, segments: Tensor | None = None,
     token_weights: Tensor | None = None, softcap: float | None = None, scale: float = 1.0, shifted: bool = False,
     backend: Backend = "auto", differentiable: bool = False, chunk_bytes: int | None = None,
-    token_losses: bool = False, tally: Tally | None = None,
+    token_losses: bool = False, tally: Tally | None = None, shard: Shard | None = None,
 ) -> Scores:  # fmt: skip
     """`sample_losses` and what else the pass knows: Scores(loss, tokens, mass, token_loss); the arguments are those.
 
@@ -103,7 +106,7 @@ def score(
     """
     inputs = Inputs(
         hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
-        shifted=shifted, chunk_bytes=chunk_bytes, tally=tally,
+        shifted=shifted, chunk_bytes=chunk_bytes, tally=tally, shard=shard,
     )  # fmt: skip
     return _score(inputs, backend, differentiable, token_losses)
 
@@ -113,6 +116,7 @@ def objective(
     segments: Tensor | None = None, token_weights: Tensor | None = None, softcap: float | None = None,
     scale: float = 1.0, shifted: bool = False, backend: Backend = "auto", chunk_bytes: int | None = None,
     select: Select | None = None, reference: Tensor | None = None, tally: Tally | None = None, refuse_nan: bool = True,
+    shard: Shard | None = None,
 ) -> Objective:  # fmt: skip
     """Σ u_i L_i over the samples of a micro-batch, its gradient formed in the forward, without logits.
 
@@ -148,7 +152,7 @@ def objective(
     inputs = Inputs(
         hidden, head, labels, bias=bias, segments=segments, token_weights=token_weights, softcap=softcap, scale=scale,
         shifted=shifted, chunk_bytes=chunk_bytes, select=select, reference=reference, tally=tally,
-        refuse_nan=refuse_nan,
+        refuse_nan=refuse_nan, shard=shard,
     )  # fmt: skip
     inputs, targets = _enter(inputs, backend)
     if not callable(factors):
@@ -173,7 +177,7 @@ def _enter(inputs: Inputs, backend: str) -> tuple[Inputs, Targets]:
             remedy='Use backend="auto": the others see no probabilities.',
         )  # fmt: skip
     return inputs, find_targets(
-        inputs.labels, inputs.segments, inputs.shifted, inputs.head.shape[0], inputs.token_weights,
+        inputs.labels, inputs.segments, inputs.shifted, inputs.vocabulary, inputs.token_weights,
         device=inputs.hidden.device,
     )  # fmt: skip
 

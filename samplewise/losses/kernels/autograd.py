@@ -117,6 +117,7 @@ class _SampleLosses(Function):
         with torch.autocast(like[0].device.type, enabled=False):
             work = Work(replace(ctx.inputs, tally=None), ctx.targets, Wanted(*ctx.needs_input_grad[:3]), ctx.dtype)
             known(work, upstream[0])  # waits once: a sample without a gradient is left out
+            work.finish()
             parts = (work.hidden, *work.gradient.finish())
         grads = [None if x is None else x.view(like[i].shape).to(like[i].dtype) for i, x in enumerate(parts)]
         return *grads, None, None

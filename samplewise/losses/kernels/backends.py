@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import torch
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.losses.kernels import vocabulary
 from samplewise.losses.kernels.inputs import Inputs
 from samplewise.losses.kernels.residual import Head
+from samplewise.losses.kernels.vocabulary import Shard
 
 logger = logging.getLogger("samplewise")
 
@@ -33,6 +35,13 @@ def resolve(backend: str, inputs: Inputs) -> str:
             "backend", expected=f"one of {', '.join(get_args(Backend))}", got=repr(backend),
             remedy='Use "auto", which handles every case.',
         )  # fmt: skip
+    if inputs.shard is not None:
+        if backend not in ("auto", "chunked"):
+            raise SamplewiseError(
+                "backend", expected="'auto' or 'chunked' for a head that is split over ranks", got=repr(backend),
+                remedy="Leave it out.",
+            )  # fmt: skip
+        return "chunked"
     if backend not in ("auto", "triton") or (backend == "auto" and inputs.hidden.device.type != "cuda"):
         return "chunked" if backend == "auto" else backend
     why = obstacle(inputs)
@@ -86,8 +95,10 @@ def fault(device: torch.device) -> str | None:
     return None if off <= 1e-5 else f"its kernel gives other numbers than the chunked ones, by {off:.1e}"
 
 
-def turn(backend: str) -> Callable[..., Any]:
+def turn(backend: str, shard: Shard | None = None) -> Callable[..., Any]:
     """`residual_` of the backend: logits of a chunk to losses and residuals."""
+    if shard is not None:
+        return partial(vocabulary.residual_, shard)
     if backend == "triton":
         from samplewise.losses.kernels.residual_triton import residual_
     else:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core.distributed import reduce_
 from samplewise.core.host import host, is_on_host, on_device, positions
 from samplewise.losses.kernels.backends import turn
 from samplewise.losses.kernels.gradients import HeadGradient
@@ -52,10 +53,11 @@ class Work:
         self.head = Head(inputs.head.detach().to(dtype), bias, inputs.softcap, inputs.scale, wide)
         self.source = inputs.hidden.detach().reshape(-1, inputs.hidden.shape[2])
         self.inputs, self.targets, self.wanted = inputs, targets, wanted
-        self.rows = rows_per_chunk(inputs.chunk_bytes, len(self.head.weight), dtype, self.source.device)
+        width = len(self.head.weight) if inputs.shard is None else inputs.shard.widest  # alike on all ranks
+        self.rows = rows_per_chunk(inputs.chunk_bytes, width, dtype, self.source.device)
         if whole and wanted.head and inputs.chunk_bytes is None:  # a budget that was given is kept
-            buffer = self.head.weight.numel() * wide.itemsize
-            self.rows = widen(self.rows, targets.counts.tolist(), len(self.head.weight) * dtype.itemsize, buffer)
+            buffer = width * self.source.shape[1] * wide.itemsize
+            self.rows = widen(self.rows, targets.counts.tolist(), width * dtype.itemsize, buffer)
         size = (min(self.rows, len(targets)), len(self.head.weight))
         self.logits = torch.empty(size, dtype=dtype, device=self.source.device)
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
@@ -63,7 +65,7 @@ class Work:
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
         self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
         self.gradient = self.new_gradient()
-        self.turn = turn(inputs.backend)
+        self.turn = turn(inputs.backend, inputs.shard)
         self.clean = whole  # factors that are known leave rows out beforehand
 
     def new_gradient(self) -> HeadGradient:
@@ -98,7 +100,9 @@ class Work:
         return hidden.masked_fill(bad[:, None], 0.0), bad
 
     def finish(self) -> None:
-        """Add the entropy and correctness of the pass to the caller's tally, if there is one."""
+        """Add the entropy and correctness of the pass to the caller's tally, if there is one; sum what ranks share."""
+        if self.inputs.shard is not None and self.hidden is not None:
+            reduce_(self.hidden, "sum", self.inputs.shard.group)
         if self.inputs.tally is not None and self.tally is not None:
             self.inputs.tally.add(self.tally)
 

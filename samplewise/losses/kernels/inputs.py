@@ -12,6 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host
 from samplewise.core.token_rule import TokenRule
 from samplewise.losses.kernels.tally import Tally
+from samplewise.losses.kernels.vocabulary import Shard
 from samplewise.losses.token_losses import check_token_weights
 
 Factor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,7 +27,8 @@ class Inputs:
     """One micro-batch at the door of the head.
 
     hidden [B, T, D], head [V, D], labels, segments, token_weights, reference [B, T], bias [V]; logits are
-    softcap·tanh((hidden·headᵀ + bias)·scale / softcap), without the cap where softcap is None.
+    softcap·tanh((hidden·headᵀ + bias)·scale / softcap), without the cap where softcap is None. shard: which rows of the
+    vocabulary head and bias are; None: all.
     """
 
     hidden: Tensor
@@ -44,6 +46,12 @@ class Inputs:
     tally: Tally | None = None
     backend: str = "chunked"
     refuse_nan: bool = True
+    shard: Shard | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """V of the whole head."""
+        return self.head.shape[0] if self.shard is None else self.shard.vocabulary
 
     @property
     def loss_dtype(self) -> torch.dtype:
@@ -95,6 +103,11 @@ class Inputs:
             raise SamplewiseError(
                 "bias", expected=f"shape ({vocabulary},), one a row of the head", got=tuple(self.bias.shape),
                 remedy="Pass the bias of the same head.",
+            )  # fmt: skip
+        if self.shard is not None and not vocabulary:
+            raise SamplewiseError(
+                "shard", expected="a row of the head for every rank", got=f"none of {self.shard.vocabulary}",
+                remedy="Split the head over fewer ranks.",
             )  # fmt: skip
         for name, value in (("softcap", self.softcap), ("chunk_bytes", self.chunk_bytes)):
             if value is not None and not value > 0:
