@@ -43,7 +43,7 @@ def _waits(name: str, args: Any) -> bool:
 
 
 def _line(name: str) -> str:
-    asked = next(f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _torchs(f))
+    asked = next(f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _between(f))
     return f"{place(asked)} {name}"
 
 
@@ -53,8 +53,9 @@ def place(frame: traceback.FrameSummary) -> str:
     return f"{frame.filename.removeprefix(f'{PACKAGE}/')}:{frame.lineno}" if inside else "elsewhere"
 
 
-def _torchs(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith(str(Path(torch.__file__).parent))
+def _between(frame: traceback.FrameSummary) -> bool:
+    """Torch's own frame, or that of another mode."""
+    return frame.name == "__torch_function__" or frame.filename.startswith(str(Path(torch.__file__).parent))
 
 
 def on_device(model: torch.nn.Module) -> torch.nn.Module:
