@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.clock import Clock
-from samplewise.core.distributed import check_same, gather_fields, largest, rank
+from samplewise.core.distributed import check_same, largest, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import advise
-from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Epoch, Rule, State
-from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
+from samplewise.engine.base_weights import TokenMean, loop_scale, total_base_weight, with_base_weights
 from samplewise.engine.context import StepContext
 from samplewise.engine.figures import Figures
 from samplewise.engine.loss_history import LossHistory
@@ -42,7 +41,6 @@ from samplewise.losses.body import decoder_of, unwrapped
 from samplewise.losses.compiled import say_compiled, uncompiled
 from samplewise.losses.model_facts import has_dropout
 from samplewise.losses.own_terms import has_own_term
-from samplewise.losses.sharded import refuse_tensor_parallel
 from samplewise.rules import resolve
 
 logger = logging.getLogger("samplewise")
@@ -147,7 +145,6 @@ class Step:
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()
-        refuse_tensor_parallel(model)
         model, compiles = uncompiled(model), compiles or uncompiled(model) is not model
         if self.options.normalize == "micro" and has_own_term(model):
             raise SamplewiseError(
@@ -201,8 +198,7 @@ class Step:
     def _context(self, scale: float) -> StepContext:
         assert self.attached is not None
         options = self.options
-        base_weight = torch.stack([m.base_weight.sum() for m in self.given if m.base_weight is not None]).sum()
-        total = float(host(gather_fields({"base_weight": base_weight.view(1)}, self.device)[0]["base_weight"]).sum())
+        total = total_base_weight(self.given, self.device)
         return StepContext(
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from forks import forked
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from samplewise.core.errors import SamplewiseError
@@ -83,7 +84,7 @@ def gradients(given: Parts) -> dict[str, torch.Tensor]:
     found = {name: getattr(given, name).grad for name in ("hidden", "head", "bias")}
     if given.shard is None:
         return found
-    whole = {name: [None] * given.shard.ranks for name in ("head", "bias")}
+    whole: dict[str, list[Any]] = {name: [None] * given.shard.ranks for name in ("head", "bias")}
     for name, gathered in whole.items():
         dist.all_gather_object(gathered, found[name])
     return found | {name: torch.cat(gathered) for name, gathered in whole.items()}
@@ -118,7 +119,7 @@ def model(kind: str, ranks: int) -> torch.nn.Module:
     """The head of a model, split as transformers' tp_plan does it, asked through its own forward."""
     whole, split = (tiny.model(kind, tie_word_embeddings=False) for _ in range(2))
     mesh = init_device_mesh("cpu", (ranks,), mesh_dim_names=("tp",))
-    style = ColwiseParallel(output_layouts=torch.distributed.tensor.Replicate())
+    style = ColwiseParallel(output_layouts=Replicate())
     parallelize_module(split, mesh, {"lm_head": style})
     ids = torch.randint(3, tiny.VOCABULARY, (4, 9), generator=torch.Generator().manual_seed(0))
     found = []

@@ -43,7 +43,9 @@ def _waits(name: str, args: Any) -> bool:
 
 
 def _line(name: str) -> str:
-    asked = next(f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _between(f))
+    asked = next(
+        f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _between(f)
+    )
     return f"{place(asked)} {name}"
 
 
