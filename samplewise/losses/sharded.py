@@ -49,7 +49,7 @@ def refuse_tensor_parallel(model: nn.Module) -> None:
     if any(is_tensor_parallel(parameter) for parameter in model.parameters()):
         raise SamplewiseError(
             "model", expected="ranks with rows of their own", got="tensor parallelism",
-            remedy="Use FSDP2 alone; `samplewise.losses.request` weighs rows under it in a loop of your own: docs/ranks.md",
+            remedy="Use FSDP2 alone; in a loop of your own `samplewise.losses.request` can: docs/ranks.md.",
         )  # fmt: skip
 
 
