@@ -45,7 +45,7 @@ class Head:
         Errors: SamplewiseError if in pieces otherwise.
         """
         if self.shard is not None:
-            return self.linear.weight.to_local()  # pyright: ignore[reportCallIssue]
+            return self.linear.weight.to_local()  # pyright: ignore[reportAttributeAccessIssue]
         if in_pieces(self.linear.weight):
             raise _not_plain(type(self.linear).__name__, IN_PIECES, "Under FSDP2 call the model itself.")
         return self.linear.weight

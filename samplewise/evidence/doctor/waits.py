@@ -24,7 +24,7 @@ from samplewise.losses.without_logits import WithoutLogits
 from samplewise.trainers import WeightedStep
 
 MICRO, SIZE, LONGEST = 4, 4, 40
-BOUND = MICRO + 3
+BOUND = 4  # of a step: it waits twice; one wait a micro-batch more must not pass
 SMALL_CHUNK = 24
 RULES = {"one pass": ("ir_dro(r=1.0)", 1), "two passes": ("band(drop_top=0.25)", 2)}
 """Each with its forwards of a micro-batch."""

@@ -15,6 +15,7 @@ residual       a chunk's logits to losses and p − one-hot
 residual_triton  the same in one Triton kernel
 tally          entropy and correctness of tokens, for logs
 gradients      the head's gradient, in fp32
+products       products of 16-bit matrices in fp32, where torch has them
 vocabulary     the same losses of a head whose rows are split over ranks
 """
 

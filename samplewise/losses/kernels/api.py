@@ -72,7 +72,7 @@ def sample_losses(
     differentiable: allow a gradient of any function of the losses; chunks are computed again in backward.
         Otherwise a backward that reaches the losses raises; take loss.detach() for numbers.
     shard: of a head that is split over ranks by its vocabulary, which rows `head` and `bias` are ("auto", "chunked").
-    chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 256 MiB elsewhere, at least 128 rows.
+    chunk_bytes: budget of one chunk's logits; None: 512 rows or 96 MiB on a CPU, 4,096 or 1 GiB elsewhere, 128 or more.
 
     Returns (loss [n], nats/token, at least fp32; tokens [n], int64). A sample without a predicted token has loss 0
     and 0 tokens. Losses that are not finite are returned as they are. Raises SamplewiseError on shapes that do not

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from samplewise.core.distributed import reduce_
 from samplewise.core.host import host, is_on_host, on_device, positions
+from samplewise.losses.kernels import products
 from samplewise.losses.kernels.backends import turn
 from samplewise.losses.kernels.gradients import HeadGradient
 from samplewise.losses.kernels.inputs import Factor, Inputs, wide_factors
@@ -63,10 +64,18 @@ class Work:
         self.token_loss = torch.zeros(len(targets), dtype=wide, device=self.source.device)
         self.scale = torch.ones_like(self.token_loss) if inputs.reweighs else None
         self.tally = None if inputs.tally is None else self.token_loss.new_zeros(2, len(targets))
-        self.hidden = torch.zeros_like(self.source, dtype=wide) if wanted.hidden else None
+        self.hidden = torch.zeros_like(self.source, dtype=self._hidden_dtype()) if wanted.hidden else None
         self.gradient = self.new_gradient()
         self.turn = turn(inputs.backend, inputs.shard)
         self.clean = whole  # factors that are known leave rows out beforehand
+
+    def _hidden_dtype(self) -> torch.dtype:
+        """What the hidden states' gradient waits in for its upstream scalar.
+
+        bf16 has the range of fp32: no copy twice as large. fp16 has not, and ranks' parts are summed first.
+        """
+        narrow = self.source.dtype == torch.bfloat16 and self.inputs.shard is None
+        return self.source.dtype if narrow else self.head.wide
 
     def new_gradient(self) -> HeadGradient:
         """An empty gradient of the head."""
@@ -155,11 +164,17 @@ class Work:
             residual, hidden = to_front_(residual, kept), hidden[kept]
             weight, position = weight[kept], position[kept]
         if self.hidden is not None:
-            rows = torch.mm(residual, self.head.weight).to(self.head.wide)
+            rows = self._product(residual)
             rows.mul_((weight * (self.head.scale / self.head.gain))[:, None])
-            self.hidden[position] = rows
+            self.hidden[position] = rows.to(self.hidden.dtype)
         if self.wanted.head or self.wanted.bias:
             into.add(residual, hidden, weight)
+
+    def _product(self, residual: Tensor) -> Tensor:
+        """[c, D] residual·head, wide."""
+        if products.has_wide(residual):
+            return products.wide(residual, self.head.weight)
+        return torch.mm(residual, self.head.weight).to(self.head.wide)
 
 
 def to_front_(rows: Tensor, index: Tensor) -> Tensor:

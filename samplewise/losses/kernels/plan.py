@@ -17,9 +17,10 @@ from samplewise.core.errors import SamplewiseError
 # 1x4096 fp32     1.010  .921
 # 1x4096 bf16            .838  .880
 CPU_ROWS, CPU_BYTES = 512, 96 * 2**20
-# On accelerators not measured: large enough that launches do not count, small beside the logits of any training batch.
-ACCELERATOR_BYTES = 256 * 2**20
-# With a vocabulary of 262,144 either budget holds 96 or 256 fp32 rows; below this a product is too flat to be fast.
+# On accelerators not measured. 4,096 rows fill one and read the head seldom; 1 GiB holds as many of a vocabulary of
+# 131,072 in 16 bits, half of them of 262,144: a quarter of the logits of 16,384 tokens, which plain training holds.
+ACCELERATOR_ROWS, ACCELERATOR_BYTES = 4096, 2**30
+# With a vocabulary of 262,144 the budget of a CPU holds 96 fp32 rows; below this a product is too flat to be fast.
 MIN_ROWS = 128
 
 
@@ -39,8 +40,8 @@ def rows_per_chunk(chunk_bytes: int | None, vocabulary: int, dtype: torch.dtype,
     """How many rows of logits fit `chunk_bytes`; None is this device's default."""
     size = vocabulary * dtype.itemsize
     if chunk_bytes is None:
-        most = min(CPU_ROWS, CPU_BYTES // size) if device.type == "cpu" else ACCELERATOR_BYTES // size
-        return max(MIN_ROWS, most)
+        rows, budget = (CPU_ROWS, CPU_BYTES) if device.type == "cpu" else (ACCELERATOR_ROWS, ACCELERATOR_BYTES)
+        return max(MIN_ROWS, min(rows, budget // size))
     if chunk_bytes < size:
         raise SamplewiseError(
             "chunk_bytes", expected=f"at least {size}, one row of {vocabulary} logits in {dtype}", got=chunk_bytes,
