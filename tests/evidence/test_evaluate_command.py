@@ -136,7 +136,8 @@ def test_the_command_writes_files_that_pair(tmp_path):
     )  # fmt: skip
     assert "held_out: loss" in second.stdout
     header, row = (line.split() for line in first.stdout.splitlines() if line.startswith(("    ", "held_out ")))
-    figures, _, documents = json.loads((tmp_path / "a.json").read_text())["sets"]["held_out"].values()
+    held_out = json.loads((tmp_path / "a.json").read_text())["sets"]["held_out"]
+    figures, documents = held_out["figures"], held_out["documents"]
     assert header == ["documents", "mean", "token", "mean", "p90", "worst", "tenth", "bits/byte"]
     names = ("mean", "token_mean", "p90", "worst_decile", "bits_per_byte")
     assert row == ["held_out", str(len(documents)), *(f"{figures[name]:.4f}" for name in names)]
