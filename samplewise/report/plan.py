@@ -45,7 +45,7 @@ def write_plan(folder: Path, results: Results, sweep: Mapping[str, Mapping[str, 
         *_warnings(results),
         *([section("Primary comparison", paragraph(results["primary"]["sentence"]))] if "primary" in results else []),
         facts({
-            "budget": f"{budget['amount']:,} {UNIT[budget['kind']]}", "seeds": len(results["seeds"]),
+            "budget": _short(budget), "seeds": len(results["seeds"]),
             "held-out documents": len(results["documents"].get(HELD_OUT, [])), "control": results["control"],
         }),
         *([section("Ceiling", paragraph(results["ceiling"]["sentence"]))] if "ceiling" in results else []),
@@ -73,6 +73,13 @@ def _warnings(results: Results) -> list[Markup]:
     if not results["complete"]:
         found.append(warning(f"Partial: {len(results['missing'])} runs are not finished yet."))
     return found + [warning(f"{f['arm']}, seed {f['seed']}: {f['error']}") for f in results["failed"]]
+
+
+def _short(budget: Mapping[str, Any]) -> str:
+    """The budget in a few words: of FLOPs, which are many, without what they count."""
+    if budget["kind"] == "flops":
+        return f"{budget['amount']:.3g} FLOPs, each model by its own size"
+    return f"{budget['amount']:,} {UNIT[budget['kind']]}"
 
 
 def _tuning(results: Results) -> list[Markup]:
