@@ -26,7 +26,7 @@ class Progress:
         from tqdm import tqdm
 
         self.title, self.total, self.unit, self.done = title, total, unit, initial
-        self.show, self.note = show, ""
+        self.show, self.note, self._told = show, "", -1.0
         self.began = self._said = time.monotonic()
         self.watched = watched(sys.stderr)
         self.bar: Any = tqdm(
@@ -49,8 +49,11 @@ class Progress:
             self.say()
 
     def say(self) -> None:
-        """Write the line of a log file."""
+        """Write the line of a log file, once for each place."""
         self._said = time.monotonic()
+        if self.done == self._told:
+            return
+        self._told = self.done
         print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
