@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from samplewise.core import notebook
 from samplewise.core.calls import Call, Called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.samples import Samples, Values, as_samples
@@ -198,3 +200,13 @@ class Rule(Called):
         out = torch.zeros_like(wide)
         out[index] = weights
         return out.to(given.loss.dtype)
+
+    def _repr_html_(self) -> str:
+        """Its call and, where losses are enough for it, the weights of 64 losses from 0 to 4 nats per token."""
+        call = f"<code>{escape(repr(self))}</code>"
+        losses = [k / 16 for k in range(65)]
+        try:
+            weights = self(losses).tolist()
+        except SamplewiseError:  # it reads columns of the data
+            return call
+        return f"{call}<br>{notebook.curve(losses, weights, 'weight against loss, 0 to 4 nats/token')}"

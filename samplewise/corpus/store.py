@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.core import notebook
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest
@@ -67,6 +68,32 @@ class Scores:
         self.check_columns(wanted)
         for index in range(len(self.manifest.shards)):
             yield from self._shard(index, wanted).to_batches(max_chunksize=rows)
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> Any:
+        """A pyarrow.Table in memory, in the order of the corpus. columns: default all."""
+        pa, found = arrow(), list(self.batches(columns))
+        return pa.Table.from_batches(found)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
+        """A pandas.DataFrame in the order of the corpus; needs pandas. columns: default all."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> Any:
+        """A polars.DataFrame in the order of the corpus; needs polars. columns: default all."""
+        try:
+            import polars
+        except ImportError:
+            raise SamplewiseError(
+                "polars", expected="an installed package", got="none", remedy="pip install polars"
+            ) from None
+        return polars.from_arrow(self.to_arrow(columns))
+
+    def _repr_html_(self) -> str:
+        """What was scored, and how many."""
+        made = self.manifest.made
+        counts = {"windows": self.manifest.windows, "rows scored": self.manifest.rows_scored}
+        told = {**counts, "rows quarantined": self.manifest.rows_quarantined, "columns": ", ".join(self.columns)}
+        return notebook.table({**made, **told}, "scores")
 
     def check_columns(self, names: Sequence[str]) -> None:
         """Raises SamplewiseError on a name that is not there."""

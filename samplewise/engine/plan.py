@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from samplewise.core import notebook
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host, positions, wide
 from samplewise.core.rule import Rule, State
@@ -47,6 +49,16 @@ class Plan:
     state: State
     nonfinite: list[int]
     shortfall: SamplewiseError | None = None
+
+    def _repr_html_(self) -> str:
+        """The figures, and how many samples have which weight."""
+        edges = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, float("inf")]
+        kept = self.weights[self.weights != 0]
+        parts = [("0", int((self.weights == 0).sum()))]
+        for low, high in pairwise(edges):
+            parts.append((f"{low:g} to {high:g}", int(((kept > low) & (kept <= high)).sum())))
+        drawing = notebook.bars(parts, "samples by weight: 0, then up to 0.25, 0.5, 0.75, 1, 1.5, 2, 4, above")
+        return notebook.table(self.figures, "one step") + drawing
 
 
 class ShortSteps:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from samplewise.core import notebook
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
@@ -46,3 +47,8 @@ class StepResult:
     reference_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     router: list[Tensor] = field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        """How the step ran, and its figures."""
+        ran = {"rule": repr(self.rule), "mode": self.mode, "passes": self.passes, "tokens trained on": self.tokens}
+        return notebook.table({**ran, **self.figures}, f"step {self.step}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from samplewise.core import notebook
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.evaluate import Evaluation
 from samplewise.evidence.student import t_quantile
@@ -28,6 +29,12 @@ class Comparison:
     def decided(self) -> bool:
         """Whether the interval excludes zero."""
         return not self.low <= 0.0 <= self.high
+
+    def _repr_html_(self) -> str:
+        """The difference with its interval, and whether it is decided."""
+        span = f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        told = {"difference, nats/token": span, "documents": self.documents, "excludes zero": self.decided}
+        return notebook.table(told, COVERS)
 
     def sentence(self, this: str, other: str) -> str:
         """What the interval allows to say, as one sentence."""
