@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from samplewise.evidence import Evaluation, crossed
 from samplewise.evidence.run.history import EDGES, History
@@ -94,7 +95,7 @@ def _weighed(rule: str, runs: Sequence[Run], texts: Mapping[int, str]) -> list:
     ]  # fmt: skip
 
 
-def _cost(runs: Mapping[str, Sequence[Run]]) -> object:
+def _cost(runs: Mapping[str, Sequence[Run]]) -> Markup:
     told = []
     for name, own in runs.items():
         seconds, tokens = sum(run.seconds for run in own), sum(run.history.tokens for run in own)
