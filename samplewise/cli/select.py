@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,11 +125,20 @@ def select(
             tokens=None if tokens is None else amount(tokens, "--tokens"), take=take.value,
             by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
         )  # fmt: skip
-        kind = "ids" if ids else "weights" if weights else "texts"
-        target = Target(kind, out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer)
+        target = Target(
+            _kind(ids, weights), out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer
+        )
         print("\n".join(run_select(scores, choice, target, memory=memory, verify=not no_verify)))
-        written = target.output(out)
-        write_figures(json_file, json.loads(written.place.read(written.statement)))
+        write_figures(json_file, _statement(target.output(out)))
+
+
+def _kind(ids: bool, weights: bool) -> str:
+    return "ids" if ids else "weights" if weights else "texts"
+
+
+def _statement(written: Any) -> dict[str, Any]:
+    """What was selected and left out, as it stands beside the output."""
+    return json.loads(written.place.read(written.statement))
 
 
 def _check(chosen: bool, both: bool) -> None:
