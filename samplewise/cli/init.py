@@ -37,7 +37,7 @@ def init(
             )
         found = kind_of_rows(data, config)
         text = run_text(
-            model, data, found.kind, rule, output, shape=found.shape, text_field=found.text_field, name=config,
+            model, data, rule, output, shape=found.shape, text_field=found.text_field, name=config,
             file=str(out),
         )  # fmt: skip
         out.parent.mkdir(parents=True, exist_ok=True)

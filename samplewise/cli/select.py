@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -111,18 +111,16 @@ def select(
     quiet(debug)
     with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
-        from samplewise.corpus.amounts import amount
         from samplewise.corpus.quotas import check_parts, quotas_of
         from samplewise.corpus.run_select import Target, run_select
         from samplewise.corpus.selection import Choice
-        from samplewise.rules import parse_rule
 
         quotas = quotas_of(shares, minimum, maximum, alpha=alpha, reweight=reweight)
         _check(any(part is not None for part in (rule, above, below, tokens, quotas)), ids and weights)
         check_parts(quotas, per=per, within=within, tokens=tokens)
         choice = Choice(
-            rule=None if rule is None else parse_rule(rule), above=above, below=below,
-            tokens=None if tokens is None else amount(tokens, "--tokens"), take=take.value,
+            rule=_parsed(rule), above=above, below=below,
+            tokens=_budget(tokens), take=take.value,
             by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
         )  # fmt: skip
         target = Target(
@@ -132,7 +130,19 @@ def select(
         write_figures(json_file, _statement(target.output(out)))
 
 
-def _kind(ids: bool, weights: bool) -> str:
+def _parsed(rule: str | None) -> Any:
+    from samplewise.rules import parse_rule
+
+    return None if rule is None else parse_rule(rule)
+
+
+def _budget(tokens: str | None) -> int | None:
+    from samplewise.corpus.amounts import amount
+
+    return None if tokens is None else amount(tokens, "--tokens")
+
+
+def _kind(ids: bool, weights: bool) -> Literal["ids", "weights", "texts"]:
     return "ids" if ids else "weights" if weights else "texts"
 
 

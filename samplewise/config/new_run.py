@@ -49,15 +49,14 @@ output: {output}  # a folder of its own: results.json, run.png, the model, check
 
 
 def run_text(
-    model: str, path: str, kind: str, rule: str, output: str, *,
+    model: str, path: str, rule: str, output: str, *,
     shape: str | None = None, text_field: str | None = None, name: str | None = None, file: str = "run.yaml",
 ) -> str:  # fmt: skip
     """The text of a run file.
 
-    kind: "text" or "instructions". shape: of the conversations' rows, for the comment. text_field: of the text, where
-    records have fields. name: the configuration of a `datasets` name. file: what it will be called.
+    shape: of the rows of conversations; None for text. text_field: of the text, where records have fields. name: the configuration of a `datasets` name. file: what it will be called.
     """
-    instructions = kind == "instructions"
+    instructions = shape is not None
     more = f"\n  name: {_quoted(name)}" if name is not None else ""
     field = f"  text_field: {_quoted(text_field)}\n" if text_field is not None else ""
     form = INSTRUCTIONS if instructions else TEXT
