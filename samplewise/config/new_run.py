@@ -54,7 +54,8 @@ def run_text(
 ) -> str:  # fmt: skip
     """The text of a run file.
 
-    shape: of the rows of conversations; None for text. text_field: of the text, where records have fields. name: the configuration of a `datasets` name. file: what it will be called.
+    shape: of the rows of conversations; None for text. text_field: of the text, where records have fields.
+    name: the configuration of a `datasets` name. file: what it will be called.
     """
     instructions = shape is not None
     more = f"\n  name: {_quoted(name)}" if name is not None else ""
