@@ -70,6 +70,7 @@ MANY_ARGUMENTS = {  # functions of more than 8 arguments, and why none of these 
     },
     "a Triton kernel takes pointers and constants alone, all of them by position": {TRITON + ":_residual"},
     "the fields of the dataclass `Rule` that it makes": {"rules/base.py:make_rule"},
+    "the options of a reader, by keyword, as in datasets.load_dataset": {"data/instructions.py:read_instructions"},
 }  # fmt: skip
 MAX_IN_A_ROW = 4  # of these functions' arguments may be given by position
 

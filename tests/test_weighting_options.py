@@ -21,6 +21,7 @@ from samplewise.evidence.run.prepared import Prepared
 OTHER = {
     "rule": "band(drop_top=0.25)", "token_rule": "rho1(keep=0.5)", "reference_model": "r", "loss_from": "stored",
     "per": "token", "normalize": "micro", "pool": 3, "max_nonfinite": 0.5, "logits": "allow", "log_samples": "rows",
+    "allow_negative": True, "norm": "nonzero_tokens",
 }  # fmt: skip
 """A value for every option that is not its default."""
 
@@ -86,7 +87,9 @@ def test_every_option_of_a_run_file_reaches_the_trainer(tmp_path, name):
 
 
 def test_options_of_a_file_are_those_of_a_script():
-    plain = {name: value for name, value in OTHER.items() if name not in ("normalize", "pool", "loss_from")}
+    plain = {
+        name: value for name, value in OTHER.items() if name not in ("normalize", "pool", "loss_from", "allow_negative")
+    }
     options = WeightingOptions(**weighting_values(Weighting(**plain)))
     assert options.rule == parse_rule(str(OTHER["rule"]))
     assert options.token_rule.expression.startswith("rho1(")
@@ -101,6 +104,8 @@ REFUSED = [
     ({"max_nonfinite": 1.5}, "max_nonfinite: expected a share"),
     ({"normalize": "micro", "token_rule": "random_tokens()"}, "normalize: expected 'step' with a token rule"),
     ({"normalize": "micro", "loss_from": "stored"}, "loss_from: expected 'fresh'"),
+    ({"allow_negative": True}, "allow_negative: expected column_weights"),
+    ({"norm": "nonzero_tokens"}, "norm: expected 'weights' with per='sample'"),
     ({"loss_from": "stored", "rule": "random_keep(share=0.5)"}, "loss_from: expected 'fresh'"),
 ]
 RULE = "band(drop_top=0.25)"

@@ -116,8 +116,8 @@ class RunConfig(Weighting):
     """One run: a model, data, a rule, and where the results go.
 
     model: a hub id, a folder or a .gguf file. data: its `kind` says which.
-    rule, token_rule, reference_model, loss_from, per, normalize, pool, max_nonfinite, logits, log_samples: how samples
-    are weighed, as in `samplewise.engine.weighting`.
+    rule, token_rule, reference_model, loss_from, per, normalize, pool, max_nonfinite, allow_negative, norm, logits,
+    log_samples: how samples are weighed, as in `samplewise.engine.weighting`.
     training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions.
     lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.

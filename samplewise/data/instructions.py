@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ def read_instructions(
     split: str = "train",
     streaming: bool = False,
     source: str = "rows",
+    negative: bool = False,
 ) -> Iterator[Conversation]:
     """The conversations of instruction data, one by one, in an order that depends on names and content alone.
 
@@ -58,11 +60,12 @@ def read_instructions(
     on_error: "raise" stops at the first row that does not fit; "skip" leaves them out, counted in `report`.
     report: is filled while the conversations are taken.
     config, split, streaming: for a `datasets` name, as in `datasets.load_dataset`.
+    negative: whether `sample_weight` may be below 0.
     source: names the rows where they come from no file: ids are hashed from it and the row's number.
 
     Messages may have a `weight`: 0 leaves an assistant's turn unpredicted, fractions weigh its tokens. The columns
-    `sample_id` (whole numbers), `sample_weight` (at least 0), `group` (text or whole numbers) and `reference_loss`
-    (nats/token) are kept; other columns are not read.
+    `sample_id` (whole numbers), `sample_weight` (at least 0, unless `negative`), `group` (text or whole numbers) and
+    `reference_loss` (nats/token) are kept; other columns are not read.
 
     Raises SamplewiseError as `read_documents` does: for rows that fit no form, unknown roles, conversations without
     an assistant's turn, empty answers, and weights that are negative or not finite.
@@ -88,18 +91,19 @@ def read_instructions(
         records = file_records(files, None)
     else:
         records = load_rows(str(path), config, split, streaming)
-    return _conversations(records, str(path), format, on_error, report)
+    return _conversations(records, str(path), partial(conversation_of, negative=negative), format, on_error, report)
 
 
 def _conversations(
     records: Iterable[tuple[str, int, int | None, Record]],
     path: str,
+    read: Callable[..., Conversation | Problem],
     form: str,
     on_error: OnError,
     report: InstructionReport,
 ) -> Iterator[Conversation]:
     for source, row, line, record in records:
-        found = record if isinstance(record, Problem) else conversation_of(_known(record), form, source, row, line)
+        found = record if isinstance(record, Problem) else read(_known(record), form, source, row, line)
         if isinstance(found, Conversation):
             report.read += 1
             report.forms[found.form] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,9 +30,12 @@ PARTS = {
 
 
 def conversation_of(
-    record: Mapping[str, Any], form: str, source: str, row: int, line: int | None
+    record: Mapping[str, Any], form: str, source: str, row: int, line: int | None, *, negative: bool = False
 ) -> Conversation | Problem:
-    """A record as a conversation. form: one of `FIELDS`, or "auto": that whose fields the record has.
+    """A record as a conversation.
+
+    form: one of `FIELDS`, or "auto": that whose fields the record has. negative: whether its sample_weight may be
+        below 0.
 
     >>> found = conversation_of({"instruction": "Add.", "input": "1, 2", "output": "3"}, "auto", "a.jsonl", 0, 1)
     >>> found.form, [(m.role, m.content, m.weight) for m in found.messages]
@@ -43,7 +47,8 @@ def conversation_of(
         _check(messages)
         return Conversation(
             messages=tuple(messages), source=source, row=row, form=name, line=line, plain=plain, tools=tools_of(record),
-            sample_id=_whole(record, "sample_id"), sample_weight=checked_number(record, "sample_weight", least=0.0),
+            sample_id=_whole(record, "sample_id"),
+            sample_weight=checked_number(record, "sample_weight", least=-math.inf if negative else 0.0),
             group=_group(record), reference_loss=checked_number(record, "reference_loss"),
         )  # fmt: skip
     except Unfit as unfit:

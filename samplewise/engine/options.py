@@ -11,7 +11,6 @@ from torch import nn
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.token_rule import TokenRule
-from samplewise.engine.plan import StepNorm
 from samplewise.engine.weighting import Weighting, weighting_values
 from samplewise.rules.base import refuses_negative
 from samplewise.rules.parse import parse_rule, parse_token_rule
@@ -24,16 +23,11 @@ class WeightingOptions(Weighting):
     rule: a Rule or its text. Required.
     token_rule: a TokenRule or its text, `rho1(…)`; or it stands in the rule, `chain(flow(), dft())`.
     reference_model: a model, or its name. log_samples: also a Path.
-    per, normalize, pool, max_nonfinite, logits, loss_from: as in `samplewise.engine.weighting`.
+    per, normalize, pool, max_nonfinite, allow_negative, norm, logits, loss_from: as in `samplewise.engine.weighting`.
     losses: a loss of your own, (model, micro-batch) -> ([n] losses, [n] counts of tokens), differentiable, in place of
         the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
         where rows are packed, a segment is.
-    allow_negative: the data's weights may be below 0: such a sample's loss is raised (unlearning). The step is divided
-        by Σ |w|. Only `column_weights` and rules that multiply (`Rule.multiplies`) can be combined with it.
-    norm: "weights" divides a step by Σ w_i n_i; "nonzero_tokens", with per="token", by the number of predicted tokens
-        of a weight other than 0 (of those samples, and of `token_weights`): then the size of weights counts. For the
-        data's weights, selections and other rules that have a scale (`Rule.absolute`).
     min_stored_corr: the rank correlation of stored and fresh losses below which `loss_from="stored"` scores all rows.
     Rules given as text become rules. Errors: SamplewiseError on values outside these, and on options that exclude each
     other.
@@ -45,8 +39,6 @@ class WeightingOptions(Weighting):
     log_samples: Any = None
     losses: Callable[..., Any] | None = None
     turns: bool = False
-    allow_negative: bool = False
-    norm: StepNorm = "weights"
     min_stored_corr: float = 0.7
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from samplewise.engine.plan import Per
+from samplewise.engine.plan import Per, StepNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,11 @@ class StepOptions:
     pool: how many times as many candidates are drawn as are trained on, for rules that keep at most 1/pool of them.
         It multiplies the loader's batch, so an epoch still sees every row once.
     max_nonfinite: the largest share of a step's samples that may have a NaN or infinite loss; they are left out.
+    allow_negative: the data's weights (column `sample_weight`) may be below 0: such a sample's loss is raised
+        (unlearning), and a step is divided by Σ |w|. For `column_weights` and rules that multiply (`Rule.multiplies`).
+    norm: "weights" divides a step by Σ w_i n_i; "nonzero_tokens", with per="token", by the number of predicted tokens
+        of a weight other than 0 (of those samples, and of `token_weights`): then the size of weights counts. For the
+        data's weights, selections and other rules that have a scale (`Rule.absolute`).
     logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
     """
 
@@ -50,6 +55,8 @@ class StepOptions:
     normalize: Literal["step", "micro"] = "step"
     pool: int = 1
     max_nonfinite: float = 0.01
+    allow_negative: bool = False
+    norm: StepNorm = "weights"
     logits: Literal["refuse", "allow"] = "refuse"
 
 

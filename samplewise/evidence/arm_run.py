@@ -70,7 +70,7 @@ class PlanContext:
     def _own_text(self, data: DataConfig | InstructionsConfig) -> Prepared:
         tokenizer, context = self.initial.tokenizer, self.initial.context
         if isinstance(data, InstructionsConfig):
-            return prepare_any(data, tokenizer, context)
+            return prepare_any(data, tokenizer, context, negative=self.plan.allow_negative)
         own = replace(data, scores=None)  # scores belong to the windows of the plan's own text
         return prepare(own, tokenizer, context, None if own.streaming else self.held_out_set)
 

@@ -46,7 +46,7 @@ class EvaluationSuite:
 
 def open_data(plan: PlanConfig, initial: InitialModel) -> tuple[Prepared, EvaluationSuite]:
     """The plan's own training text, and what all arms are measured on."""
-    data = prepare_any(plan.data, initial.tokenizer, initial.context)
+    data = prepare_any(plan.data, initial.tokenizer, initial.context, negative=plan.allow_negative)
     sets, lines = _with_domains(data, plan.data, plan.domains, initial)
     return data, EvaluationSuite(sets, lines)
 

@@ -84,7 +84,7 @@ def refuse_swift_options(trainer: Any) -> None:
         "packing": template.packing and "Pad the rows: leave packing out.",
         "padding_free": template.padding_free and "Pad the rows: leave padding_free out.",
         "sequence_parallel_size": template.sequence_parallel_size > 1 and "Set it to 1: a sample stays on one rank.",
-        "enable_dft_loss": args.enable_dft_loss and "Leave it out: it weighs tokens by their own probability.",
+        "enable_dft_loss": args.enable_dft_loss and "Leave it out, and give token_rule='dft()'.",
         "enable_channel_loss": args.enable_channel_loss and "Leave it out: log_samples writes every sample's loss.",
         "streaming": not hasattr(trainer.train_dataset, "__len__") and "Leave it out: it has not been tested.",
     }

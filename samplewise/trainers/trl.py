@@ -182,5 +182,5 @@ def _refuse(config: SFTConfig) -> None:
     if config.loss_type == "dft":
         raise SamplewiseError(
             "loss_type", expected='"nll" with sample weighting', got=repr(config.loss_type),
-            remedy="Use 'nll': DFT weighs tokens by their own probability, so its losses are not what rules read.",
+            remedy="Use 'nll' with token_rule='dft()' (and per='token', rule='uniform()' for TRL's own gradient).",
         )  # fmt: skip

@@ -330,5 +330,12 @@ def test_the_example_is_complete_and_reads():
     plan = load_plan(path)
     assert [arm.name for arm in all_arms(plan)][-3:] == ["random 0.875", "band", "band + tilt"]
     named = path.read_text().replace("# ", "")
-    for name in set(PlanConfig.__dataclass_fields__) - {"sweep", "max_nonfinite", "logits", "pool"}:
+    for name in set(PlanConfig.__dataclass_fields__) - {
+        "sweep",
+        "max_nonfinite",
+        "logits",
+        "pool",
+        "allow_negative",
+        "norm",
+    }:
         assert f"{name}:" in named, f"{name} is missing from the example"

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
@@ -191,6 +192,25 @@ def test_the_template_that_was_given_is_saved(config, tmp_path):
 
 
 # ---- data ----
+
+
+def test_weights_below_0_are_read_where_the_run_file_allows_them(here, tmp_path):
+    """The loss of the rows of weight −0.5 is raised; without the option the first of them is named."""
+    rows = [json.loads(line) for line in (here / "rows.jsonl").read_text().splitlines()]
+    path = tmp_path / "rows.jsonl"
+    weighed = [{**row, "sample_weight": [1.0, -0.5][k % 2]} for k, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in weighed))
+    output = tmp_path / "out"
+    file = world.write_run(
+        tmp_path / "run.yaml", here / "model", path, output, rule="column_weights()", per="token",
+        norm="nonzero_tokens", log_samples=str(output / "log"),
+        data={"kind": "instructions", "path": str(path), "chat_template": "plain", "max_length": 64},
+    )  # fmt: skip
+    with pytest.raises(SamplewiseError, match=r"line 2.*a finite number of at least 0 in sample_weight"):
+        run(load_config(file, ["training.max_steps=1"]), say=str)
+    run(load_config(file, ["training.max_steps=2", "allow_negative=true"]), say=str)
+    found = pq.read_table(output / "log").to_pylist()
+    assert {row["weight"] > 0 for row in found} == {True, False}
 
 
 def test_no_prompt_is_on_both_sides_and_all_is_counted(here, tokenizer, tmp_path):

@@ -306,7 +306,7 @@ def test_an_evaluation_set_named_train_is_evaluated_like_any_other(tmp_path):
 
 
 def test_dft_is_refused_by_name(tmp_path):
-    with pytest.raises(sw.SamplewiseError, match=r"^loss_type"):
+    with pytest.raises(sw.SamplewiseError, match=r"^loss_type.*token_rule='dft\(\)'"):
         trained(tmp_path, "padded", "uniform()", loss_type="dft")
 
 

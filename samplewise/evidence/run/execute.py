@@ -109,7 +109,7 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
         facts = fingerprints.of_model(model, tokenizer)
     say(f"model      {description}" + (f"; {description.note}" if description.note else ""))
     with _timed(seconds, "read the text"):
-        data = prepare_any(config.data, tokenizer, description.context)
+        data = prepare_any(config.data, tokenizer, description.context, negative=config.allow_negative)
         facts |= fingerprints.of_data(data, config.data, tokenizer)
     for line in data.lines:
         say(line)
@@ -155,10 +155,12 @@ def _claim_log(trainer: HistoryMixin, begun: bool, goes_on: bool) -> None:
         trainer.engine.log.on_begin(0)  # killed before its first checkpoint: its steps are taken again
 
 
-def prepare_any(data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None) -> Prepared:
-    """Prepare data of any kind."""
+def prepare_any(
+    data: DataConfig | InstructionsConfig, tokenizer: Any, context: int | None, *, negative: bool = False
+) -> Prepared:
+    """Prepare data of any kind. negative: whether its weights may be below 0."""
     if isinstance(data, InstructionsConfig):
-        return prepare_instructions(data, tokenizer, context)
+        return prepare_instructions(data, tokenizer, context, negative=negative)
     return prepare(data, tokenizer, context)
 
 

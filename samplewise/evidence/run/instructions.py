@@ -26,12 +26,14 @@ from samplewise.data.sources import is_local
 from samplewise.evidence.run.prepared import Prepared
 
 
-def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int | None = None) -> Prepared:
+def prepare_instructions(
+    data: InstructionsConfig, tokenizer: Any, context: int | None = None, *, negative: bool = False
+) -> Prepared:
     """Read, deduplicate, split and encode conversations.
 
-    context: positions of the model, which bound data.max_length. Held-out conversations share no prompt with the
-    others, exact and near-duplicates removed. A template that is given becomes the tokenizer's, so that it is saved
-    with the model, without its marks.
+    context: positions of the model, which bound data.max_length. negative: whether sample_weight may be below 0.
+    Held-out conversations share no prompt with the others, exact and near-duplicates removed. A template that is given
+    becomes the tokenizer's, so that it is saved with the model, without its marks.
     Errors: SamplewiseError on bad input, on data too small for the split, and where nothing is left to predict.
     """
     if context is not None and data.max_length > context:
@@ -41,7 +43,7 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
         )  # fmt: skip
     template = chat_template(tokenizer, data.chat_template)
     read = InstructionReport()
-    conversations = list(_conversations(data, read))
+    conversations = list(_conversations(data, read, negative))
     check_columns(conversations)
     train, held, duplicates = _split(data, conversations)
     if data.held_out_conversations is not None:
@@ -70,10 +72,11 @@ def prepare_instructions(data: InstructionsConfig, tokenizer: Any, context: int 
     return Prepared(to_dataset(examples, groups), held_examples, lines, counts)
 
 
-def _conversations(data: InstructionsConfig, report: InstructionReport) -> list[Conversation]:
+def _conversations(data: InstructionsConfig, report: InstructionReport, negative: bool) -> list[Conversation]:
     found = read_instructions(
-        data.path, format=data.format, on_error=data.on_error, report=report, config=data.name, split=data.split
-    )
+        data.path, format=data.format, on_error=data.on_error, report=report, config=data.name, split=data.split,
+        negative=negative,
+    )  # fmt: skip
     return list(found)
 
 
@@ -88,7 +91,7 @@ def _split(
         elsewhere = list(
             read_instructions(
                 data.held_out_from if local else data.path, format=data.format, on_error=data.on_error,
-                config=data.name, split="train" if local else data.held_out_from,
+                config=data.name, split="train" if local else data.held_out_from, negative=True,  # nothing weighs them
             )
         )  # fmt: skip
     named = {id(each) for each in elsewhere}
