@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -74,3 +76,11 @@ def test_every_exception_is_needed():
     for (name, part), why in ALLOWED.items():
         page = next(page for page in PAGES if page.name == name)
         assert part in page.read_text(encoding="utf-8").lower(), f"{name} no longer says {part!r} ({why})"
+
+
+def test_nothing_is_misspelt():
+    """codespell over pages, docstrings and messages; the words that it may not correct are examples of broken text."""
+    places = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "RELEASE.md", "docs", "samplewise", "examples"]
+    command = [sys.executable, "-m", "codespell_lib", "--skip", "*.png,*.ipynb", "-L", "caf", *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
