@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.corpus.candidates import Candidates, make_candidates
+from samplewise.corpus.candidates import Candidates, make_candidates, part_name
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
 
@@ -92,6 +92,17 @@ class Survey:
             SELECT count(*), coalesce(sum(n_tokens), 0)::BIGINT, coalesce(avg(loss), 'nan'::DOUBLE)
             FROM placed WHERE loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE
         """)[0]
+
+    def kept_by(self, within: str, bounds: Sequence[tuple[float, float]]) -> list[tuple[Any, int, str, list[int]]]:
+        """(part, samples, its name, samples with a loss within each of the bounds) of every place or length.
+
+        within: "source", of which only the largest have names, or "length". bounds: lowest and highest loss.
+        """
+        part = "place" if within == "source" else "floor(ln(n_tokens + 0.5) / ln(2))::INTEGER"
+        counts = ", ".join(f"count(*) FILTER (loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE)" for low, high in bounds)
+        order = "count(*) DESC, part" if within == "source" else "part"
+        found = self._ask(f"SELECT {part} AS part, count(*), {counts} FROM placed GROUP BY part ORDER BY {order}")
+        return [(own, count, part_name(within, own), kept) for own, count, *kept in found]
 
     def sample(self, count: int) -> list[Row]:
         """About `count` samples at random, each as likely; the same ones every time."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from samplewise.corpus.survey import Survey
-from samplewise.report.corpus.looked import Looked, Seen, nats, share
+from samplewise.report.corpus.looked import Looked, Seen, nats
 from samplewise.report.page import Column, paragraph, percent, section, table
 
 BANDS = (
@@ -25,18 +25,14 @@ RULES = (
 
 
 def bands(asked: Survey, quantiles: Mapping[float, float], looked: Looked) -> Markup:
-    """The section with both tables and the sentence on the moderately high band."""
+    """The section with both tables."""
     edges = {0.0: -math.inf, **quantiles, 1.0: math.inf}
     inside = {name: _between(looked.sampled, edges[low], edges[high]) for name, low, high in BANDS}
-    parts: list[Markup] = []
-    if asked.has_text:
-        parts.append(paragraph(_verdict(inside["moderately high, 70% to 90%"], inside["hardest tenth"])))
-    parts += [
-        _content(asked, edges, inside),
+    return section(
+        "Bands", _content(asked, edges, inside),
         paragraph("What some selections would keep:"),
         _kept(asked, edges, looked),
-    ]
-    return section("Bands", *parts)
+    )  # fmt: skip
 
 
 def _between(seen: Sequence[Seen], low: float, high: float) -> list[Seen]:
@@ -44,47 +40,26 @@ def _between(seen: Sequence[Seen], low: float, high: float) -> list[Seen]:
     return [each for each in seen if low < each.row.loss <= high]
 
 
-def _verdict(band: Sequence[Seen], top: Sequence[Seen]) -> str:
-    (a, n), (b, m) = share(band, "high_junk"), share(top, "high_junk")
-    if not n or not m:
-        return "There are too few samples to compare the moderately high losses with the highest."
-    p, q = a / n, b / m
-    error = math.sqrt(p * (1 - p) / n + q * (1 - q) / m)
-    counts = (
-        f"{a} of {n} texts drawn ({percent(p)}) look garbled, encoded or foreign, in the hardest tenth {b} of {m} "
-        f"({percent(q)})"
-    )
-    if q - p > 1.96 * error and b >= 5:
-        return (
-            f"There is a moderately high band that is cleaner than what lies above it: of its texts {counts}. "
-            "band(drop_top=0.1) would leave that out."
-        )
-    return (
-        f"By these measures the moderately high band is not shown to be cleaner than the hardest tenth: of its texts "
-        f"{counts}. Leaving out the top is not shown to leave out such junk."
-    )
-
-
 def _content(asked: Survey, edges: Mapping[float, float], inside: Mapping[str, Sequence[Seen]]) -> Markup:
     heads = [Column("band", "word"), Column("losses from"), Column("to"), Column("mostly from", "word")]
-    junk = [Column("repeats itself or others"), Column("garbled, encoded, foreign"), Column("for example", "text")]
+    junk = [Column("junk, of those drawn"), Column("for example", "text")]
     rows = []
     for name, low, high in BANDS:
         seen = inside[name]
         ends = [None if math.isinf(edges[end]) else nats(edges[end]) for end in (low, high)]
         row: list[object] = [name, *ends, _places(seen)]
-        rows.append(row + ([*_junk(seen), _example(seen)] if asked.has_text else []))
+        rows.append(row + ([_junk(seen), _example(seen)] if asked.has_text else []))
     return table(heads + (junk if asked.has_text else []), rows, filter=False)
 
 
 def _kept(asked: Survey, edges: Mapping[float, float], looked: Looked) -> Markup:
     heads = [Column("rule", "word"), Column("samples kept"), Column("tokens kept"), Column("mean loss")]
-    heads += [Column("repeats itself or others"), Column("garbled, encoded, foreign")] if asked.has_text else []
+    heads += [Column("junk, of those drawn")] if asked.has_text else []
     rows = []
     for name, low, high in RULES:
         samples, tokens, mean = asked.kept(math.nextafter(edges[low], math.inf), edges[high])
         row: list[object] = [name, samples, tokens, nats(mean)]
-        rows.append(row + (_junk(_between(looked.sampled, edges[low], edges[high])) if asked.has_text else []))
+        rows.append(row + ([_junk(_between(looked.sampled, edges[low], edges[high]))] if asked.has_text else []))
     return table(heads, rows, filter=False)
 
 
@@ -93,9 +68,9 @@ def _places(seen: Sequence[Seen]) -> str:
     return ", ".join(f"{place} {percent(count / len(seen))}" for place, count in found) or "–"
 
 
-def _junk(seen: Sequence[Seen]) -> list[object]:
-    counts = (share(seen, what) for what in ("low_junk", "high_junk"))
-    return [(count / n, percent(count / n)) if n else None for count, n in counts]
+def _junk(seen: Sequence[Seen]) -> object:
+    count = sum(each.is_junk for each in seen)
+    return (count / len(seen), percent(count / len(seen))) if seen else None
 
 
 def _example(seen: Sequence[Seen]) -> str:

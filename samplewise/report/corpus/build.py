@@ -9,13 +9,15 @@ from markupsafe import Markup
 from samplewise.corpus.store import Scores
 from samplewise.corpus.survey import Survey, survey
 from samplewise.report.corpus.bands import bands
+from samplewise.report.corpus.junk import junk
+from samplewise.report.corpus.kept import kept
 from samplewise.report.corpus.looked import look
 from samplewise.report.corpus.losses import lengths, losses, overview
-from samplewise.report.corpus.texts import duplicates, junk, points, tables
+from samplewise.report.corpus.texts import duplicates, points, tables
 from samplewise.report.page import warning, write_page
 
 NO_TEXT = (
-    "The scores hold no text: score with --text 200 to see samples, near-duplicates and junk here. A loss alone tells "
+    "The scores hold no text: score with --text 600 to see samples, near-duplicates and junk here. A loss alone tells "
     "neither boilerplate from easy prose nor garbling from hard prose."
 )
 
@@ -35,9 +37,12 @@ def _parts(asked: Survey) -> list[Markup]:
     parts = [overview(asked, quantiles)]
     if not asked.has_text:
         parts.append(warning(NO_TEXT))
-    parts += [losses(asked, quantiles), bands(asked, quantiles, looked), lengths(asked), points(looked)]
     if asked.has_text:
-        parts.append(junk(looked, quantiles))
+        parts.append(junk(asked, looked))
+    parts += [
+        losses(asked, quantiles), bands(asked, quantiles, looked), kept(asked, quantiles, looked), lengths(asked),
+        points(looked),
+    ]  # fmt: skip
     parts.append(tables(looked, asked.has_text))
     if asked.has_text:
         parts.append(duplicates(asked, looked))

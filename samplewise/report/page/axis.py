@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+
+LETTER, BETWEEN = 7.0, 8.0
+"""px of a letter of a label at most, and between two labels at least."""
+MANY = 12
+"""Digits of labels that lie closer than a millionth."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,23 @@ class Axis:
             low, high = self.low, self.high
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
-    def labels(self, most: int = 6) -> list[tuple[float, str]]:
-        """(place, label) of at most about `most` ticks."""
+    def labels(self, most: int = 6, width: float | None = None) -> list[tuple[float, str]]:
+        """(place, label) of at most about `most` ticks, with as many digits as it takes to distinguish them.
+
+        width: px of the axis where labels stand side by side: fewer of them, where they would touch.
+        """
         assert self.low is not None, "fitted before"
         assert self.high is not None, "fitted before"
         if self.ticks:
-            return [(self.place(value), text) for value, text in self.ticks]
-        values = _powers(self.low, self.high, most) if self.log else round_numbers(self.low, self.high, most)
-        return [(self.place(value), number(value)) for value in values]
+            return _apart([(self.place(value), text) for value, text in self.ticks], width)
+        if self.log:
+            return _apart([(self.place(v), number(v)) for v in _powers(self.low, self.high, most)], width)
+        for count in range(most, 1, -1):
+            values = round_numbers(self.low, self.high, count)
+            found = [(self.place(v), text) for v, text in zip(values, stepped(values), strict=True)]
+            if width is None or len(_apart(found, width)) == len(found):
+                return found
+        return _apart(found, width)
 
 
 def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
@@ -66,6 +81,31 @@ def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
+
+
+def stepped(values: Sequence[float]) -> list[str]:
+    """Evenly spaced numbers, written with the digits of their spacing.
+
+    >>> stepped([10.81, 10.82]), stepped([0.0, 0.5, 1.0]), stepped([1000.0, 2000.0])
+    (['10.81', '10.82'], ['0', '0.5', '1'], ['1,000', '2,000'])
+    """
+    if len(values) < 2:
+        return [number(value) for value in values]
+    digits = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9))
+    if digits > 6:
+        return [f"{value:.{MANY}g}".replace("-", "−") for value in values]
+    return [(f"{value:,.{digits}f}" if round(value, digits) % 1 else f"{value:,.0f}").replace("-", "−") for value in values]
+
+
+def _apart(labels: list[tuple[float, str]], width: float | None) -> list[tuple[float, str]]:
+    """Every one of them, or every second, third, …: the most that do not touch on an axis of `width` px."""
+    for step in range(1, len(labels) + 1):
+        some = labels[::step]
+        if width is None or all(
+            (b - a) * width >= LETTER * (len(one) + len(two)) / 2 + BETWEEN for (a, one), (b, two) in pairwise(some)
+        ):
+            return some
+    return labels[:1]
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:

@@ -14,6 +14,8 @@ from samplewise.report.page.axis import Axis
 from samplewise.report.page.element import element, together
 
 TOP, HEIGHT, BELOW = 10, 210, 46  # px: room above, the plot itself, and its labels
+NARROW = 290
+"""px of a plot's width on a screen of 400: a page has no script to fit its labels with."""
 SERIES = 8
 """Colours there are; a series beyond takes the last."""
 
@@ -44,7 +46,7 @@ def frame(
     rows = y.labels(5) if y else []
     grid = [_level(1 - place, height) for place, _ in rows]
     ticks = [element("text", text, x=f"{100 * place:.3f}%", y=TOP + height + 17, class_="xt")
-             for place, text in x.labels()]  # fmt: skip
+             for place, text in x.labels(width=NARROW)]  # fmt: skip
     base = element("line", x1="0", x2="100%", y1=TOP + height, y2=TOP + height, class_="base")
     title = element("text", x.label, x="50%", y=TOP + height + 38, class_="xl")
     area = element(

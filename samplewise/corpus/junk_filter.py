@@ -1,0 +1,65 @@
+"""The junk score of every sample of a scored corpus, as a table beside the others, and the filter by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.candidates import Unit
+from samplewise.corpus.junk import judge_texts
+from samplewise.corpus.junk.model import model
+from samplewise.corpus.store import Scores
+
+BATCH = 4000
+"""Texts held at a time."""
+
+
+def junk_table(connection: Any, scores: Scores, unit: Unit) -> None:
+    """Make the table `junk`: id, junk (0 to 1; NULL for what is too short to judge), language; of documents, the mean of
+    its windows' and the language of the first. Texts are those of the scores, their first characters.
+
+    Errors: SamplewiseError for scores without texts.
+    """
+    import pyarrow as pa
+
+    check_texts(scores)
+    connection.execute("CREATE OR REPLACE TEMP TABLE judged (id BIGINT, doc_id BIGINT, junk DOUBLE, language VARCHAR)")
+    names = model().languages.names
+    reader = scores.connect(memory="512MB")
+    with reader as asked:
+        texts = asked.sql("SELECT id, doc_id, coalesce(text, '') AS text FROM scores").fetch_record_batch(BATCH)
+        for batch in texts:
+            found = judge_texts(batch.column("text").to_pylist())
+            language = [names[place] if place >= 0 else "unknown" for place in found.measured.language]
+            columns = {"id": batch.column("id"), "doc_id": batch.column("doc_id"),
+                       "junk": pa.array(found.score, from_pandas=True), "language": language}  # fmt: skip
+            connection.register("judged_now", pa.table(columns))
+            connection.execute("INSERT INTO judged SELECT * FROM judged_now")
+    whole = "SELECT id, junk, language FROM judged"
+    if unit == "document":
+        whole = "SELECT doc_id AS id, avg(junk) AS junk, any_value(language) AS language FROM judged GROUP BY doc_id"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE junk AS {whole}")
+
+
+def below(border: float) -> str:
+    """SQL of what to keep of `candidates`: what scores less than the border, and what is too short to judge."""
+    return f"id NOT IN (SELECT id FROM junk WHERE junk >= {border!r})"
+
+
+def check_texts(scores: Scores) -> None:
+    """Errors: SamplewiseError for scores without texts."""
+    if "text" not in scores.columns:
+        raise SamplewiseError(
+            "--drop-junk", expected="scores with the beginnings of their texts", got="scores made with --text 0",
+            remedy="Score again with --text 600.",
+        )  # fmt: skip
+
+
+def check_border(border: float) -> float:
+    """The border, if it is one. Errors: SamplewiseError outside of (0, 1]."""
+    if not 0 < border <= 1:
+        raise SamplewiseError(
+            "--drop-junk", expected="a junk score above 0 and at most 1", got=border,
+            remedy="Take 0.5, the border of the report; a higher one leaves out less.",
+        )  # fmt: skip
+    return border

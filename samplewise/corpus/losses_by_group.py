@@ -1,0 +1,68 @@
+"""Groups of which a selection leaves out far more than of the others: often a surprise, and then a domain is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from samplewise.corpus.candidates import BUCKETS, part_name
+
+if TYPE_CHECKING:
+    from samplewise.corpus.select import Selection
+
+FEWEST = 20
+"""Samples of a group below which its share says nothing."""
+LISTED = 200
+"""Groups listed in a statement at most, the largest first."""
+REMEDY = {BUCKETS: "length", "source": "source"}
+"""What to select within, by the name of a grouping."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """samples: of the group, among all that could be selected; kept: of these."""
+
+    name: str
+    samples: int
+    kept: int
+
+
+def warned(groups: Sequence[Group], within: str) -> list[str]:
+    """A sentence for each group that loses more than twice the share that all lose, or of which less than half the share
+    of all is kept; the worst first.
+    """
+    samples, kept = sum(own.samples for own in groups), sum(own.kept for own in groups)
+    if len(groups) < 2 or kept == samples:
+        return []
+    whole = kept / samples
+    bad = [own for own in groups if own.samples >= FEWEST
+           and (1 - own.kept / own.samples > 2 * (1 - whole) or own.kept / own.samples < whole / 2)]  # fmt: skip
+    remedy = f" To select separately: --within {REMEDY[within]}." if within in REMEDY else ""
+    return [f"Of {own.name}, {own.kept:,} of {own.samples:,} samples are kept ({own.kept / own.samples:.1%}); of all, "
+            f"{whole:.1%}.{remedy}" for own in sorted(bad, key=lambda own: own.kept / own.samples)]  # fmt: skip
+
+
+def groups_of(selection: Selection, by: str) -> list[Group]:
+    """The groups by "source", "length" or "language" (which needs the table `junk`), the largest first."""
+    part = {
+        "source": "source", "length": "floor(ln(greatest(n_tokens, 1) + 0.5) / ln(2))::INTEGER", "language": "language",
+    }[by]  # fmt: skip
+    rows = f"{selection.view} JOIN junk USING (id)" if by == "language" else selection.view
+    found = selection.connection.execute(
+        f"SELECT {part} AS own, count(*), count(*) FILTER (kept) FROM {rows} GROUP BY own ORDER BY count(*) DESC, own"
+    ).fetchall()
+    return [Group(part_name(by, own), count, kept) for own, count, kept in found]
+
+
+def kept_by(selection: Selection) -> dict[str, Any]:
+    """For the statement: what is kept by source, length and, where junk was judged, language; and the warnings.
+
+    What the selection is made within needs no warning.
+    """
+    choice = selection.choice
+    ways = ["source", "length", *(["language"] if choice.drop_junk is not None else [])]
+    groups = {by: groups_of(selection, by) for by in ways}
+    listed = {by: [own.__dict__ for own in found[:LISTED]] for by, found in groups.items() if len(found) > 1}
+    said = [text for by, found in groups.items() if choice.within is None for text in warned(found, by)]
+    return {"groups": listed, "warnings": said}
