@@ -67,7 +67,9 @@ def code(draw: random.Random, count: int = 300) -> dict[str, list[str]]:
     root = Path(sysconfig.get_paths()["purelib"])
     found = {}
     for name, patterns in CODE.items():
-        files = sorted({path for own in patterns for path in root.glob(own.replace("/", "/**/", 1)) if ".min." not in path.name})
+        files = sorted(
+            {path for own in patterns for path in root.glob(own.replace("/", "/**/", 1)) if ".min." not in path.name}
+        )
         draw.shuffle(files)
         texts: list[str] = []
         for path in files[: count * 4]:
@@ -127,23 +129,32 @@ def main() -> None:
     clean, rest = english(options.english, draw)
     began = time.process_time()
     of_clean = scores(clean)
-    lines = [f"{len(clean)} clean English texts; {len(rest)} of each kind of noise; junk: a score of {BORDER} or more", "",
-             "| kind of noise | " + " | ".join(f"AUC at {share:.0%}" for share in SHARES) + " | called junk |",
-             "|---|" + "---|" * (len(SHARES) + 1)]  # fmt: skip
+    said = f"{len(clean)} clean English texts; {len(rest)} of each kind of noise; junk: a score of {BORDER} or more"
+    heads = " | ".join(f"AUC at {share:.0%}" for share in SHARES)
+    lines = [said, "", f"| kind of noise | {heads} | called junk |", "|---|" + "---|" * (len(SHARES) + 1)]
     for title, kinds in (("named", NAMED), ("unmet", UNMET)):
         for kind, make in kinds.items():
             found = scores([make(text, draw, rest) for text in rest])
             cells = [f"{at_share(of_clean, found, share):.3f}" for share in SHARES]
-            lines.append(f"| {kind}{'' if title == 'named' else ' *'} | " + " | ".join(cells) + f" | {np.mean(found >= BORDER):.1%} |")
+            lines.append(
+                f"| {kind}{'' if title == 'named' else ' *'} | "
+                + " | ".join(cells)
+                + f" | {np.mean(found >= BORDER):.1%} |"
+            )
     same_in_any_corpus(clean, [NAMED["rot13"](text, draw, rest) for text in rest[:50]])
     lines += ["", "| clean text | texts | called junk |", "|---|---|---|"]
-    groups = {"C4, English": clean, **code(draw), "LaTeX": latex(options.latex, draw), **languages(options.languages, draw)}
+    groups = {
+        "C4, English": clean,
+        **code(draw),
+        "LaTeX": latex(options.latex, draw),
+        **languages(options.languages, draw),
+    }
     every = []
     for name, texts in groups.items():
         found = scores(texts)
         every.append((name, len(texts), float(np.mean(found >= BORDER))))
     lines += [f"| {name} | {count} | {share:.1%} |" for name, count, share in every]
-    other = [row for row in every[5:]]
+    other = every[5:]
     mean = sum(count * share for _, count, share in other) / sum(count for _, count, _ in other)
     lines += [f"| all {len(other)} languages | {sum(count for _, count, _ in other)} | {mean:.1%} |", ""]
     print("\n".join(lines))

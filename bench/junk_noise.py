@@ -8,13 +8,17 @@ import html
 import random
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 Noise = Callable[[str, random.Random, Sequence[str]], str]
-KEYS = {"q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok", "o": "ipl", "p": "ol",
-        "a": "qsz", "s": "awdx", "d": "sefc", "f": "drgv", "g": "fthb", "h": "gyjn", "j": "hukm", "k": "jil", "l": "kop",
-        "z": "asx", "x": "zsdc", "c": "xdfv", "v": "cfgb", "b": "vghn", "n": "bhjm", "m": "njk"}  # fmt: skip
-LOOKS = {"l": "1", "1": "l", "o": "0", "0": "o", "e": "c", "c": "e", "h": "b", "rn": "m", "m": "rn", "i": "l", "s": "5",
-         "g": "9", "a": "o", "u": "ii", "t": "f", "f": "t", "n": "ri", "d": "cl", "B": "8", "S": "5", "I": "1"}  # fmt: skip
+KEYS = {"q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok", "o": "ipl",
+        "p": "ol", "a": "qsz", "s": "awdx", "d": "sefc", "f": "drgv", "g": "fthb", "h": "gyjn", "j": "hukm",
+        "k": "jil",
+        "l": "kop", "z": "asx", "x": "zsdc", "c": "xdfv", "v": "cfgb", "b": "vghn", "n": "bhjm",
+        "m": "njk"}  # fmt: skip
+LOOKS = {"l": "1", "1": "l", "o": "0", "0": "o", "e": "c", "c": "e", "h": "b", "rn": "m", "m": "rn", "i": "l",
+         "s": "5", "g": "9", "a": "o", "u": "ii", "t": "f", "f": "t", "n": "ri", "d": "cl", "B": "8",
+         "S": "5", "I": "1"}  # fmt: skip
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -63,12 +67,15 @@ def in_hex(text: str, draw: random.Random, others: Sequence[str]) -> str:
     return text.encode().hex()[: len(text)]
 
 
-PARTS = ["Home", "About Us", "Contact", "Privacy Policy", "Terms of Service", "Log in", "Sign up", "Products", "Services",
-         "Blog", "News", "Careers", "Help", "FAQ", "Site Map", "Search", "Cart (0)", "My Account", "Menu", "Share on Facebook",
-         "Tweet", "Follow us on Instagram", "Subscribe to our newsletter", "Read more", "Previous post", "Next post", "Reply",
-         "All rights reserved.", "© 2019", "Accept all cookies", "We use cookies to improve your experience.",
-         "Please enable JavaScript to view the comments.", "Skip to content", "Back to top", "Leave a comment", "Archives",
-         "Categories", "Uncategorized", "Related posts", "Powered by WordPress", "Add to wishlist", "View all"]  # fmt: skip
+PARTS = [
+    "Home", "About Us", "Contact", "Privacy Policy", "Terms of Service", "Log in", "Sign up", "Products",
+    "Services", "Blog", "News", "Careers", "Help", "FAQ", "Site Map", "Search", "Cart (0)", "My Account", "Menu",
+    "Share on Facebook", "Tweet", "Follow us on Instagram", "Subscribe to our newsletter", "Read more",
+    "Previous post", "Next post", "Reply", "All rights reserved.", "© 2019", "Accept all cookies",
+    "We use cookies to improve your experience.", "Please enable JavaScript to view the comments.",
+    "Skip to content", "Back to top", "Leave a comment", "Archives", "Categories", "Uncategorized", "Related posts",
+    "Powered by WordPress", "Add to wishlist", "View all",
+]  # fmt: skip
 TAGS = ["div", "li", "a", "span", "p", "td", "ul", "nav", "section", "h3"]
 
 
@@ -113,7 +120,7 @@ NAMED: dict[str, Noise] = {
 def keyboard_shift(text: str, draw: random.Random, others: Sequence[str]) -> str:
     """Hands one key too far to the right."""
     rows = ("qwertyuiop[", "asdfghjkl;'", "zxcvbnm,./")
-    table = {a: b for row in rows for a, b in zip(row, row[1:], strict=False)}
+    table = {a: b for row in rows for a, b in pairwise(row)}
     return "".join(table.get(c, table.get(c.lower(), c).upper() if c.isupper() else c) for c in text)
 
 
@@ -135,12 +142,15 @@ def interleaved(text: str, draw: random.Random, others: Sequence[str]) -> str:
     return "\n".join(" ".join(a[i : i + 8] + b[j : j + 8]) for i, j in rows)[: len(text)]
 
 
+LEVELS = ("INFO", "WARN", "DEBUG", "ERROR")
+
+
 def log_lines(text: str, draw: random.Random, others: Sequence[str]) -> str:
     words = re.findall(r"[a-z]{4,}", text) or ["none"]
     lines = []
     while sum(map(len, lines)) < len(text):
         lines.append(f"2021-0{draw.randint(1, 9)}-{draw.randint(10, 28)}T{draw.randint(10, 23)}:{draw.randint(10, 59)}:"
-                     f"{draw.randint(10, 59)}.{draw.randint(100, 999)}Z {draw.choice(['INFO', 'WARN', 'DEBUG', 'ERROR'])} "
+                     f"{draw.randint(10, 59)}.{draw.randint(100, 999)}Z {draw.choice(LEVELS)} "
                      f"[{draw.choice(words)}-{draw.randint(1, 64)}] {draw.choice(words)}={draw.randint(0, 10**6)} "
                      f"{draw.choice(words)} took {draw.randint(1, 9999)}ms 0x{draw.getrandbits(32):08x}")  # fmt: skip
     return "\n".join(lines)[: len(text)]
@@ -173,6 +183,7 @@ def no_spaces(text: str, draw: random.Random, others: Sequence[str]) -> str:
 
 def inner_letters(text: str, draw: random.Random, others: Sequence[str]) -> str:
     """The letters inside of every word shuffled."""
+
     def one(match: re.Match[str]) -> str:
         inner = list(match[2])
         draw.shuffle(inner)
@@ -194,7 +205,7 @@ def babble(text: str, draw: random.Random, others: Sequence[str]) -> str:
     """A chain of words by pairs, from the other texts: each pair is real, the text is not."""
     words = " ".join(others).split()
     following: dict[str, list[str]] = {}
-    for a, b in zip(words, words[1:], strict=False):
+    for a, b in pairwise(words):
         following.setdefault(a, []).append(b)
     found = [draw.choice(words)]
     while len(found) < len(text.split()):

@@ -41,7 +41,9 @@ PROSE = ("rot13", "typos 5%", "shuffled words", "OCR 10%", "base64", "hex", "HTM
 ELSEWHERE = ("rot13", "OCR 10%", "base64", "hex", "HTML boilerplate", "repetition")
 WEAK = ("splice", "reversed sentences")
 MIN_MEAN = 4.2
-"""Bits a character below which no language but English is taken to lie: what there is of small ones is all of a kind."""
+"""Bits a character below which no language but English is taken to lie: what there is of small ones is all of a
+kind.
+"""
 
 
 class Builder:
@@ -56,8 +58,14 @@ class Builder:
 
     def build(self, part: int | None) -> Model:
         """All but what clean text gives."""
-        found = [(number, entries_of(name, self._texts(name, part), self.folder)) for number, name in enumerate(self.names)]
-        prose = [text for text in self.every if text.language == ENGLISH and part in (None, half(text)) and text.source != "wn"]
+        found = [
+            (number, entries_of(name, self._texts(name, part), self.folder)) for number, name in enumerate(self.names)
+        ]
+        prose = [
+            text
+            for text in self.every
+            if text.language == ENGLISH and part in (None, half(text)) and text.source != "wn"
+        ]
         own = pieces([text.text for text in prose], 8_000_000)
         listed = dict(sorted(words(self.folder, ENGLISH), key=lambda pair: (-pair[1], pair[0]))[:120_000])
         known = known_words(listed, own)
@@ -65,7 +73,8 @@ class Builder:
         shape = (3, len(COLUMNS))
         return Model(
             table_of(found, SIZE, [word_entries(known)]), self.languages(), english_model(known, own), place, turns,
-            usual=np.zeros(shape), scale=np.ones(shape), weight=np.zeros((2, shape[1])), border=np.zeros(3), version="1",
+            usual=np.zeros(shape), scale=np.ones(shape), weight=np.zeros((2, shape[1])), border=np.zeros(3),
+            version="1",
         )  # fmt: skip
 
     def languages(self) -> Languages:
@@ -82,7 +91,9 @@ class Builder:
         return own[part] if part in own else own[1 - part][::2]
 
     def means(self, models: dict[int, Model]) -> None:
-        """Of every language: bits a character of clean text under the model of the other half; the higher of the two."""
+        """Of every language: bits a character of clean text under the model of the other half; the higher of the
+        two.
+        """
         found: dict[str, list[float]] = {name: [] for name in self.names}
         for part, known in models.items():
             for name in self.names[:-1]:
@@ -92,7 +103,9 @@ class Builder:
                 judged = judge(letters, known.table, known.languages)
                 mine = judged.language == self.names.index(name)
                 if mine.sum() >= 20:
-                    found[name].append(float((judged.excess[mine] * letters.size[mine]).sum() / letters.size[mine].sum()))
+                    found[name].append(
+                        float((judged.excess[mine] * letters.size[mine]).sum() / letters.size[mine].sum())
+                    )
         high = {name: max(values, default=4.3) for name, values in found.items()}
         low = {name: 0.0 if name in (ENGLISH, *CODE) else MIN_MEAN for name in self.names}
         self.mean = np.array([max(low[name], high[name]) for name in self.names])
@@ -130,7 +143,9 @@ def fitted(models: dict[int, Model], every: list[Sample], draw: random.Random) -
             parts.append(measure(made, known))
             kinds += [kind] * len(made)
             groups += [each.group for each in asked]
-    whole = Measured(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language")))
+    whole = Measured(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language"))
+    )
     kind, group = np.array(kinds), np.array(groups)
     clean = kind == CLEAN
     picked = Measured(whole.values[clean], whole.kind[clean], whole.language[clean])
@@ -147,6 +162,7 @@ def fitted(models: dict[int, Model], every: list[Sample], draw: random.Random) -
 
 
 def main() -> None:
+    """Read, build both halves, fit, build the whole, and write it."""
     folder, draw = Path(sys.argv[1]), random.Random(0)
     every = list(texts(folder))
     builder = Builder(folder, every)

@@ -66,6 +66,9 @@ Reweight = Annotated[
     bool,
     typer.Option("--reweight", help="Meet shares, minima, maxima and --alpha by sample_weight, and leave out none."),
 ]
+DropJunk = Annotated[
+    float | None, typer.Option(help="Leave out texts of this junk score or more, such as 0.5: see samplewise report.")
+]
 Control = Annotated[str | None, typer.Option(help="Write a random selection of the same size to this file.")]
 
 Out = Annotated[str, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet; or a folder.")]
@@ -81,6 +84,7 @@ def select(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
     out: Out,
     rule: RuleText = None,
+    drop_junk: DropJunk = None,
     above: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at least this.")] = None,
     below: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at most this.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Keep at most this many tokens, such as 2B.")] = None,
@@ -111,16 +115,17 @@ def select(
     quiet(debug)
     with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
+        from samplewise.corpus.junk_filter import check_border
         from samplewise.corpus.quotas import check_parts, quotas_of
         from samplewise.corpus.run_select import Target, run_select
         from samplewise.corpus.selection import Choice
 
         quotas = quotas_of(shares, minimum, maximum, alpha=alpha, reweight=reweight)
-        _check(any(part is not None for part in (rule, above, below, tokens, quotas)), ids and weights)
+        _check(any(part is not None for part in (rule, drop_junk, above, below, tokens, quotas)), ids and weights)
         check_parts(quotas, per=per, within=within, tokens=tokens)
         choice = Choice(
-            rule=_parsed(rule), above=above, below=below,
-            tokens=_budget(tokens), take=take.value,
+            rule=_parsed(rule), above=above, below=below, tokens=_budget(tokens), take=take.value,
+            drop_junk=None if drop_junk is None else check_border(drop_junk),
             by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
         )  # fmt: skip
         target = Target(
@@ -154,7 +159,7 @@ def _statement(written: Any) -> dict[str, Any]:
 def _check(chosen: bool, both: bool) -> None:
     if not chosen:
         raise SamplewiseError(
-            "select", expected="--rule, --above, --below or --tokens", got="none of them",
+            "select", expected="--rule, --drop-junk, --above, --below or --tokens", got="none of them",
             remedy='Give at least one, for example --rule "band(drop_top=0.1)".',
         )  # fmt: skip
     if both:

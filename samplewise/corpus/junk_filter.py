@@ -12,10 +12,12 @@ from samplewise.corpus.store import Scores
 
 BATCH = 4000
 """Texts held at a time."""
+NO_LANGUAGE = "no known language"
 
 
 def junk_table(connection: Any, scores: Scores, unit: Unit) -> None:
-    """Make the table `junk`: id, junk (0 to 1; NULL for what is too short to judge), language; of documents, the mean of
+    """Make the table `junk`: id, junk (0 to 1; NULL for what is too short to judge), language; of documents, the mean
+    of
     its windows' and the language of the first. Texts are those of the scores, their first characters.
 
     Errors: SamplewiseError for scores without texts.
@@ -25,20 +27,23 @@ def junk_table(connection: Any, scores: Scores, unit: Unit) -> None:
     check_texts(scores)
     connection.execute("CREATE OR REPLACE TEMP TABLE judged (id BIGINT, doc_id BIGINT, junk DOUBLE, language VARCHAR)")
     names = model().languages.names
-    reader = scores.connect(memory="512MB")
-    with reader as asked:
-        texts = asked.sql("SELECT id, doc_id, coalesce(text, '') AS text FROM scores").fetch_record_batch(BATCH)
-        for batch in texts:
-            found = judge_texts(batch.column("text").to_pylist())
-            language = [names[place] if place >= 0 else "unknown" for place in found.measured.language]
-            columns = {"id": batch.column("id"), "doc_id": batch.column("doc_id"),
-                       "junk": pa.array(found.score, from_pandas=True), "language": language}  # fmt: skip
-            connection.register("judged_now", pa.table(columns))
-            connection.execute("INSERT INTO judged SELECT * FROM judged_now")
+    for batch in scores.batches(["id", "doc_id", "text"], BATCH):
+        found = judge_texts([text or "" for text in batch.column("text").to_pylist()])
+        columns = {
+            "id": batch.column("id"), "doc_id": batch.column("doc_id"), "junk": pa.array(found.score, from_pandas=True),
+            "language": [names[place] if place >= 0 else NO_LANGUAGE for place in found.measured.language],
+        }  # fmt: skip
+        connection.register("judged_now", pa.table(columns))
+        connection.execute("INSERT INTO judged SELECT * FROM judged_now")
     whole = "SELECT id, junk, language FROM judged"
     if unit == "document":
         whole = "SELECT doc_id AS id, avg(junk) AS junk, any_value(language) AS language FROM judged GROUP BY doc_id"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE junk AS {whole}")
+
+
+def dropped(connection: Any, border: float) -> int:
+    """How many samples reach the border."""
+    return connection.execute(f"SELECT count(*) FROM candidates WHERE NOT ({below(border)})").fetchall()[0][0]
 
 
 def below(border: float) -> str:

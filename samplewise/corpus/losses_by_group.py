@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from samplewise.corpus.candidates import BUCKETS, part_name
+from samplewise.corpus.within import BUCKETS, part_name
 
 if TYPE_CHECKING:
-    from samplewise.corpus.select import Selection
+    from samplewise.corpus.selection import Selection
 
 FEWEST = 20
 """Samples of a group below which its share says nothing."""
@@ -29,7 +29,8 @@ class Group:
 
 
 def warned(groups: Sequence[Group], within: str) -> list[str]:
-    """A sentence for each group that loses more than twice the share that all lose, or of which less than half the share
+    """A sentence for each group that loses more than twice the share that all lose, or of which less than half the
+    share
     of all is kept; the worst first.
     """
     samples, kept = sum(own.samples for own in groups), sum(own.kept for own in groups)

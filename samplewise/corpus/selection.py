@@ -16,6 +16,7 @@ from samplewise.corpus.quotas import Quotas
 class Choice:
     """What is asked for. Its parts act in this order; each sees only what those before it left in.
 
+    drop_junk: leave out samples of a junk score of at least this (`junk_filter`); None: none.
     above, below: keep keys of at least `above` and at most `below`.
     rule: applied to the whole corpus, or to each part of it, as to one step (its first).
     tokens: a budget. Samples are taken in the order `take` until the next would exceed it. Over parts it is shared out
@@ -27,6 +28,7 @@ class Choice:
     """
 
     rule: Rule | None = None
+    drop_junk: float | None = None
     above: float | None = None
     below: float | None = None
     tokens: int | None = None

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from samplewise.core.replaced import write_whole
+from samplewise.corpus.junk_filter import dropped
+from samplewise.corpus.losses_by_group import kept_by
 from samplewise.corpus.place import Place
 from samplewise.corpus.selection import Selection, Total
 from samplewise.corpus.store import Scores
@@ -35,6 +37,8 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
         "choice": {**asdict(choice), "rule": None if choice.rule is None else repr(choice.rule)},
         "all": _counts(*totals.values()),
         "not_ranked": selection.candidates.left_out,
+        "junk": None if choice.drop_junk is None else dropped(selection.connection, choice.drop_junk),
+        "kept_by": kept_by(selection),
         "mean": _means(selection),
         "weights_differ": selection.weighs,
         "parts": parts[:PARTS] if choice.parts else [],
@@ -65,6 +69,10 @@ def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:
     ]
     if said["not_ranked"]:
         lines.append(f"not ranked {said['not_ranked']:,} {unit}s without a finite {by}, or with nothing to predict")
+    if said["junk"] is not None:
+        lines.append(
+            f"junk       {said['junk']:,} {unit}s of a junk score of {said['choice']['drop_junk']} or more left out"
+        )
     if small := said["parts_too_small_for_the_rule"]:
         lines.append(
             f"too small  {len(small):,} of {said['parts_in_all']:,} parts for the rule to act on: {small[0]}, …"
@@ -72,6 +80,7 @@ def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:
     if control := said["control"]:
         lines.append(f"control    {control['kept']:,} {unit}s, {control['kept_tokens']:,} tokens at random; "
                      f"mean {by} {control['mean']['kept']:.4f}")  # fmt: skip
+    lines += [f"warning    {text}" for text in said["kept_by"]["warnings"][:shown]]
     for edge, examples in said["left_out"].items():
         if examples:
             lines.append(f"left out {edge} (nearest first; {len(examples)} in the statement):")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.corpus.candidates import Candidates, make_candidates, part_name
+from samplewise.corpus.candidates import Candidates, make_candidates
+from samplewise.corpus.within import part_name
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
 
@@ -99,7 +100,9 @@ class Survey:
         within: "source", of which only the largest have names, or "length". bounds: lowest and highest loss.
         """
         part = "place" if within == "source" else "floor(ln(n_tokens + 0.5) / ln(2))::INTEGER"
-        counts = ", ".join(f"count(*) FILTER (loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE)" for low, high in bounds)
+        counts = ", ".join(
+            f"count(*) FILTER (loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE)" for low, high in bounds
+        )
         order = "count(*) DESC, part" if within == "source" else "part"
         found = self._ask(f"SELECT {part} AS part, count(*), {counts} FROM placed GROUP BY part ORDER BY {order}")
         return [(own, count, part_name(within, own), kept) for own, count, *kept in found]

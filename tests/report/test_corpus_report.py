@@ -1,6 +1,9 @@
 """The page about a scored corpus: its numbers are those of the scores, and in Chromium it can be looked into."""
 
+import html
 import random
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -13,19 +16,15 @@ from samplewise.corpus.survey import even_edges, survey
 from samplewise.report.corpus import write_corpus_report
 from samplewise.report.corpus.looked import look
 
-WORDS = [
-    "river",
-    "harbour",
-    "letter",
-    "house",
-    "snow",
-    "bread",
-    "winter",
-    "captain",
-    "garden",
-    "train",
-    "quiet",
-    "long",
+SENTENCES = [
+    "The house stood at the end of a long road, and nobody had lived there since the great storm.",
+    "When the children asked about it, their mother said that it belonged to a man who had gone to sea.",
+    "They never saw a light in the windows, but every spring the garden was full of flowers.",
+    "In the evening they would walk along the fence and listen to the wind in the old trees.",
+    "It was many years before they learned what had happened to the captain and his ship.",
+    "He had sold the boat in a small town on the coast and then walked home over the hills.",
+    "She found a letter in the kitchen, and it said that the money would arrive before the winter.",
+    "We met him at the station in the morning, because the train from the city was late again.",
 ]
 
 
@@ -34,7 +33,7 @@ def made_rows(count: int = 900) -> list[tuple[str, float, int, str]]:
     draw = random.Random(0)
     rows = []
     for i in range(count):
-        text = " ".join(draw.choices(WORDS, k=40))
+        text = " ".join(draw.sample(SENTENCES, k=4))
         loss = draw.gauss(3, 0.4)
         if i % 15 == 0:
             text, loss = "Home | About | Contact | Privacy\n" * 8, 0.5 + 0.1 * draw.random()
@@ -90,14 +89,16 @@ def test_counts_and_quantiles_are_exact(scores, rows):
         assert repeated[0][0] == extra + 1 == sum("Home" in row[3] for row in rows)
 
 
-def test_junk_is_found_at_both_ends(scores, rows):
+def test_junk_is_found_wherever_on_the_scale_of_losses_it_lies(scores):
     with survey(scores) as asked:
         looked = look(asked, 3.0)
     low = [each for each in looked.sampled if "Home" in each.row.text]
     high = [each for each in looked.sampled if each.row.loss > 4.99]
+    rest = [each for each in looked.sampled if 1 < each.row.loss < 4.99]
     assert len(low) == len(high) == 60
-    assert all(each.low_junk for each in low)
-    assert all(each.high_junk for each in high)
+    assert all(each.is_junk and "repetitive" in each.looks for each in low)
+    assert all(each.is_junk and "encoded" in each.looks for each in high)
+    assert sum(each.is_junk for each in rest) <= len(rest) / 50
     assert len(looked.groups[0]) == 60
 
 
@@ -137,12 +138,13 @@ def test_the_page_is_drawn_and_inert(browser, page, rows, width, scheme):
     browser.open(page, width=width, scheme=scheme)
     assert browser.overflow() <= 0
     assert browser.driver.title == "A scored corpus"
-    first, second = browser.all(".scatter")
+    second, first = browser.all(".scatter")
     for plot in (first, second):
         assert browser.script("return arguments[0].querySelectorAll('.point').length", plot) == len(rows)
     assert browser.drawn(".histogram .bar") > 20
     assert browser.texts("section h2") == [
-        "Overview", "Losses", "Bands", "Length", "Samples", "Junk", "Hardest, typical, easiest", "Duplicates"
+        "Overview", "Junk", "Losses", "Bands", "What selections keep", "Length", "Samples",
+        "Hardest, typical, easiest", "Duplicates",
     ]  # fmt: skip
     assert "2 of 902 records are not in here: 2 bad encoding." in browser.texts(".warning")[0]
     assert not browser.all("main script:not([type='application/json']), img")
@@ -164,5 +166,46 @@ def test_hovering_shows_the_sample_and_filters_leave_what_matches(browser, page,
     browser.check_console()
 
 
-def test_the_verdict_on_the_band_is_that_of_its_texts(page):
-    assert "There is a moderately high band that is cleaner than what lies above it" in page.read_text()
+def test_the_page_prints_the_command_that_leaves_the_junk_out(page, scores, tmp_path):
+    """The very words: run, they leave out what the page counted, at both ends of the losses."""
+    text = html.unescape(re.search(r"<code>(.*?)</code>", page.read_text())[1])
+    words = shlex.split(text)
+    assert words[:3] == ["samplewise", "select", str(scores.place)]
+    done = world.samplewise(*words[1:-1], tmp_path / "ids.txt", "--ids")
+    assert done.returncode == 0, done.stderr
+    left = set((tmp_path / "ids.txt").read_text().split())
+    with survey(scores) as asked:
+        looked = look(asked, 3.0)
+    assert left == {str(each.row.id) for each in looked.sampled if not each.is_junk}
+    assert f"{len(looked.sampled) - len(left)} windows of a junk score" in done.stdout
+
+
+def test_the_page_says_what_is_not_seen_and_advises_on_no_cut(page):
+    text = page.read_text()
+    assert "What these measures do not see" in text
+    assert "no reason for or against a cut by loss" in text
+    assert "would leave that out" not in text
+
+
+def test_documents_are_counted_where_the_count_is_known(page, rows):
+    text = page.read_text()
+    assert f"<dt>documents</dt><dd>{len(rows)}</dd>" in text
+    assert "documents, about" not in text
+
+
+def test_a_small_corpus_is_told_what_cannot_be_said_of_it(tmp_path):
+    rows = [("a.txt", 2.0 + i / 50, 16 + i, f"{SENTENCES[i % 8]} {SENTENCES[i % 7]}") for i in range(40)]
+    write_corpus_report(tmp_path / "r.html", open_scores(write_scored_texts(tmp_path / "scores", rows)))
+    text = (tmp_path / "r.html").read_text()
+    assert "40 samples are few: a tenth of them is 4" in text
+    assert "too few to say at which losses junk lies" in text
+
+
+def test_a_source_that_a_cut_removes_is_named_with_the_remedy(tmp_path):
+    """A source of high losses: a cut of the hardest tenth takes most of it."""
+    rows = [("web.jsonl", 2 + i / 1e3, 16 + i % 64, SENTENCES[i % 8]) for i in range(810)]
+    rows += [("code.jsonl", 5 + i / 1e4, 16 + i % 64, SENTENCES[i % 8]) for i in range(90)]
+    write_corpus_report(tmp_path / "r.html", open_scores(write_scored_texts(tmp_path / "scores", rows)))
+    text = html.unescape((tmp_path / "r.html").read_text())
+    assert "band(drop_top=0.1): Of code.jsonl, 0 of 90 samples are kept (0.0%); of all, 90.0%." in text
+    assert "--within source" in text

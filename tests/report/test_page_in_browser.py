@@ -148,3 +148,66 @@ def test_the_policy_forbids_what_was_not_on_the_page(browser, plain):
     complaints = [entry["message"] for entry in browser.driver.get_log("browser")]
     assert len(complaints) >= 2
     assert all("Content Security Policy" in each for each in complaints)
+
+
+BOXES = """
+    const found = [...document.querySelectorAll(".area .xt, .side .yt, .area .rt")];
+    return found.map(e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; });
+"""
+RANGES = ((10.81, 10.84), (0.0, 1e-5), (1e6, 9e6), (-3.0, 3.0), (12345.1, 12345.2))
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """Plots of narrow, wide and large ranges, a long table."""
+    parts = []
+    for low, high in RANGES:
+        edges = [low + (high - low) * k / 10 for k in range(11)]
+        marks = [((low + high) / 2, "median"), (low + 0.9 * (high - low), "hardest tenth from here")]
+        parts.append(
+            histogram(edges, {"all": list(range(10))}, Axis("x"), Axis("y", low, high), label="l", marks=marks)
+        )
+    ticks = tuple((float(2**k), f"{2**k:,}") for k in range(12))
+    parts.append(histogram([1, 9, 2048], {"all": [1, 2]}, Axis("t", log=True, ticks=ticks), Axis(), label="l"))
+    rows = [[i, f"text {i} " * 40] for i in range(60)]
+    parts.append(table([Column("n"), Column("text", "text")], rows))
+    path = tmp_path_factory.mktemp("page") / "narrow.html"
+    path.write_text(page("A page", *[section(f"Part {i}", part) for i, part in enumerate(parts)]))
+    return path
+
+
+def overlapping(boxes):
+    def meet(a, b):
+        return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+    return [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if meet(a, b)]
+
+
+@WIDTHS
+def test_no_two_labels_collide_and_none_leaves_the_page(browser, narrow, width):
+    browser.open(narrow, width=width)
+    boxes = browser.script(BOXES)
+    assert len(boxes) > 50
+    assert overlapping(boxes) == []
+    assert min(left for left, *_ in boxes) >= 0
+    assert max(right for _, _, right, _ in boxes) <= width
+    for plot in browser.all(".plot"):
+        shown = browser.script("return [...arguments[0].querySelectorAll('.xt')].map(e => e.textContent)", plot)
+        assert len(shown) == len(set(shown)) > 1, "ticks that all read the same"
+
+
+def test_dark_mode_moves_nothing_and_print_is_light_and_whole(browser, narrow):
+    browser.open(narrow, width=800)
+    light = browser.script(BOXES)
+    browser.open(narrow, width=800, scheme="dark")
+    assert browser.script(BOXES) == light
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    dark = browser.script(colour)
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    assert browser.script(colour) == "rgb(255, 255, 255)" != dark
+    code = "const e = document.querySelector('.tall'); return [e.clientHeight, e.scrollHeight]"
+    shown, whole = browser.script(code)
+    assert shown >= whole, "rows of a long table are cut off in print"
+    assert not browser.drawn(".tools")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})

@@ -15,7 +15,9 @@ WORDS, DOCUMENTS, SHRINK, STEPS = 300, 900, 0.02, 400
 def direction(texts: Sequence[tuple[str, str]]) -> tuple[dict[str, int], np.ndarray]:
     """(place of each word, weights) for `coherence.backwards`. texts: (source, text)."""
     counts = Counter(word.lower() for _, text in texts for own in sentences_of(text[:800]) for word in own)
-    place = {word: at for at, (word, _) in enumerate(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:WORDS])}
+    place = {
+        word: at for at, (word, _) in enumerate(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:WORDS])
+    }
     rows, worth = [], []
     taken: Counter[str] = Counter()
     for source, text in texts:

@@ -19,7 +19,9 @@ SMOOTH = 20.0
 
 
 def known_words(listed: Mapping[str, float], texts: Sequence[str]) -> dict[str, float]:
-    """Share of all words, parts of those with an apostrophe by themselves, names apart; with the texts' own frequent ones."""
+    """Share of all words, parts of those with an apostrophe by themselves, names apart; with the texts' own frequent
+    ones.
+    """
     found: Counter[str] = Counter()
     for word, share in listed.items():
         for part in word.replace("’", "'").split("'"):

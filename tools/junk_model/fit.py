@@ -1,4 +1,6 @@
-"""Of what is measured on clean text and on the same text made worse: what is usual, what counts how much, the border."""
+"""Of what is measured on clean text and on the same text made worse: what is usual, what counts how much, the
+border.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ STEPS, RATE, SHRINK = 4000, 0.05, 2e-3
 
 @dataclass(frozen=True)
 class Sample:
-    """A clean text to develop with: group: 0 English, 1 other language, 2 code; source; half: the model that may judge."""
+    """A clean text to develop with: group: 0 English, 1 other language, 2 code; source; half: the model that may
+    judge.
+    """
 
     group: int
     source: str
@@ -38,7 +42,9 @@ def usual(measured: Measured, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
                 continue
             low, half, high = np.quantile(known, [0.05, 0.5, 0.95])
             middle[kind, column] = half
-            scale[kind, column] = max((half - low if name == "compressed" else high - half) / 1.645, FLOORS.get(name, 0.02))
+            scale[kind, column] = max(
+                (half - low if name == "compressed" else high - half) / 1.645, FLOORS.get(name, 0.02)
+            )
     return middle, scale
 
 
@@ -47,9 +53,11 @@ FLOORS = {"garbled": 0.3, "garbled part": 0.4, "compressed": 0.2, "incompressibl
 
 
 NEAR_LEAST = {"seam": 0.3, "backwards": 0.3, "garbled": 0.3}
-FAR_LEAST = {"garbled": 0.8, "garbled part": 0.4, "unknown words": 0.8, "order 1": 0.8, "languages": 0.3, "compressed": 0.8,
-             "repeated": 0.8, "encoded": 0.8, "markup": 0.3, "symbols": 0.5, "digits": 0.5, "strange": 0.8,
-             "mixed words": 0.5, "short lines": 0.2, "phrases": 0.5, "incompressible": 0.5}  # fmt: skip
+FAR_LEAST = {
+    "garbled": 0.8, "garbled part": 0.4, "unknown words": 0.8, "order 1": 0.8, "languages": 0.3, "compressed": 0.8,
+    "repeated": 0.8, "encoded": 0.8, "markup": 0.3, "symbols": 0.5, "digits": 0.5, "strange": 0.8,
+    "mixed words": 0.5, "short lines": 0.2, "phrases": 0.5, "incompressible": 0.5,
+}  # fmt: skip
 """What each measure counts at least: kinds of noise that nobody has met need others than those that were met."""
 
 

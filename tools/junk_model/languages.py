@@ -9,7 +9,6 @@ import numpy as np
 
 from junk_model.sources import Text, half, words
 from junk_model.train import WORD_CHARACTERS, entries, pieces, weighted
-from samplewise.corpus.junk.languages import Languages
 from samplewise.corpus.junk.letters import SCRIPTS, letters_of
 
 POOLED = "other latin"
@@ -33,7 +32,9 @@ def grouped(texts: Sequence[Text]) -> dict[str, dict[int, list[str]]]:
 
 
 def script_of(texts: Sequence[str]) -> int:
-    """The number of the script of most windows; of another than Latin as soon as it has a fifth: programs' names are Latin."""
+    """The number of the script of most windows; of another than Latin as soon as it has a fifth: programs' names are
+    Latin.
+    """
     counts = Counter(letters_of(texts[:200]).script().tolist())
     other = [(count, number) for number, count in counts.items() if number > 1]
     most, number = max(other, default=(0, 1))

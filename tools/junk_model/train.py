@@ -10,8 +10,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from samplewise.corpus.junk.letters import letters_of  # noqa: E402
-from samplewise.corpus.junk.ngrams import ORDER, STEP, Table, keyed, mark_of, places, runs, salt  # noqa: E402
+from samplewise.corpus.junk.letters import letters_of
+from samplewise.corpus.junk.ngrams import ORDER, STEP, Table, keyed, mark_of, places, runs, salt
 
 PIECE = 1000
 """Characters of the pieces that a long document is cut into."""

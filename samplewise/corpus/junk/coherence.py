@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def _structure(sentences: Sequence[Sequence[str]], low: Sequence[Sequence[str]])
     names: set[str] = set()
     known = new = again = 0
     for sentence, words in zip(sentences, low, strict=True):
-        for article, word in zip(words, words[1:], strict=False):
+        for article, word in pairwise(words):
             if article in ARTICLES and len(word) > 3 and word in seen:
                 known += ARTICLES[article]
                 new += not ARTICLES[article]

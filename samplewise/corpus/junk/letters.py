@@ -37,7 +37,9 @@ _RANGES = (  # first and last letter of a block, and its script
 
 @dataclass(frozen=True)
 class Characters:
-    """Of the first 65,536: whether each is a letter or a mark on one, a digit, a capital; its small letter; its script."""
+    """Of the first 65,536: whether each is a letter or a mark on one, a digit, a capital; its small letter; its
+    script.
+    """
 
     letter: np.ndarray
     digit: np.ndarray
@@ -63,8 +65,10 @@ def characters() -> Characters:
 
 @dataclass(frozen=True)
 class Letters:
-    """codes: [K] of all texts, in small letters, white space as one space, digits as 0. capital: [K] which were capitals.
-    text: [K] whose each is, or −1 for the gaps. starts: [W] of windows; owner: [W] whose each is; size: [W] characters. count: of texts.
+    """codes: [K] of all texts, in small letters, white space as one space, digits as 0. capital: [K] which were
+    capitals.
+    text: [K] whose each is, or −1 for the gaps. starts: [W] of windows; owner: [W] whose each is; size: [W]
+    characters. count: of texts.
     """
 
     codes: np.ndarray

@@ -41,7 +41,9 @@ def measure(texts: Sequence[str], model: Model) -> Measured:
     parts = [_block(texts[i : i + BLOCK], model) for i in range(0, len(texts), BLOCK)]
     if not parts:
         return Measured(np.zeros((0, len(NAMES))), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Measured(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language")))
+    return Measured(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language"))
+    )
 
 
 def _block(texts: Sequence[str], model: Model) -> Measured:
@@ -64,7 +66,9 @@ def _block(texts: Sequence[str], model: Model) -> Measured:
 
 
 def _excess(letters: Letters, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
-    """([N] of the whole, [N] of the worst two neighbouring windows) bits a character beyond the usual; nan where blind."""
+    """([N] of the whole, [N] of the worst two neighbouring windows) bits a character beyond the usual; nan where
+    blind.
+    """
     owner, count = letters.owner, letters.count
     fine = ~np.isnan(judged.excess)
     value, size = np.where(fine, judged.excess, 0.0) * letters.size, letters.size * fine

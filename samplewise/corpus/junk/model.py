@@ -21,7 +21,8 @@ PLACE = Path(__file__).with_name("model.npz")
 class Model:
     """table, languages, english: as their classes say. places, turns: of `coherence.backwards`.
 
-    usual, scale: [3, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it varies
+    usual, scale: [3, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it
+    varies
     by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. border: [3] the sum that few clean
     texts of a kind reach. version: of the file.
     """
@@ -54,7 +55,8 @@ def read_model(path: Path) -> Model:
     english = English(held["frequent"], held["rank"].astype(np.int64), held["endings"].astype(np.int64), order)
     return Model(
         Table(held["marks"], held["values"]), languages, english, said["places"],
-        turns=held["turns"], usual=held["usual"], scale=held["scale"], weight=held["weight"], border=held["border"], version=said["version"],
+        turns=held["turns"], usual=held["usual"], scale=held["scale"], weight=held["weight"],
+        border=held["border"], version=said["version"],
     )  # fmt: skip
 
 
@@ -66,6 +68,7 @@ def write_model(path: Path, model: Model) -> None:
         path, marks=model.table.marks, values=model.table.values, script=languages.script.astype(np.uint8),
         mean=languages.mean.astype(np.float32), spread=languages.spread.astype(np.float32), frequent=english.frequent,
         rank=english.rank.astype(np.uint8), endings=english.endings.astype(np.uint8), order=english.order,
-        turns=model.turns.astype(np.float32), usual=model.usual, scale=model.scale, weight=model.weight, border=model.border,
+        turns=model.turns.astype(np.float32), usual=model.usual, scale=model.scale, weight=model.weight,
+        border=model.border,
         said=np.frombuffer(json.dumps(said, ensure_ascii=False).encode(), np.uint8),
     )  # fmt: skip

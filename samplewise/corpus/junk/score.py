@@ -20,8 +20,9 @@ MOST = 8.0
 """Scales beyond which a measure counts no more."""
 LOOKS = {
     "garbled": "garbled", "garbled part": "garbled", "unknown words": "unknown words", "order 1": "shuffled words",
-    "order 2": "shuffled words", "order 3": "shuffled words", "languages": "mixed languages", "compressed": "repetitive",
-    "repeated": "repetitive", "encoded": "encoded", "markup": "markup", "symbols": "symbols", "digits": "digits",
+    "order 2": "shuffled words", "order 3": "shuffled words", "languages": "mixed languages",
+    "compressed": "repetitive", "repeated": "repetitive", "encoded": "encoded", "markup": "markup",
+    "symbols": "symbols", "digits": "digits",
     "strange": "wrong characters", "mixed words": "wrong characters", "short lines": "page frame",
     "phrases": "page frame", "incompressible": "encoded",
 }  # fmt: skip
@@ -31,7 +32,8 @@ COLUMNS = (*NAMES, "incompressible")
 
 @dataclass(frozen=True)
 class Junk:
-    """score: [N] from 0 to 1, nan for texts too short to judge. looks: of each text that reaches `BORDER`, what it looks
+    """score: [N] from 0 to 1, nan for texts too short to judge. looks: of each text that reaches `BORDER`, what it
+    looks
     like, the plainest first; of others, nothing. measured: what it is made of.
     """
 
@@ -77,7 +79,9 @@ def _looks(parts: np.ndarray) -> tuple[str, ...]:
         if name in LOOKS:
             found[LOOKS[name]] = found.get(LOOKS[name], 0.0) + part
     most = max(found.values())
-    return tuple(name for name, part in sorted(found.items(), key=lambda pair: -pair[1]) if part >= most / 3 and part > 0)
+    return tuple(
+        name for name, part in sorted(found.items(), key=lambda pair: -pair[1]) if part >= most / 3 and part > 0
+    )
 
 
 assert len(KINDS) == 3, "the border of each is in the model"

@@ -6,6 +6,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,15 +18,20 @@ _SOLID = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
 _HEX = re.compile(r"\b(?:[0-9a-fA-F]{2}[\s:,]?){12,}")
 _TAG = re.compile(r"<[/!]?[a-zA-Z][^<>]{0,300}>|&#?\w{2,8};|\[/?[a-z]{1,6}\]|\{[a-z-]+:[^{}]{1,80}\}")
 _DIGITS = re.compile(r"\d+")
-_SCRIPTS = re.compile(r"[A-Za-z][\u0370-\u04ff\u0531-\u058f\u13a0-\u13ff]|[\u0370-\u04ff\u0531-\u058f\u13a0-\u13ff][A-Za-z]")
+_SCRIPTS = re.compile(
+    r"[A-Za-z][\u0370-\u04ff\u0531-\u058f\u13a0-\u13ff]|[\u0370-\u04ff\u0531-\u058f\u13a0-\u13ff][A-Za-z]"
+)
 _CAPITALS = re.compile(r"[a-z][A-Z][a-z][A-Z]|[A-Za-z][0-9@$!][A-Za-z]")
-_MOJIBAKE = re.compile(r"[ÂÃâÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff]")
+_MOJIBAKE = re.compile(
+    r"[ÂÃâÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff]"
+)
 _PHRASES = re.compile(
     r"©|(?=[a-z])(?:all rights reserved|privacy policy|terms (?:of|and) \w+|cookies?\b|copyright ©?|sign (?:up|in)\b"
-    r"|log ?(?:in|out)\b|subscribe|newsletter|click here|read more|learn more|skip to|contact us|about us|\bmenu\b|\bhome\b"
-    r"|site ?map|javascript|share (?:on|this)|follow us|add to cart|shopping cart|powered by|\bfaqs?\b|my account"
-    r"|back to top|next page|previous|leave a (?:reply|comment)|\breply\b|permalink|related posts|advertisement|sponsored"
-    r"|search\b)"
+    r"|log ?(?:in|out)\b|subscribe|newsletter|click here|read more|learn more|skip to|contact us|about us|\bmenu\b"
+    r"|\bhome\b|site ?map|javascript|share (?:on|this)|follow us|add to cart|shopping cart|powered by|\bfaqs?\b"
+    r"|my account"
+    r"|back to top|next page|previous|leave a (?:reply|comment)|\breply\b|permalink|related posts"
+    r"|advertisement|sponsored|search\b)"
 )
 """What the frames of pages say."""
 
@@ -85,7 +91,7 @@ def _again(parts: Sequence[str]) -> float:
 def _encoded(run: str) -> bool:
     """Whether a long run without a space is no word, path or rule: of mixed kinds of character, in no order."""
     kinds = [(c.isdigit(), c.isupper(), c.islower()) for c in run]
-    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(kinds))
     return changes > 0.25 * len(run)
 
 

@@ -31,7 +31,8 @@ _POWER = np.cumprod(np.full(64, 0x9E3779B97F4A7C15, np.uint64), dtype=np.uint64)
 
 @dataclass(frozen=True)
 class Words:
-    """Of all texts in a row: text: [N] whose each is; code: [N] hash of the word, or of the sign; first: [N] place of its
+    """Of all texts in a row: text: [N] whose each is; code: [N] hash of the word, or of the sign; first: [N] place of
+    its
     first character; length: [N] characters; capital: [N] whether it begins with a capital; word: [N], no sign.
     stem: [N] hash of the first five letters. ending: [N] of the last two.
     """
@@ -80,7 +81,8 @@ def _letter(codes: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class English:
     """frequent: [200] sorted hashes of the most frequent words; rank: [200] their classes. endings: [27 · 27] classes.
-    order: [3, 256, 256] sixteenths of a bit by which a pair of classes at a distance of 1, 2, 3 is likelier than chance.
+    order: [3, 256, 256] sixteenths of a bit by which a pair of classes at a distance of 1, 2, 3 is likelier than
+    chance.
     """
 
     frequent: np.ndarray

@@ -10,10 +10,24 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from samplewise.corpus.junk import BORDER
+from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Survey
-from samplewise.report.corpus.looked import SHOWN, UNKNOWN, Looked, Seen
+from samplewise.report.corpus.looked import SHOWN, Looked, Seen
 from samplewise.report.corpus.texts import LOSS, hover, text_table
-from samplewise.report.page import Axis, Column, Line, Point, element, figure, lines, paragraph, percent, scatter, section, table
+from samplewise.report.page import (
+    Axis,
+    Column,
+    Line,
+    Point,
+    element,
+    figure,
+    lines,
+    paragraph,
+    percent,
+    scatter,
+    section,
+    table,
+)
 
 DECILES = 10
 ENGLISH, CODE = "en", ("python", "c", "web", "latex")
@@ -46,9 +60,9 @@ def margin(count: int, total: int) -> float:
 def _amount(found: Sequence[Seen], seen: Sequence[Seen]) -> str:
     share = len(found) / max(1, len(seen))
     return (
-        f"{len(found):,} of {len(seen):,} texts drawn at random ({percent(share)}, ±{percent(margin(len(found), len(seen)))}) "
-        f"have a junk score of {BORDER} or more. The score does not depend on the other texts of the corpus; about one "
-        "clean text in a hundred reaches it."
+        f"{len(found):,} of {len(seen):,} texts drawn at random ({percent(share)}, "
+        f"±{percent(margin(len(found), len(seen)))}) have a junk score of {BORDER} or more. "
+        "The score does not depend on the other texts of the corpus; about one clean text in a hundred reaches it."
     )
 
 
@@ -76,14 +90,18 @@ def _by_loss(seen: Sequence[Seen]) -> str:
     a, b = sum(each.is_junk for each in top), sum(each.is_junk for each in rest)
     p, q = a / len(top), b / len(rest)
     error = math.hypot(margin(a, len(top)), margin(b, len(rest)))
-    counts = f"{a} of the {len(top)} hardest texts ({percent(p)}) are junk, and {b} of the other {len(rest)} ({percent(q)})"
+    counts = (
+        f"{a} of the {len(top)} hardest texts ({percent(p)}) are junk, and {b} of the other {len(rest)} ({percent(q)})"
+    )
     if abs(p - q) <= error:
-        return f"{counts}: no difference that these numbers of texts show. A cut by loss is neither supported nor refuted."
+        return (
+            f"{counts}: no difference that these numbers of texts show. A cut by loss is neither supported nor refuted."
+        )
     if p < q:
         return f"{counts}. Most junk found has no high loss: leaving out the hardest tenth would not leave it out."
     return (
-        f"{counts}. Leaving out the hardest tenth would also leave out {len(top) - a} texts in which these measures find "
-        f"nothing; --drop-junk leaves out the junk of all losses."
+        f"{counts}. Leaving out the hardest tenth would also leave out {len(top) - a} texts in which these measures "
+        "find nothing; --drop-junk leaves out the junk of all losses."
     )
 
 
@@ -102,7 +120,13 @@ def _curve(seen: Sequence[Seen]) -> Markup:
 
 def _kinds(found: Sequence[Seen], seen: Sequence[Seen]) -> Markup:
     counts = Counter(look for each in found for look in each.looks)
-    heads = [Column("looks", "word"), Column("texts"), Column("of all drawn"), Column("mean loss"), Column("for example", "text")]
+    heads = [
+        Column("looks", "word"),
+        Column("texts"),
+        Column("of all drawn"),
+        Column("mean loss"),
+        Column("for example", "text"),
+    ]
     rows = []
     for look, count in counts.most_common():
         own = [each for each in found if look in each.looks]
@@ -113,17 +137,18 @@ def _kinds(found: Sequence[Seen], seen: Sequence[Seen]) -> Markup:
 
 def blind(seen: Sequence[Seen]) -> str:
     """What the measures cannot see in these texts."""
-    other = sum(each.language not in (ENGLISH, *CODE, UNKNOWN) for each in seen)
-    unknown = sum(each.language == UNKNOWN for each in seen)
+    other = sum(each.language not in (ENGLISH, *CODE, NO_LANGUAGE) for each in seen)
+    unknown = sum(each.language == NO_LANGUAGE for each in seen)
     length = sorted(len(each.row.text) for each in seen)[len(seen) // 2] if seen else 0
     parts = [
-        "What these measures do not see: false statements, machine-written or machine-translated text, chains of real word "
-        "pairs, and mostly also spliced documents and sentences in another order; of a text, all after its beginning."
+        "What these measures do not see: false statements, machine-written or machine-translated text, chains of real "
+        "word pairs, and mostly also spliced documents and sentences in another order; of a "
+        "text, all after its beginning."
     ]
     if other:
         parts.append(
-            f"{other:,} of the texts drawn are in other languages than English: there, shuffled words and wrong words with "
-            "letters that the language allows go unseen."
+            f"{other:,} of the texts drawn are in other languages than English: there, shuffled words and wrong words "
+            "with letters that the language allows go unseen."
         )
     if unknown:
         parts.append(f"{unknown:,} have no letters of a script that the measures know: their garbling goes unseen.")

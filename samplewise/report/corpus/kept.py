@@ -10,7 +10,8 @@ from markupsafe import Markup
 from samplewise.corpus.losses_by_group import Group, warned
 from samplewise.corpus.survey import Survey
 from samplewise.report.corpus.looked import Looked, Seen
-from samplewise.report.page import Child, Column, paragraph, percent, section, table, warning
+from samplewise.report.page import Column, paragraph, percent, section, table, warning
+from samplewise.report.page.element import Child
 
 RULES = (
     ("band(drop_top=0.1)", 0.0, 0.9), ("band(drop_top=0.1, drop_bottom=0.3)", 0.3, 0.9), ("top_k(0.5)", 0.5, 1.0),

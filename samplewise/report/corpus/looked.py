@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplewise.corpus.duplicates import near_groups
 from samplewise.corpus.junk import BORDER, judge_texts
 from samplewise.corpus.junk.model import model
+from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Row, Survey
 
 SAMPLED, SHOWN = 3000, 60
 """Samples drawn at random; rows of a table of the hardest, the easiest and the most typical."""
-UNKNOWN = "no known language"
 CLIPPED = 300
 """Characters of a text that hovering shows."""
 
@@ -63,7 +62,7 @@ def look(survey: Survey, median: float) -> Looked:
     names = model().languages.names
     seen = {
         row.id: Seen(
-            row, float(found.score[place]), found.looks[place], names[language] if language >= 0 else UNKNOWN,
+            row, float(found.score[place]), found.looks[place], names[language] if language >= 0 else NO_LANGUAGE,
             place in copies,
         )
         for place, (row, language) in enumerate(zip(rows, found.measured.language, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from samplewise.report.page import (
     warning,
 )
 
+MANY = 1000
+"""Samples from which on nothing is said about their number."""
 LOSS, SHARE = Axis("loss, nats/token"), Axis("share of samples, %")
 
 
@@ -32,11 +35,11 @@ def overview(asked: Survey, quantiles: Mapping[float, float]) -> Markup:
     """What there is, in tiles."""
     found, manifest = asked.facts(), asked.scores.manifest
     tiles = {
-        "samples": found["samples"], "documents, about": found["documents"], "tokens": found["tokens"],
+        "samples": found["samples"], **_documents(asked, found["documents"]), "tokens": found["tokens"],
         "sources": found["sources"], "mean loss": found["mean"], "median loss": quantiles[0.5],
         "loss over tokens": found["token_mean"], "bits per byte": found["bits_per_byte"],
     }  # fmt: skip
-    parts = [facts(tiles)]
+    parts = [facts(tiles), *_small(int(found["samples"]))]
     if manifest.rows_quarantined:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest.reasons.items())
         parts.append(
@@ -45,6 +48,25 @@ def overview(asked: Survey, quantiles: Mapping[float, float]) -> Markup:
     if asked.candidates.left_out:
         parts.append(warning(f"{asked.candidates.left_out:,} samples have no finite loss, and are left out here."))
     return section("Overview", *parts)
+
+
+def _documents(asked: Survey, about: float) -> dict[str, float]:
+    """How many documents: known where every one that was read has a finite loss, else counted about."""
+    manifest = asked.scores.manifest
+    whole = not asked.candidates.left_out and manifest.rows_scored
+    return {"documents": manifest.rows_scored} if whole else {"documents, about": about}
+
+
+def _small(samples: int) -> list[Markup]:
+    """What cannot be said of few samples."""
+    if samples >= MANY:
+        return []
+    share = 0.98 / math.sqrt(samples)
+    return [warning(
+        f"{samples:,} samples are few: a tenth of them is {samples // 10}, and the ends beyond 1% are single samples "
+        f"or none. As a statement about more text like this, a share of all is known to ±{percent(round(share, 2))}. "
+        "Differences between sources, lengths or bands of fewer than 30 samples are chance until shown otherwise."
+    )]  # fmt: skip
 
 
 def losses(asked: Survey, quantiles: Mapping[float, float]) -> Markup:

@@ -22,6 +22,7 @@ from samplewise.report.page import (
 
 LOSS = Axis("loss, nats/token")
 
+
 def points(looked: Looked) -> Markup:
     """Loss against length, coloured by source."""
     drawn = [Point(e.row.loss, e.row.n_tokens, e.row.place, hover(e)) for e in looked.sampled]

@@ -94,7 +94,9 @@ def stepped(values: Sequence[float]) -> list[str]:
     digits = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9))
     if digits > 6:
         return [f"{value:.{MANY}g}".replace("-", "−") for value in values]
-    return [(f"{value:,.{digits}f}" if round(value, digits) % 1 else f"{value:,.0f}").replace("-", "−") for value in values]
+    return [
+        (f"{value:,.{digits}f}" if round(value, digits) % 1 else f"{value:,.0f}").replace("-", "−") for value in values
+    ]
 
 
 def _apart(labels: list[tuple[float, str]], width: float | None) -> list[tuple[float, str]]:
