@@ -27,7 +27,8 @@ from samplewise.corpus.junk import BORDER, judge_texts
 SHARES = (0.01, 0.05, 0.2, 0.4)
 CORPUS, DRAWS = 2000, 25
 """Texts of a corpus drawn, and corpora drawn of each share: the mean over them is shown."""
-FEWEST = 300
+FEWEST = 320
+"""Texts of each kind of noise."""
 
 
 def cut(text: str, draw: random.Random) -> str:
@@ -43,7 +44,7 @@ def english(path: Path, draw: random.Random) -> tuple[list[str], list[str]]:
     for own in halves:
         starts = [own, [text[900:].partition(" ")[2] for text in own]]
         found.append([cut(text, draw) for part in starts for text in part if len(text.strip()) >= 400])
-    return found[0], found[1][: max(FEWEST, len(found[1]))]
+    return found[0], found[1][:FEWEST]
 
 
 def languages(path: Path, draw: random.Random) -> dict[str, list[str]]:

@@ -30,7 +30,8 @@ NOISE, LONG, SHORT = 0.2, 550, 200
 TRAINED = 300
 """Steps of the model, of 16 windows."""
 PACKAGES = ("sklearn", "scipy", "numpy", "pandas", "torch", "sympy", "transformers", "matplotlib", "networkx",
-            "sqlalchemy", "nltk", "pyarrow", "optuna", "trl", "peft", "datasets", "ray", "lm_eval", "PIL", "lxml")  # fmt: skip
+            "sqlalchemy", "nltk", "pyarrow", "optuna", "trl", "peft", "datasets", "ray", "lm_eval", "PIL",
+            "lxml")  # fmt: skip
 
 
 def docstrings(root: Path) -> Iterator[str]:
@@ -121,7 +122,8 @@ def make_model(folder: Path, corpus: Path) -> Path:
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, eos_token="<eos>", bos_token="<eos>")
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=8000, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
-                         num_attention_heads=4, max_position_embeddings=1024, bos_token_id=0, eos_token_id=0)  # fmt: skip
+                         num_attention_heads=4, max_position_embeddings=1024, bos_token_id=0,
+                         eos_token_id=0)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder / "untrained")
     whole.save_pretrained(folder / "untrained")
     return folder / "untrained"
