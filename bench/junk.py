@@ -58,9 +58,9 @@ def languages(path: Path, draw: random.Random) -> dict[str, list[str]]:
     return found
 
 
-CODE = {"Python": ("numpy/*.py", "sklearn/*.py", "matplotlib/*.py", "pandas/*.py"),
-        "C and C++": ("torch/include/*.h", "numpy/*.h", "pyarrow/include/*.h"),
-        "JavaScript and CSS": ("sklearn/*.js", "*/*.css", "*/*.js", "sklearn/*.css")}  # fmt: skip
+CODE = {"Python": ("numpy/**/*.py", "sklearn/**/*.py", "matplotlib/**/*.py", "pandas/**/*.py"),
+        "C and C++": ("torch/include/**/*.h", "numpy/**/*.h", "pyarrow/include/**/*.h"),
+        "JavaScript and CSS": ("*/**/*.css", "*/**/*.js")}  # fmt: skip
 
 
 def code(draw: random.Random, count: int = 300) -> dict[str, list[str]]:
@@ -68,9 +68,7 @@ def code(draw: random.Random, count: int = 300) -> dict[str, list[str]]:
     root = Path(sysconfig.get_paths()["purelib"])
     found = {}
     for name, patterns in CODE.items():
-        files = sorted(
-            {path for own in patterns for path in root.glob(own.replace("/", "/**/", 1)) if ".min." not in path.name}
-        )
+        files = sorted({path for own in patterns for path in root.glob(own) if ".min." not in path.name})
         draw.shuffle(files)
         texts: list[str] = []
         for path in files[: count * 4]:

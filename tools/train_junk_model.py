@@ -27,7 +27,7 @@ from junk_model.train import pieces, table_of  # noqa: E402
 
 from samplewise.corpus.junk.languages import Languages, judge  # noqa: E402
 from samplewise.corpus.junk.letters import SCRIPTS, letters_of  # noqa: E402
-from samplewise.corpus.junk.measures import Measured, measure  # noqa: E402
+from samplewise.corpus.junk.measures import KINDS, LATEX, Measured, measure  # noqa: E402
 from samplewise.corpus.junk.model import PLACE, Model, write_model  # noqa: E402
 from samplewise.corpus.junk.score import COLUMNS, surprises  # noqa: E402
 
@@ -70,10 +70,10 @@ class Builder:
         listed = dict(sorted(words(self.folder, ENGLISH), key=lambda pair: (-pair[1], pair[0]))[:120_000])
         known = known_words(listed, own)
         place, turns = direction([(text.source, text.text) for text in prose if text.source != "libreoffice"])
-        shape = (3, len(COLUMNS))
+        shape = (len(KINDS), len(COLUMNS))
         return Model(
             table_of(found, SIZE, [word_entries(known)]), self.languages(), english_model(known, own), place, turns,
-            usual=np.zeros(shape), scale=np.ones(shape), weight=np.zeros((2, shape[1])), border=np.zeros(3),
+            usual=np.zeros(shape), scale=np.ones(shape), weight=np.zeros((2, shape[1])), border=np.zeros(len(KINDS)),
             version="1",
         )  # fmt: skip
 
@@ -115,8 +115,8 @@ def samples(every: list[Text], draw: random.Random) -> list[Sample]:
     """Clean texts of all kinds; long documents give several."""
     places: dict[tuple[int, str, int], list[str]] = {}
     for text in every:
-        group = 0 if text.language == ENGLISH else 2 if text.language in CODE else 1
-        name = text.source if group == 0 else text.language if group == 2 else f"{text.language} {text.source}"
+        group = 0 if text.language == ENGLISH else 3 if text.language == LATEX else 2 if text.language in CODE else 1
+        name = text.source if group == 0 else text.language if group > 1 else f"{text.language} {text.source}"
         own = places.setdefault((group, name, 1 - half(text)), [])
         starts = [0, *range(2000, min(len(text.text) - 900, 40_000), 2000)]
         cuts = (text.text[start:].split("\n", 1)[-1] if start else text.text for start in starts)
@@ -124,7 +124,7 @@ def samples(every: list[Text], draw: random.Random) -> list[Sample]:
     found = []
     for (group, name, part), own in sorted(places.items()):
         draw.shuffle(own)
-        count = TAKEN.get(name, 0) if group == 0 else 120 if group == 2 else 15
+        count = TAKEN.get(name, 0) if group == 0 else 120 if group > 1 else 15
         found += [Sample(group, name, part, cut(text, draw)) for text in own[:count]]
     return found
 
@@ -152,7 +152,7 @@ def fitted(models: dict[int, Model], every: list[Sample], draw: random.Random) -
     middle, scale = usual(picked, group[clean])
     known = replace(models[0], usual=middle, scale=scale)
     worth = np.ones(len(kind))
-    for own in range(3):
+    for own in range(len(KINDS)):
         inside = group == own
         worth[inside & clean] = 1 / max(1, (inside & clean).sum())
         worth[inside & ~clean] = 1 / max(1, (inside & ~clean).sum())

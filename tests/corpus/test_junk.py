@@ -96,7 +96,7 @@ def test_the_model_is_small_and_comes_back_as_it_was_written(tmp_path):
     assert again.languages.names == known.languages.names
     assert (again.table.values == known.table.values).all()
     assert again.places == known.places
-    assert known.usual.shape == known.scale.shape == (3, len(COLUMNS))
+    assert known.usual.shape == known.scale.shape == (4, len(COLUMNS))
     assert len(known.languages.names) > 80
 
 

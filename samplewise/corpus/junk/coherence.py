@@ -49,10 +49,13 @@ def _seam(stems: np.ndarray, weight: np.ndarray) -> float:
     _, group = np.unique(stems, return_inverse=True)
     first, last, mass = np.full(size, size), np.full(size, -1), np.zeros(size)
     place = np.arange(size)
-    np.minimum.at(first, group, place), np.maximum.at(last, group, place), np.maximum.at(mass, group, weight)
+    np.minimum.at(first, group, place)
+    np.maximum.at(last, group, place)
+    np.maximum.at(mass, group, weight)
     many = last > first
     over = np.zeros(size + 1)
-    np.add.at(over, first[many], mass[many]), np.add.at(over, last[many], -mass[many])
+    np.add.at(over, first[many], mass[many])
+    np.add.at(over, last[many], -mass[many])
     bridged = np.cumsum(over)[:-1]
     total = mass[many].sum() + 12.0
     low, high = (int(share * size) for share in MIDDLE)
@@ -115,7 +118,7 @@ def backwards(texts: Sequence[str], asked: np.ndarray, place: Mapping[str, int],
     and for few sentences.
     """
     found = np.full(len(texts), np.nan)
-    for own in np.flatnonzero(asked):
+    for own in np.flatnonzero(asked).tolist():
         turns = turned(texts[own][:LIMIT], place)
         found[own] = np.nan if turns is None else turns @ weight
     return found

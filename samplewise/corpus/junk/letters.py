@@ -100,9 +100,14 @@ class Letters:
         return found
 
 
+def composed(text: str) -> str:
+    """Letters and their accents as one character each, however they were written."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def letters_of(texts: Sequence[str]) -> Letters:
     """The array of some texts. Only their first `LIMIT` characters count."""
-    plain = [_SPACE.sub(" ", text[:LIMIT]).strip() for text in texts]
+    plain = [_SPACE.sub(" ", composed(text[:LIMIT])).strip() for text in texts]
     joined = (" " * GAP).join(["", *plain, ""])
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32).copy()
     known, near = characters(), np.minimum(codes, SIZE - 1)
@@ -119,4 +124,7 @@ def letters_of(texts: Sequence[str]) -> Letters:
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(windows) - windows, windows)
     begin = rank * lengths[owner] // windows[owner]
     end = (rank + 1) * lengths[owner] // windows[owner]
-    return Letters(codes, capital, text, starts[owner] + begin, owner, end - begin, len(plain))
+    return Letters(
+        codes=codes, capital=capital, text=text, starts=starts[owner] + begin, owner=owner, size=end - begin,
+        count=len(plain),
+    )  # fmt: skip

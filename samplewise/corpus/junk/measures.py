@@ -14,15 +14,17 @@ from samplewise.corpus.junk.letters import Letters, letters_of
 from samplewise.corpus.junk.model import Model
 from samplewise.corpus.junk.words import DISTANCES, order, unknown, words_of
 
-KINDS = ("English", "other language", "code")
+KINDS = ("English", "other language", "code", "LaTeX")
 """What a text mostly is."""
 NAMES = ("garbled", "garbled part", "unknown words", "order 1", "order 2", "order 3", "languages",
          *shape.NAMES, "seam", "backwards")  # fmt: skip
 """The columns. Higher is worse in each; nan where a measure is blind."""
-CODE = ("python", "c", "web", "latex")
+CODE, LATEX = ("python", "c", "web"), "latex"
 ENGLISH = "en"
 BLOCK = 2000
 """Texts measured at a time: the memory of some hundred MB, whatever their number."""
+MIXED = 0.2
+"""Share of code, or of LaTeX, from which on a text in a language counts as that."""
 FINE = 40
 """Characters of a window below which its excess counts for little."""
 
@@ -60,7 +62,7 @@ def _block(texts: Sequence[str], model: Model) -> Measured:
     columns += list(-order(words, classes, english, model.english, count).T)
     columns += [_switches(letters, judged, language, model), *shape.shapes(texts).T]
     columns += [seams(words, classes, english, model.table, count)]
-    kind = _kind(language, model.languages.names)
+    kind = _kind(letters, judged, language, model.languages.names)
     columns += [backwards(texts, kind == 0, model.places, model.turns)]
     return Measured(np.stack(columns, 1).astype(np.float64), kind, language)
 
@@ -91,15 +93,24 @@ def _mostly(letters: Letters, judged: Judged, languages: int) -> np.ndarray:
 def _switches(letters: Letters, judged: Judged, language: np.ndarray, model: Model) -> np.ndarray:
     """[N] share of a text in a third language, beside its own, code and English: prose quotes those everywhere."""
     names = model.languages.names
-    usual = np.isin(np.arange(-1, len(names)), [names.index(name) for name in (*CODE, ENGLISH)])
+    usual = np.isin(np.arange(-1, len(names)), [names.index(name) for name in (*CODE, LATEX, ENGLISH)])
     strange = (judged.language != language[letters.owner]) & ~usual[judged.language + 1] & (letters.size >= FINE)
     total = np.bincount(letters.owner, letters.size, letters.count)
     return np.bincount(letters.owner, letters.size * strange, letters.count) / np.maximum(total, 1)
 
 
-def _kind(language: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    code = [names.index(name) for name in CODE]
-    return np.where(language == names.index(ENGLISH), 0, np.where(np.isin(language, code), 2, 1))
+def _kind(letters: Letters, judged: Judged, language: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """[N] the kind of each text. English quotes code, and is English still; other languages with code are rare."""
+    total = np.maximum(np.bincount(letters.owner, letters.size, letters.count), 1)
+
+    def share(*wanted: str) -> np.ndarray:
+        here = np.isin(judged.language, [names.index(name) for name in wanted])
+        return np.bincount(letters.owner, letters.size * here, letters.count) / total
+
+    english = language == names.index(ENGLISH)
+    code = np.isin(language, [names.index(name) for name in CODE]) | ((share(*CODE) > MIXED) & ~english)
+    latex = (language == names.index(LATEX)) | (share(LATEX) > MIXED)
+    return np.where(latex, 3, np.where(code, 2, np.where(english, 0, 1)))
 
 
 assert DISTANCES == 3, "the columns are named"

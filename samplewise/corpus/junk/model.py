@@ -21,9 +21,9 @@ PLACE = Path(__file__).with_name("model.npz")
 class Model:
     """table, languages, english: as their classes say. places, turns: of `coherence.backwards`.
 
-    usual, scale: [3, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it
+    usual, scale: [4, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it
     varies
-    by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. border: [3] the sum that few clean
+    by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. border: [4] the sum that few clean
     texts of a kind reach. version: of the file.
     """
 

@@ -26,7 +26,10 @@ LOOKS = {
     "strange": "wrong characters", "mixed words": "wrong characters", "short lines": "page frame",
     "phrases": "page frame", "incompressible": "encoded",
 }  # fmt: skip
-"""What a text looks like that a measure finds. "seam" and "backwards" are too weak to call a text anything."""
+"""What a text looks like that a measure finds."""
+WEAK = ("seam", "backwards")
+"""Measures that move the score of a text below the border, and never across it."""
+NEAR = 1e-3
 COLUMNS = (*NAMES, "incompressible")
 
 
@@ -53,7 +56,10 @@ def judge_texts(texts: Sequence[str], known: Model | None = None) -> Junk:
     measured = measure(texts, known)
     beyond = surprises(measured, known)
     parts = beyond * known.weight[0] + np.maximum(beyond - FAR, 0) * known.weight[1]
-    sums = parts.sum(1) - known.border[measured.kind]
+    weak = np.isin(COLUMNS, WEAK)
+    sums = parts[:, ~weak].sum(1) - known.border[measured.kind]
+    # weak measures rank what is not junk, and call nothing so
+    sums = np.where(sums < 0, np.minimum(sums + parts[:, weak].sum(1), -NEAR), sums)
     score = 1 / (1 + np.exp(-np.clip(sums, -30, 30)))
     short = np.array([len(text.strip()) < LEAST for text in texts], bool)
     score[short] = np.nan
@@ -84,4 +90,4 @@ def _looks(parts: np.ndarray) -> tuple[str, ...]:
     )
 
 
-assert len(KINDS) == 3, "the border of each is in the model"
+assert len(KINDS) == 4, "the border of each is in the model"

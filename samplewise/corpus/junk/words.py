@@ -56,7 +56,10 @@ def words_of(letters: Letters) -> Words:
     first = np.flatnonzero(start)
     if not len(first):
         none = np.zeros(0, np.int64)
-        return Words(none, none.astype(np.uint32), none.astype(np.uint32), none, none, none, none > 0, none > 0)
+        return Words(
+            text=none, code=none.astype(np.uint32), stem=none.astype(np.uint32), ending=none, first=none, length=none,
+            capital=none > 0, word=none > 0,
+        )  # fmt: skip
     own = np.cumsum(start) - 1
     inside = np.flatnonzero(kind > 0)
     owner = own[inside]
@@ -69,9 +72,13 @@ def words_of(letters: Letters) -> Words:
     last = first + length - 1
     ending = np.where(length > 2, _letter(codes[last - 1]) * 27 + _letter(codes[last]), 0)
     return Words(
-        letters.text[first], (whole >> np.uint64(32)).astype(np.uint32), (stem >> np.uint64(32)).astype(np.uint32),
-        ending, first, length, letters.capital[first], kind[first] == 1,
+        text=letters.text[first], code=_low(whole), stem=_low(stem), ending=ending, first=first, length=length,
+        capital=letters.capital[first], word=kind[first] == 1,
     )  # fmt: skip
+
+
+def _low(hashes: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(32)).astype(np.uint32)
 
 
 def _letter(codes: np.ndarray) -> np.ndarray:

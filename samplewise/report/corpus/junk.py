@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from samplewise.corpus.junk import BORDER
+from samplewise.corpus.junk.measures import CODE, ENGLISH, LATEX
 from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Survey
 from samplewise.report.corpus.looked import SHOWN, Looked, Seen
@@ -30,7 +31,6 @@ from samplewise.report.page import (
 )
 
 DECILES = 10
-ENGLISH, CODE = "en", ("python", "c", "web", "latex")
 SHORT = 400
 """Characters below which the measures find less."""
 
@@ -137,7 +137,7 @@ def _kinds(found: Sequence[Seen], seen: Sequence[Seen]) -> Markup:
 
 def blind(seen: Sequence[Seen]) -> str:
     """What the measures cannot see in these texts."""
-    other = sum(each.language not in (ENGLISH, *CODE, NO_LANGUAGE) for each in seen)
+    other = sum(each.language not in (ENGLISH, *CODE, LATEX, NO_LANGUAGE) for each in seen)
     unknown = sum(each.language == NO_LANGUAGE for each in seen)
     length = sorted(len(each.row.text) for each in seen)[len(seen) // 2] if seen else 0
     parts = [

@@ -40,7 +40,7 @@ def tables(looked: Looked, has_text: bool) -> Markup:
 
 
 def text_table(seen: Sequence[Seen], has_text: bool = True) -> Markup:
-    """Samples with their texts."""
+    """Samples with their texts, in the order given."""
     heads = [Column("loss"), Column("tokens"), Column("source", "word")]
     heads += [Column("looks", "word"), Column("text", "text")] if has_text else []
     rows: list[list[object]] = [

@@ -62,11 +62,12 @@ class Axis:
             return _apart([(self.place(value), text) for value, text in self.ticks], width)
         if self.log:
             return _apart([(self.place(v), number(v)) for v in _powers(self.low, self.high, most)], width)
+        found: list[tuple[float, str]] = []
         for count in range(most, 1, -1):
             values = round_numbers(self.low, self.high, count)
             found = [(self.place(v), text) for v, text in zip(values, stepped(values), strict=True)]
-            if width is None or len(_apart(found, width)) == len(found):
-                return found
+            if len(_apart(found, width)) == len(found):
+                break
         return _apart(found, width)
 
 
