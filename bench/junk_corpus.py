@@ -27,7 +27,7 @@ from junk_noise import UNMET
 
 NOISE, LONG, SHORT = 0.2, 550, 200
 """Share of noise; characters of a text, about 128 tokens, and the fewest."""
-TRAINED = 300
+TRAINED = 100
 """Steps of the model, of 16 windows."""
 PACKAGES = ("sklearn", "scipy", "numpy", "pandas", "torch", "sympy", "transformers", "matplotlib", "networkx",
             "sqlalchemy", "nltk", "pyarrow", "optuna", "trl", "peft", "datasets", "ray", "lm_eval", "PIL",

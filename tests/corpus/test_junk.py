@@ -86,6 +86,7 @@ def test_any_text_can_be_judged(text):
 
 def test_nothing_at_all_can_be_judged():
     assert judge_texts([]).looks == []
+    assert np.isnan(judge_texts(["", " "]).score).all()
 
 
 def test_the_model_is_small_and_comes_back_as_it_was_written(tmp_path):

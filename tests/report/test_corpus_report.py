@@ -33,7 +33,7 @@ def made_rows(count: int = 900) -> list[tuple[str, float, int, str]]:
     draw = random.Random(0)
     rows = []
     for i in range(count):
-        text = " ".join(draw.sample(SENTENCES, k=4))
+        text = " ".join([*draw.sample(SENTENCES, k=4), f"That was on day {i} of the journey."])
         loss = draw.gauss(3, 0.4)
         if i % 15 == 0:
             text, loss = "Home | About | Contact | Privacy\n" * 8, 0.5 + 0.1 * draw.random()

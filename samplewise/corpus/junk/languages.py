@@ -46,7 +46,7 @@ def judge(letters: Letters, table: Table, languages: Languages) -> Judged:
     hashes = runs(letters.codes)
     language = _chosen(letters, hashes, table, languages)
     window = letters.window()
-    own = np.where(window >= 0, language[window], NONE)
+    own = np.r_[language, NONE][window]  # the last one for the gaps
     known = own >= 0
     cost = bits(table, hashes, np.where(known, own, 0))
     total = np.bincount(window[known], cost[known], len(letters.starts))
