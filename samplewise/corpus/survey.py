@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from samplewise.corpus.candidates import Candidates, make_candidates
-from samplewise.corpus.within import part_name
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
+from samplewise.corpus.within import part_name
 
 LARGEST = 7
 """At most so many places are counted by name; the rest are counted as one."""
