@@ -45,10 +45,10 @@ def frame(
     """
     rows = y.labels(5) if y else []
     grid = [_level(1 - place, height) for place, _ in rows]
-    ticks = [element("text", text, x=f"{100 * place:.3f}%", y=TOP + height + 17, class_="xt")
+    ticks = [element("text", text, x=f"{100 * place:.3f}%", y=TOP + height + 19, class_="xt")
              for place, text in x.labels(width=NARROW)]  # fmt: skip
     base = element("line", x1="0", x2="100%", y1=TOP + height, y2=TOP + height, class_="base")
-    title = element("text", x.label, x="50%", y=TOP + height + 38, class_="xl")
+    title = element("text", x.label, x="50%", y=TOP + height + 39, class_="xl")
     area = element(
         "svg", *grid, *marks, base, *ticks, title,
         class_="area", width="100%", height=TOP + height + BELOW, role="img", aria_label=label,
