@@ -22,7 +22,7 @@ def write_fake_scores(
     """
     place = Place(path)
     have = {"text": text, "completion_loss": completion, "completion_tokens": completion, "group": groups > 0}
-    types = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or have[name]}
+    types = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or have.get(name)}
     shards: list[Shard] = []
     extra: dict[str, list[Shard]] = {name: [] for name in added}
     documents = tokens = 0

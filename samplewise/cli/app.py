@@ -11,6 +11,7 @@ from samplewise.cli.dedup import dedup
 from samplewise.cli.diagnose import diagnose
 from samplewise.cli.doctor import doctor
 from samplewise.cli.evaluate import evaluate
+from samplewise.cli.importance import importance
 from samplewise.cli.init import init
 from samplewise.cli.probe import corrupt, probe
 from samplewise.cli.report import report
@@ -58,6 +59,7 @@ COMMANDS = {  # by what one wants to do: each command with examples
             'samplewise select scores --rule "band(drop_top=0.1)" --tokens 2B --out train.jsonl.zst',
             'samplewise select scores --by excess --rule "top_k(0.3)" --control random.jsonl.zst --out train.jsonl.zst',
         ],
+        importance: ["samplewise importance scores --target docs/ --as like_docs"],
         report: ["samplewise report scores --out report.html"],
     },
     "Measure": {

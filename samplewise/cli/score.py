@@ -23,6 +23,10 @@ Characters = Annotated[int | None, typer.Option("--text", help="Characters to ke
 Keep = Annotated[
     str | None, typer.Option(help="Fields of the records to keep beside the loss, such as url,timestamp,meta.domain.")
 ]
+Answers = Annotated[
+    bool | None,
+    typer.Option("--answers", help="Also score the answers without their prompts (IFD)."),
+]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")]
 ShardBytes = Annotated[
     int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
@@ -51,6 +55,7 @@ def score(
     rolling: Rolling = None,
     characters: Characters = None,
     keep_fields: Keep = None,
+    answers: Answers = None,
     dtype: Dtype = "auto",
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch.")] = None,
     shard_bytes: ShardBytes = None,
@@ -69,7 +74,7 @@ def score(
         "kind": kind, "text_field": text_field, "format": format, "template": template, "config": config,
         "split": split, "streaming": streaming, "limit": limit, "max_length": max_length, "min_tokens": min_tokens,
         "stride": stride, "rolling": rolling, "characters": characters, "batch_tokens": batch_tokens,
-        "shard_bytes": shard_bytes,
+        "shard_bytes": shard_bytes, "answers": answers,
         "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)
@@ -79,11 +84,7 @@ def score(
         from samplewise.corpus.settings import Target
 
         hush_transformers(debug)
-        manifest = score_corpus(
-            Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict),
-            engine=engine,
-            workers=workers,
-            **given,
-        )
+        target = Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict)
+        manifest = score_corpus(target, engine=engine, workers=workers, **given)
         if manifest is not None:  # another process finishes it
             write_figures(json_file, asdict(manifest))

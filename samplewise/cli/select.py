@@ -50,7 +50,7 @@ Within = Annotated[
     ),
 ]
 By = Annotated[
-    str, typer.Option(help="Select by loss, excess (loss − reference), ratio (loss ÷ reference) or a column.")
+    str, typer.Option(help="Select by loss, excess (loss − reference), ratio (÷), 'A - B', 'A / B' or a column.")
 ]
 Per = Annotated[
     str | None, typer.Option(help="Divide the budget over the values of this field or column. Default: --within.")

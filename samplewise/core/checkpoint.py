@@ -8,12 +8,15 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import State
+
+if TYPE_CHECKING:
+    import torch
+else:
+    from samplewise.core.lazy import torch
 
 FOLDER = "samplewise"
 STATE, TENSORS, MARKER = "state.json", "state.safetensors", "complete.json"
@@ -32,9 +35,11 @@ def save_state(checkpoint: Path, state: State, facts: dict[str, Any]) -> None:
     for left in (path for path in (*checkpoint.iterdir(), *folder.iterdir()) if is_temporary(path)):
         left.unlink()  # a writer was killed here
     tensors = {
-        key: value.detach().cpu().clone().contiguous() for key, value in state.items() if isinstance(value, Tensor)
+        key: value.detach().cpu().clone().contiguous()
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
     }
-    numbers = {key: _encoded(value) for key, value in state.items() if not isinstance(value, Tensor)}
+    numbers = {key: _encoded(value) for key, value in state.items() if not isinstance(value, torch.Tensor)}
     if tensors:
         write_bytes(folder / TENSORS, save(tensors))
     write_bytes(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from samplewise.core.errors import SamplewiseError
+
+if TYPE_CHECKING:
+    import torch
+else:
+    from samplewise.core.lazy import torch
 
 Want = Literal["room", "quota", "size", "handles"]
 

@@ -7,10 +7,15 @@ wait: a step would make some fifty of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 WITHOUT_FP64 = frozenset({"mps"})
 """Devices that know no fp64: Apple's."""
@@ -51,7 +56,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def is_on_host(value: Tensor) -> bool:
     """Whether the host may read it without a wait. A subclass of Tensor may stand for anything, elsewhere too."""
-    return value.device.type == "cpu" and type(value) is Tensor
+    return value.device.type == "cpu" and type(value) is torch.Tensor
 
 
 def fetched(groups: Iterable[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from samplewise.core import notebook
 from samplewise.core.calls import Call, Called
@@ -23,6 +20,12 @@ from samplewise.core.weighing import (
     present_by_id,
     with_mean_one,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 State = dict[str, "Tensor | float | int"]
 """What a rule remembers between steps: flat, so that it goes into a checkpoint as it is."""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host
 from samplewise.core.typed import shown
 
-Values = Tensor | ArrayLike
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
+
+Values: TypeAlias = "Tensor | ArrayLike"
 """[N] numbers: a tensor, an array, a Series of pandas or polars, or a sequence."""
 
 
@@ -72,7 +77,7 @@ def as_samples(
     stored_loss: Values | None = None,
 ) -> Samples:  # fmt: skip
     """Samples from tensors, arrays or sequences; ids default to positions, tokens to 1; the rest may be left out."""
-    loss = losses if isinstance(losses, Tensor) else torch.tensor(_numbers("losses", losses, np.float64))
+    loss = losses if isinstance(losses, torch.Tensor) else torch.tensor(_numbers("losses", losses, np.float64))
     loss = (loss if loss.is_floating_point() else loss.to(torch.float64)).detach()
     if loss.dtype in (torch.float16, torch.bfloat16):
         loss = loss.float()
@@ -101,7 +106,7 @@ def as_samples(
 
 def _column(name: str, values: Values, dtype: torch.dtype) -> Tensor:
     """A tensor of one field; whole numbers never pass through floats."""
-    given = values if isinstance(values, Tensor) else torch.tensor(_numbers(name, values, None))
+    given = values if isinstance(values, torch.Tensor) else torch.tensor(_numbers(name, values, None))
     return given.to(dtype)
 
 

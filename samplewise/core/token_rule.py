@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from samplewise.core.calls import Call, Called
 from samplewise.core.errors import SamplewiseError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 Scope = Literal["sample", "step"]
 TokenNorm = Literal["sum", "count"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import beside, host
 from samplewise.core.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 FIELDS = {
     "weight": "Give the data a column sample_weight.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,14 +12,17 @@ from samplewise.corpus.draw import define
 from samplewise.corpus.store import Scores
 from samplewise.corpus.table import COLUMNS
 from samplewise.corpus.within import Records, Within, check_kept, quoted, read_fields, within_of
+from samplewise.rules.by import MIN_REFERENCE
 
 Unit = Literal["window", "document"]
 FIELDS = {"reference": "reference", "group": "group", "weight": "sample_weight", "stored_loss": "loss"}
 """The columns of the optional fields of `Samples`: in scores, the loss is a stored one."""
 NUMBERS = ("reference", "sample_weight", "loss")
 """Of these, those that are numbers, whatever type a column has."""
-PAIRS = {"excess": "{loss} - {reference}", "ratio": "{loss} / {reference}"}
-"""Keys of two columns, as SQL: what `by("excess", …)` and `by("ratio", …)` look at."""
+NAMED = {"excess": "loss - reference", "ratio": "loss / reference"}
+"""Keys that have a name: what `by("excess", …)` and `by("ratio", …)` look at."""
+PAIR = re.compile(r"([A-Za-z][\w.]*)\s+([-/])\s+([A-Za-z][\w.]*)")
+"""A key of two columns: their difference, or their ratio."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ def make_candidates(
 ) -> Candidates:  # fmt: skip
     """Make the views `everyone` (all samples) and `candidates` (those that can be ranked).
 
-    by: "loss", "excess" (loss − reference, nats/token), "ratio" (loss ÷ reference) or a column. A document's key is the
-    mean of its windows' weighted by their tokens. within: "source", "length", a column, a field of the records, or
-    host(…) of either; each value is a part of its own, and None one part. fields: of `Samples` that a rule reads; they
-    become columns of their own names. records: reads the corpus, where `within` names a field that no column is of.
+    by: a column, "excess" (loss − reference, nats/token), "ratio" (loss ÷ reference), or two columns as "A - B" or
+    "A / B"; a divisor is at least 0.01. A document's key is the mean of its windows' weighted by their tokens.
+    within: "source", "length", a column, a field of the records, or host(…) of either; each value is a part of its own,
+    and None one part. fields: of `Samples` that a rule reads; they become columns of their own names.
+    records: reads the corpus, where `within` names a field that no column is of.
     per: as `within`, of a column `quota` beside `part`.
     Errors: SamplewiseError for columns and fields that are not there.
     """
@@ -52,7 +57,8 @@ def make_candidates(
     parts |= {} if per is None else {"quota": within_of(per, scores.columns)}
     own = [each.column for each in parts.values() if each.column is not None]
     read = {each.column: each for each in parts.values() if each.field is not None}
-    needed = [*_keys(by), *more, *(name for name in own if name not in read)]
+    keys = _keys(by, scores.columns)
+    needed = [*keys, *more, *(name for name in own if name not in read)]
     scores.check_columns(needed)
     if scores.manifest.columns.get(by) == "string" and by in COLUMNS:
         raise SamplewiseError(
@@ -61,7 +67,7 @@ def make_candidates(
     _make_scored(connection, scores, list(read.values()), needed, records)
     for each in parts.values():
         check_kept(connection, each)
-    columns = f'id, doc_id, source, row, "window", n_tokens, n_bytes, {_key(by)} AS key'
+    columns = f'id, doc_id, source, row, "window", n_tokens, n_bytes, {_key(keys, by)} AS key'
     extra = list(dict.fromkeys([*more, *own]))
     wanted = ", ".join([columns, *(_number(name) if name in NUMBERS else quoted(name) for name in extra)])
     source = f"(SELECT {wanted} FROM scored)"
@@ -88,14 +94,20 @@ def _counted(connection: Any, by: str) -> Candidates:
     return Candidates(samples, int(tokens), total - samples)
 
 
-def _keys(by: str) -> list[str]:
-    return ["loss", "reference"] if by in PAIRS else [by]
+def _keys(by: str, columns: Collection[str]) -> list[str]:
+    """The columns that a key is made of."""
+    found = None if by in columns else PAIR.fullmatch(NAMED.get(by, by))
+    return [found[1], found[3]] if found else [by]
 
 
-def _key(by: str) -> str:
-    if by in PAIRS:
-        return PAIRS[by].format(loss="loss::DOUBLE", reference="reference::DOUBLE")
-    return f"TRY_CAST({quoted(by)} AS DOUBLE)"
+def _key(keys: list[str], by: str) -> str:
+    numbers = [f"TRY_CAST({quoted(name)} AS DOUBLE)" for name in keys]
+    if len(numbers) == 1:
+        return numbers[0]
+    found = PAIR.fullmatch(NAMED.get(by, by))
+    if found and found[2] == "/":
+        return f"{numbers[0]} / greatest({numbers[1]}, {MIN_REFERENCE})"
+    return f"{numbers[0]} - {numbers[1]}"
 
 
 def _number(name: str) -> str:

@@ -7,12 +7,12 @@ one pass over the table with some thousand counters, and the last few rows are s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+_KINDS = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+"""Types of DuckDB by Python's."""
 BINS = 2**16
 """Counters of a pass, over all parts together."""
 FEW = 2**20
@@ -68,18 +68,14 @@ def find_cuts(
     return cuts | (_settle(connection, named, open_) if open_ else {})
 
 
-def _register(connection: Any, ranges: Mapping[Any, _Range]) -> None:
-    import pyarrow as pa
-
-    columns = {
-        "part": list(ranges), "low": [r.low for r in ranges.values()], "high": [r.high for r in ranges.values()]
-    }  # fmt: skip
-    connection.register("ranges", pa.table(columns))
+def _put_ranges(connection: Any, ranges: Mapping[Any, _Range]) -> None:
+    columns = {name: [getattr(own, name) for own in ranges.values()] for name in ("low", "high", "before", "amount")}
+    put_table(connection, "ranges", {"part": list(ranges), **columns})
 
 
 def _narrow(connection: Any, named: str, ranges: dict[Any, _Range], bins: int) -> None:
     """One pass: every range becomes the bin of it that the border lies in."""
-    _register(connection, ranges)
+    _put_ranges(connection, ranges)
     bins = max(16, bins // len(ranges))
     place = f"CASE WHEN high > low THEN least({bins - 1}, floor((score - low) / (high - low) * {bins})) ELSE 0 END"
     found = connection.sql(f"""
@@ -100,19 +96,29 @@ def _narrow(connection: Any, named: str, ranges: dict[Any, _Range], bins: int) -
 
 def _settle(connection: Any, named: str, ranges: Mapping[Any, _Range]) -> dict[Any, Cut]:
     """Sort the rows that are left and count through them."""
-    _register(connection, ranges)
-    found = connection.sql(f"""
-        SELECT part, score, id, measure FROM {named} JOIN ranges USING (part) WHERE score BETWEEN low AND high
-        ORDER BY part, score DESC, id
-    """).fetchnumpy()
-    parts = found["part"]
-    starts = np.flatnonzero(np.r_[True, parts[1:] != parts[:-1]])
-    cuts: dict[Any, Cut] = {}
-    for start, end in zip(starts, [*starts[1:], len(parts)], strict=True):
-        part = parts[start].item() if isinstance(parts[start], np.generic) else parts[start]
-        own = ranges[part]
-        used = own.before + np.cumsum(found["measure"][start:end].astype(np.float64))
-        last = start + int(np.searchsorted(used, own.amount, side="right")) - 1
-        here = Cut(float(found["score"][last]), int(found["id"][last]))
-        cuts[part] = here if last >= start else Cut(own.high, -1)
-    return cuts
+    _put_ranges(connection, ranges)
+    found = connection.execute(f"""
+        SELECT part, arg_max(score, used), arg_max(id, used)
+        FROM (
+            SELECT part, score, id, before, amount,
+                sum(measure) OVER (PARTITION BY part ORDER BY score DESC, id ROWS UNBOUNDED PRECEDING) AS used
+            FROM {named} JOIN ranges USING (part) WHERE score BETWEEN low AND high
+        ) WHERE before + used <= amount GROUP BY part
+    """).fetchall()
+    inside = {part: Cut(score, name) for part, score, name in found}
+    return {part: inside.get(part, Cut(own.high, -1)) for part, own in ranges.items()}
+
+
+def put_table(connection: Any, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Make a temporary table of columns of equal length: numbers, texts or nulls.
+
+    As lists: to register a table, DuckDB imports pandas first, which takes longer than a selection.
+    """
+    made = ", ".join(f"unnest(?::{_kind(values)}[]) AS {column}" for column, values in columns.items())
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {made}", [list(v) for v in columns.values()])
+
+
+def _kind(values: Sequence[Any]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    kinds = kinds or {int}
+    return "DOUBLE" if kinds == {int, float} else _KINDS[kinds.pop()]

@@ -15,6 +15,7 @@ from torch import nn
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import build
 from samplewise.corpus.files import Listed, fingerprint, list_corpus
+from samplewise.corpus.fingerprints import fingerprint_model, fingerprint_template, fingerprint_tokenizer
 from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
 from samplewise.corpus.manifest import Manifest, read_manifest
 from samplewise.corpus.parts import Done, Mark, Parts
@@ -27,9 +28,6 @@ from samplewise.corpus.settings import (
     ScoreSettings,
     Target,
     check_same,
-    fingerprint_model,
-    fingerprint_template,
-    fingerprint_tokenizer,
     settings_from,
     within_context,
 )
@@ -40,6 +38,7 @@ from samplewise.data.instructions import SUFFIXES
 from samplewise.data.records import place_of
 from samplewise.data.sources import is_local
 from samplewise.data.template import ChatTemplate, chat_template
+from samplewise.data.windows import prefix_of
 from samplewise.models import ModelDescription, load_model, native_bfloat16
 
 
@@ -114,7 +113,8 @@ def work(job: Job, index: int, block: Block, before: float, progress: Progress) 
     if job.target.strict:
         _refuse_quarantined(found)
     progress.begin(before, block.share, sum(each.n_tokens for each in found if isinstance(each, Piece)))
-    scored = score_block(job.model, found, job.settings, progress.advance)
+    prefix = prefix_of(job.tokenizer).id
+    scored = score_block(job.model, found, job.settings, progress.advance, prefix)
     if job.target.strict:
         _refuse_quarantined(scored[2])
     if job.target.column is not None:

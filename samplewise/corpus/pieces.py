@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,3 +134,15 @@ def _chat_piece(example: Example, text: str) -> Piece:
         row=example.row, window=0, n_bytes=example.size, text=text,
         completion=example.labels != IGNORED, group=None if group is None else str(group),
     )  # fmt: skip
+
+
+def answers_alone(piece: Piece, prefix: int | None) -> Piece:
+    """The completion of a conversation after `prefix`, BOS or EOS, without what is said before and between.
+
+    Its loss is the denominator of instruction-following difficulty, s(A) in IFD = s(A|Q) / s(A) (arXiv 2308.12032).
+    Without a prefix the first token of the answer is context alone.
+    """
+    assert piece.completion is not None
+    answer = piece.ids[piece.completion]
+    ids = answer if prefix is None else np.concatenate([np.array([prefix], answer.dtype), answer])
+    return replace(piece, ids=ids, start=1, completion=None)

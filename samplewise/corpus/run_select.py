@@ -20,7 +20,6 @@ from samplewise.corpus.selection import Choice, Selection
 from samplewise.corpus.statement import sentences, statement, write_statement
 from samplewise.corpus.store import open_scores
 from samplewise.corpus.texts import OURS, Piece, records_of
-from samplewise.corpus.token_records import token_records, tokenizer_of
 from samplewise.corpus.writers import Output, output_of
 from samplewise.corpus.writers.output import TOKENS, check_free
 
@@ -100,6 +99,8 @@ def _source(
     if output.format not in TOKENS:
         field = scored_settings(manifest).text_field
         return lambda pieces: records_of(pieces, read_again(manifest, target.data), field, renamed)
+    from samplewise.corpus.token_records import token_records, tokenizer_of  # transformers, which texts do without
+
     weighs = selection.weighs and output.format == "megatron"
     tokenizer, settings = tokenizer_of(manifest, target.tokenizer, weighs)
     return lambda pieces: token_records(pieces, read_again(manifest, target.data), tokenizer, settings, renamed)

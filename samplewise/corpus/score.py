@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Literal
@@ -47,7 +47,7 @@ def score_corpus(
     that would be quarantined.
     """
     place = Place(target.out)
-    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, ranks = place_of_process(os.environ)
     parts = Parts(place, "" if target.column is None else f"{ADDED}/{target.column}")
     with _held(parts, rank, ranks):
         job = prepare(target, given)
@@ -61,6 +61,19 @@ def score_corpus(
     if manifest is not None:
         _clean(parts)
     return manifest
+
+
+def place_of_process(environment: Mapping[str, str]) -> tuple[int, int]:
+    """(rank, ranks) of this process: by torchrun or accelerate launch, else as a task of a SLURM array; else (0, 1).
+
+    >>> place_of_process({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "8"})
+    (4, 8)
+    """
+    if "RANK" in environment or "SLURM_ARRAY_TASK_ID" not in environment:
+        return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+    first, task = (int(environment.get(f"SLURM_ARRAY_TASK_{name}", "0")) for name in ("MIN", "ID"))
+    step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1") or 1)
+    return (task - first) // step, int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
 
 
 def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: Say) -> Manifest | None:

@@ -20,7 +20,6 @@ from samplewise.corpus.junk_filter import below, junk_table
 from samplewise.corpus.selection import Choice, Selection, cut_view, start_view
 from samplewise.corpus.spend import spend
 from samplewise.corpus.store import Scores, readable
-from samplewise.corpus.weigh import weigh
 from samplewise.corpus.within import Records
 from samplewise.rules.epochs import refuse_token_rule
 
@@ -71,6 +70,8 @@ def _thresholds(choice: Choice) -> str:
 def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
     refuse_token_rule(rule, "over a corpus")
     if rule.ranks is None:
+        from samplewise.corpus.weigh import weigh  # torch, which ranks do without
+
         chosen.view = weigh(chosen.connection, chosen.view, rule, memory)
         chosen.weighs = True
         return

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from samplewise.core.rule import Order, Rule
 from samplewise.corpus.candidates import Candidates, Unit
-from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
+from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts, put_table
 from samplewise.corpus.draw import draw
 from samplewise.corpus.quotas import Quotas
 
@@ -132,8 +132,6 @@ def cut_view(
     connection: Any, view: str, score: str, first: dict[Any, Cut], last: dict[Any, Cut], part: str = "part"
 ) -> str:
     """A view that keeps, of what `view` keeps, the rows after `first` and up to `last`. part: the column they go by."""
-    import pyarrow as pa
-
     name = f"{view}_cut"
     parts = list(last)
     columns: dict[str, list[Any]] = {part: parts}
@@ -147,7 +145,7 @@ def cut_view(
         }
         # one comparison of rows names the score once: a filter computes it anew for every mention
         tests.append(f"{'' if place == 'last' else 'NOT '}row(score, -id) >= row({place}_score, -{place}_id)")
-    connection.register(f"{name}s", pa.table(columns))
+    put_table(connection, f"{name}s", columns)
     connection.execute(f"""
         CREATE OR REPLACE TEMP VIEW {name} AS
         SELECT s.* EXCLUDE (score{"".join(f", {column}" for column in columns if column != part)})

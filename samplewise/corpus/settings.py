@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
-
-import torch
-from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.reader import Kind
 from samplewise.corpus.table import COLUMNS
 from samplewise.data.row_shapes import FIELDS as FORMS
-from samplewise.data.template import ChatTemplate
 
 SHARD_BYTES = {"cpu": 2**20, "accelerator": 2**26}
 
@@ -28,6 +22,7 @@ class ScoreSettings:
     records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`; a max_length that is not
     given follows a model of a shorter context. shard_bytes: of text to a shard, the work that a killed run may lose.
     batch_tokens: ids to a batch. keep_fields: of the records, each a column of the scores as text (`data.fields`).
+    answers: of conversations, also the loss of the answers without what is said before them.
     """
 
     kind: Kind = "text"
@@ -46,6 +41,7 @@ class ScoreSettings:
     shard_bytes: int = SHARD_BYTES["cpu"]
     batch_tokens: int = 2**11
     keep_fields: list[str] = field(default_factory=list)
+    answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,11 @@ def settings_from(given: Mapping[str, Any], defaults: ScoreSettings) -> ScoreSet
                 remedy="Raise the value, or omit the option for its default.",
             )
     check_kept(settings.keep_fields)
+    if settings.answers and settings.kind != "instructions":
+        raise SamplewiseError(
+            "--answers", expected="--kind instructions", got=f"--kind {settings.kind}",
+            remedy="Only conversations have answers: leave it out.",
+        )  # fmt: skip
     if "min_tokens" not in chosen:
         settings = replace(settings, min_tokens=min(settings.min_tokens, settings.max_length - 1))
     if settings.min_tokens >= settings.max_length:
@@ -147,29 +148,6 @@ def within_context(
         expected=f"{'with --stride ' if settings.stride else ''}at most the model's context, {context}",
         got=settings.max_length + before, remedy=remedy,
     )  # fmt: skip
-
-
-def fingerprint_model(model: nn.Module) -> str:
-    """The fingerprint of all weights and buffers by name, in the precision they were loaded in; about 1 s for 2 GB."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        own = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {own.dtype} {tuple(own.shape)}\n".encode())
-        found.update(own.reshape(-1).view(torch.uint8).numpy().data if own.numel() else b"")
-    return found.hexdigest()
-
-
-def fingerprint_tokenizer(tokenizer: Any) -> str:
-    """The fingerprint of a tokenizer: vocabulary, merges and splits, and special tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    inner = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    special = json.dumps({key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())})
-    return hashlib.blake2b(f"{inner}\n{special}".encode(), digest_size=16).hexdigest()
-
-
-def fingerprint_template(template: ChatTemplate) -> str:
-    """The fingerprint of a chat template: its text, or all templates of the tokenizer by name."""
-    return hashlib.blake2b(template.source.encode(), digest_size=16).hexdigest()
 
 
 def check_same(here: Mapping[str, Any], there: Mapping[str, Any], place: str, leave_out: tuple[str, ...] = ()) -> None:

@@ -12,7 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.losses import Values, score_pieces
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
-from samplewise.corpus.pieces import Cutting, Piece, chat_pieces, text_pieces
+from samplewise.corpus.pieces import Cutting, Piece, answers_alone, chat_pieces, text_pieces
 from samplewise.corpus.reader import Entry, Quarantined
 from samplewise.corpus.settings import ScoreSettings
 from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow, write_shard
@@ -48,16 +48,24 @@ def columns_of(settings: ScoreSettings) -> dict[str, str]:
     """Name -> Arrow type of the table that these settings make."""
     have = {"completion_loss", "completion_tokens", "group"} if settings.kind == "instructions" else set()
     have |= {"text"} if settings.characters else set()
+    have |= {"answer_loss"} if settings.answers else set()
     known = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or name in have}
     return known | dict.fromkeys(settings.keep_fields, "string")
 
 
 def score_block(
-    model: nn.Module, found: Sequence[Piece | Quarantined], settings: ScoreSettings, done: Callable[[int], object]
+    model: nn.Module,
+    found: Sequence[Piece | Quarantined],
+    settings: ScoreSettings,
+    done: Callable[[int], object],
+    prefix: int | None = None,
 ) -> tuple[list[Piece], Values, list[Quarantined]]:
     """Pieces, their losses, and the quarantined: a record with a loss that is not finite is, with all its windows."""
     pieces = [each for each in found if isinstance(each, Piece)]
-    values = score_pieces(model, pieces, batch_tokens=settings.batch_tokens, done=done)
+    alone = [answers_alone(piece, prefix) for piece in pieces] if settings.answers else []
+    values = score_pieces(model, [*pieces, *alone], batch_tokens=settings.batch_tokens, done=done)
+    values, answers = ({name: each[part] for name, each in values.items()} for part in _halves(len(pieces)))
+    values |= {"answer_loss": answers["loss"]} if settings.answers else {}
     finite = np.isfinite(values["loss"])
     bad = {(piece.source, piece.row) for piece, fine in zip(pieces, finite, strict=True) if not fine}
     kept = np.array([(piece.source, piece.row) not in bad for piece in pieces], bool)
@@ -71,6 +79,10 @@ def score_block(
             quarantined.append(Quarantined(each.source, each.row, None, "loss not finite", "NaN or infinity"))
     pieces = [piece for piece, keep in zip(pieces, kept, strict=True) if keep]
     return pieces, {name: each[kept] for name, each in values.items()}, quarantined
+
+
+def _halves(count: int) -> tuple[slice, slice]:
+    return slice(count), slice(count, None)
 
 
 def finish_block(

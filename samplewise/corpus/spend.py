@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus.cut import NOTHING, find_cuts
+from samplewise.corpus.cut import NOTHING, find_cuts, put_table
 from samplewise.corpus.divide import divided
 from samplewise.corpus.draw import order_sql
 from samplewise.corpus.quotas import Quotas
@@ -47,8 +47,6 @@ def _amounts(
 
 def _reweigh(chosen: Selection, quotas: Quotas) -> None:
     """Multiply weights so that those of a part, times tokens, have its share of the sum; mean 1 over what is kept."""
-    import pyarrow as pa
-
     part, view = chosen.budget_part, chosen.view
     found = chosen.connection.sql(f"""
         SELECT {part}, sum(weight * n_tokens), sum(weight), sum(n_tokens)::BIGINT FROM {view} WHERE kept GROUP BY {part}
@@ -66,7 +64,7 @@ def _reweigh(chosen: Selection, quotas: Quotas) -> None:
     names = list(factors)
     scale = [factors[name] * kept / total for name in names]
     chosen.view = f"{view}_shared"
-    chosen.connection.register(f"{view}_factors", pa.table({part: names, "factor": scale}))
+    put_table(chosen.connection, f"{view}_factors", {part: names, "factor": scale})
     chosen.connection.execute(f"""
         CREATE OR REPLACE TEMP VIEW {chosen.view} AS
         SELECT s.* REPLACE (s.weight * coalesce(f.factor, 0) AS weight, kept AND coalesce(f.factor, 0) > 0 AS kept)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from samplewise.core.replaced import write_whole
+from samplewise.corpus.cut import put_table
 from samplewise.corpus.junk_filter import dropped
 from samplewise.corpus.losses_by_group import kept_by
 from samplewise.corpus.place import Place
@@ -115,11 +116,9 @@ def _means(selection: Selection) -> dict[str, float | None]:
 
 def _register_ranges(selection: Selection) -> None:
     """The keys kept of each part as a table: parts of which nothing is kept have no edge."""
-    import pyarrow as pa
-
     found = {part: own for part, own in selection.totals().items() if own.kept}
     ends = {name: [getattr(own, name) for own in found.values()] for name in ("least", "most")}
-    selection.connection.register("kept_keys", pa.table({"part": list(found), **ends}))
+    put_table(selection.connection, "kept_keys", {"part": list(found), **ends})
 
 
 def _examples(scores: Scores, selection: Selection, edge: str) -> list[dict[str, Any]]:

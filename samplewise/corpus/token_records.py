@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.fingerprints import fingerprint_tokenizer
 from samplewise.corpus.manifest import Manifest
 from samplewise.corpus.reread import scored_settings
-from samplewise.corpus.settings import ScoreSettings, fingerprint_tokenizer
+from samplewise.corpus.settings import ScoreSettings
 from samplewise.corpus.texts import Piece, changed, joined
 from samplewise.data.conversation import Conversation
 from samplewise.data.read import Document

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.calls import Call, knowing
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host, positions
 from samplewise.core.rule import Norm, Rule, State
 from samplewise.core.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 
 def stateless() -> State:
@@ -63,26 +67,26 @@ def make_rule(
     `samplewise.core.calls.called`, makes it.
     """
 
-    @torch.no_grad()
     def apply(weights: Tensor, samples: Samples, state: State) -> Tensor:
-        if host(weights > 0).all():
-            return body(weights, samples, state)
-        out, index = torch.zeros_like(weights), present(weights)
-        if len(index):
-            out[index] = body(weights[index], samples.select(index), state)
-        return out
+        with torch.no_grad():
+            if host(weights > 0).all():
+                return body(weights, samples, state)
+            out, index = torch.zeros_like(weights), present(weights)
+            if len(index):
+                out[index] = body(weights[index], samples.select(index), state)
+            return out
 
-    @torch.no_grad()
     def update_present(samples: Samples, weights: Tensor, state: State) -> State:
-        if len(weights) and host(weights > 0).all():
-            return update(samples, weights, state)
-        index = present(weights)
-        return update(samples.select(index), weights[index], state) if len(index) else state
+        with torch.no_grad():
+            if len(weights) and host(weights > 0).all():
+                return update(samples, weights, state)
+            index = present(weights)
+            return update(samples.select(index), weights[index], state) if len(index) else state
 
-    @torch.no_grad()
     def short(weights: Tensor, samples: Samples, state: State) -> SamplewiseError | None:
-        index = present(weights)
-        return shortfall(weights[index], samples.select(index), state) if len(index) else None
+        with torch.no_grad():
+            index = present(weights)
+            return shortfall(weights[index], samples.select(index), state) if len(index) else None
 
     present = partial(_present, expression=expression, multiplies=multiplies)
     made = Rule(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
@@ -17,6 +16,12 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_rule, make_rule
 from samplewise.rules.budget import any_for_run_length, resolve
 from samplewise.rules.epochs import refuse_epochs, refuse_token_rule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MIN_REFERENCE = 0.01
 """Nats per token: a reference below it is text known by heart, and a ratio to it would say nothing."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
@@ -19,6 +17,12 @@ from samplewise.rules.budget import Steps, any_for_run_length, in_steps, resolve
 from samplewise.rules.epochs import chained, refuse_epochs, refuse_token_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.weighting import uniform
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 
 @called

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import ByEpoch, Epoch, Rule, State
 from samplewise.rules.base import under, within
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def chained(rules: tuple[Rule, ...]) -> ByEpoch | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, make_rule
 from samplewise.rules.schedules import Number, schedulable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MEDIAN = "median"
 
@@ -147,5 +151,5 @@ def _median(losses: Tensor) -> float:
 
 def _tensor(state: State, key: str) -> Tensor:
     value = state[key]
-    assert isinstance(value, Tensor)
+    assert isinstance(value, torch.Tensor)
     return value

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from samplewise.core.host import beside, host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MIN_GROUP_WEIGHT = 1e-12
 """The least weight of a group: from an exact 0 it could not come back."""

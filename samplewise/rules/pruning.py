@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, get_args
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
@@ -18,6 +15,12 @@ from samplewise.rules.base import check_seed, check_share, make_rule, uniforms
 from samplewise.rules.budget import Share
 from samplewise.rules.schedules import Number, Schedule, piecewise, schedulable
 from samplewise.rules.selection import Scope
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MEAN_DECAY = 0.9
 """The share of the running mean that a step leaves as it was: a memory of about ten steps."""

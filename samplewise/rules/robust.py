@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.host import host
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, descending, make_rule
 from samplewise.rules.schedules import Number, schedulable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 NEGLIGIBLE_PART = 1e-6
 """Of a sample, less than this is none and more than the rest is all: 0.3 of 10 is 3 in floating point too."""

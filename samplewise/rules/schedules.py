@@ -7,9 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ParamSpec
 
 from samplewise.core.calls import Call, Called, called
 from samplewise.core.errors import SamplewiseError
@@ -18,6 +16,9 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, under, within
 from samplewise.rules.budget import Steps, in_steps, unresolved
 from samplewise.rules.epochs import refuse_epochs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)

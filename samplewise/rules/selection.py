@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, get_args
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import ByEpoch, Ranks, Rule, State
@@ -26,6 +23,12 @@ from samplewise.rules.base import (
 )
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import sliced
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 Scope = Literal["step", "epoch"]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.host import host
 from samplewise.core.rule import Rule, State
@@ -13,6 +11,12 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.windows import whole_window
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 
 @schedulable
@@ -91,8 +95,8 @@ def _over_window(expression: str, power: Callable[[Tensor, float, float], Tensor
 
     def learned(state: State) -> tuple[Tensor, Tensor]:
         lows, highs = state["lows"], state["highs"]
-        assert isinstance(lows, Tensor)
-        assert isinstance(highs, Tensor)
+        assert isinstance(lows, torch.Tensor)
+        assert isinstance(highs, torch.Tensor)
         return lows, highs
 
     def factor_ready(state: State) -> bool:

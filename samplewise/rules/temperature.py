@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from torch import Tensor
 
 from samplewise.core.host import wide
 from samplewise.core.samples import Samples
 from samplewise.rules.base import descending
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Distance = Literal["kl", "ess"]
 

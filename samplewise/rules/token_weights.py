@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, get_args
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.token_rule import TokenRule
 from samplewise.rules.base import check_number
 from samplewise.rules.tokens import finite_reference, wide
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 Of = Literal["live", "reference"]
 

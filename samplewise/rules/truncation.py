@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.calls import called
 from samplewise.core.rule import Rule, State
@@ -14,6 +12,12 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_share, make_rule, share_of
 from samplewise.rules.budget import Share, Steps, in_steps
 from samplewise.rules.combinators import warmup as after
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MEMORY = 10_000
 """The losses that the quantile is of, at most: the latest; as many as the paper's code keeps."""
@@ -57,7 +61,7 @@ def _truncated(share: float) -> Rule:
 
     def update(samples: Samples, weights: Tensor, state: State) -> State:
         past = state["losses"]
-        assert isinstance(past, Tensor)
+        assert isinstance(past, torch.Tensor)
         losses = torch.cat([past, samples.loss.double().cpu()])[-MEMORY:]
         ordered = losses.sort().values
         return {"losses": losses, "cutoff": float(ordered[len(ordered) - 1 - share_of(share, len(ordered))])}

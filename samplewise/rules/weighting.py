@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
@@ -16,6 +15,12 @@ from samplewise.core.samples import Samples
 from samplewise.rules.base import check_number, check_share, make_rule
 from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.temperature import Distance, solve_temperature
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 MAX_EXPONENT = 40.0
 """Nats over r: a tilt whose largest exponent lies beyond starts anew."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host
 from samplewise.core.rule import Ranks, Rule, State
 from samplewise.core.samples import Samples
 from samplewise.rules.base import descending, keep, make_rule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from samplewise.core.lazy import torch
 
 Slice = Callable[[int], tuple[int, int]]
 """The number of samples -> the ranks [start, stop) that are kept, from the highest loss down."""
@@ -126,7 +130,7 @@ def _thresholds(losses: Tensor, ranks: Slice) -> tuple[float, float]:
 
 def _tensor(state: State, key: str) -> Tensor:
     value = state[key]
-    assert isinstance(value, Tensor)
+    assert isinstance(value, torch.Tensor)
     return value
 
 

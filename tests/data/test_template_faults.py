@@ -133,7 +133,7 @@ def test_a_template_may_be_asked_for_by_its_name(tokenizer):
 
 
 def test_scores_know_templates_by_name_apart(tokenizer):
-    from samplewise.corpus.settings import fingerprint_template
+    from samplewise.corpus.fingerprints import fingerprint_template
 
     names = [{"default": PLAIN, "tool_use": TOOLS}, {"default": PLAIN, "tool_use": TOOLS + " "}, {"default": PLAIN}]
     assert len({fingerprint_template(chat_template(named(tokenizer, **each))) for each in names}) == 3

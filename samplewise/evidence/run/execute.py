@@ -19,7 +19,7 @@ from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
 from samplewise.core.progress import Progress
-from samplewise.corpus.settings import fingerprint_model
+from samplewise.corpus.fingerprints import fingerprint_model
 from samplewise.data import PadCollator
 from samplewise.engine.weighting import weighting_values
 from samplewise.evidence import Evaluation, evaluate

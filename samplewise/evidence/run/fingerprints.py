@@ -15,7 +15,7 @@ from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
-from samplewise.corpus.settings import fingerprint_model, fingerprint_tokenizer
+from samplewise.corpus.fingerprints import fingerprint_model, fingerprint_tokenizer
 from samplewise.data.dataset import StreamedWindows, WindowDataset
 from samplewise.data.find import find_files
 from samplewise.data.records import Problem
