@@ -115,7 +115,6 @@ def select(
     quiet(debug)
     with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
-        from samplewise.corpus.junk_filter import check_border
         from samplewise.corpus.quotas import check_parts, quotas_of
         from samplewise.corpus.run_select import Target, run_select
         from samplewise.corpus.selection import Choice
@@ -124,8 +123,7 @@ def select(
         _check(any(part is not None for part in (rule, drop_junk, above, below, tokens, quotas)), ids and weights)
         check_parts(quotas, per=per, within=within, tokens=tokens)
         choice = Choice(
-            rule=_parsed(rule), above=above, below=below, tokens=_budget(tokens), take=take.value,
-            drop_junk=None if drop_junk is None else check_border(drop_junk),
+            rule=_parsed(rule), drop_junk=drop_junk, above=above, below=below, tokens=_budget(tokens), take=take.value,
             by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
         )  # fmt: skip
         target = Target(

@@ -16,7 +16,7 @@ from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import make_candidates
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
 from samplewise.corpus.draw import order_sql
-from samplewise.corpus.junk_filter import below, junk_table
+from samplewise.corpus.junk_filter import below, check_border, junk_table
 from samplewise.corpus.selection import Choice, Selection, cut_view, start_view
 from samplewise.corpus.spend import spend
 from samplewise.corpus.store import Scores, readable
@@ -46,8 +46,9 @@ def select(
         )
         kept = _thresholds(choice)
         if choice.drop_junk is not None:
+            border = check_border(choice.drop_junk)
             junk_table(connection, scores, choice.unit)
-            kept += f" AND {below(choice.drop_junk)}"
+            kept += f" AND {below(border)}"
         chosen = Selection(connection, choice, candidates, start_view(connection, "stage", kept))
         if choice.rule is not None:
             _apply(chosen, choice.rule, memory_bytes(memory))
