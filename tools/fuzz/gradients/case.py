@@ -19,6 +19,7 @@ class Case:
     host: which trainer or loop runs it; ddp is the loop on two processes.
     token_weights: whether the data has any. empty: whether a row predicts nothing.
     router: whether the model adds its load-balancing term to the loss. keep_tokens: the share that `rho1` keeps.
+    talr: the temperature of `talr`, which weighs tokens by their probability; 0 without.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class Case:
     checkpointing: bool = False
     router: bool = False
     keep_tokens: float = 1.0
+    talr: float = 0.0
     logits: str = "refuse"
 
     def __str__(self) -> str:
@@ -66,6 +68,7 @@ def draw(seed: int) -> Case:
         dice.random() < 0.2, dice.random() < 0.2, dice.random() < 0.15,
         dice.choice(["none"] * len(ADAPTERS) + list(ADAPTERS)), dice.random() < 0.25,
         architecture in ROUTED and dice.random() < 0.5, dice.choice([1.0] * 5 + [0.6]),
+        dice.choice([0.0] * 4 + [1.0, 3.0]),
         dice.choice(["refuse", "refuse", "allow"]),
     )  # fmt: skip
     return possible(case)
@@ -90,5 +93,5 @@ def possible(case: Case) -> Case:
         size = min(case.size, max(1, case.rows // 2))
         case = replace(case, router=False, size=size, rows=case.rows // (2 * size) * 2 * size)
     if case.keep_tokens < 1:
-        case = replace(case, token_weights=False, turns=False, adapter="none", precision="float32")
+        case = replace(case, talr=0.0, token_weights=False, turns=False, adapter="none", precision="float32")
     return replace(case, size=min(case.size, case.rows))

@@ -84,7 +84,8 @@ def _steps(
     from samplewise.trainers.loop import WeightedStep
 
     collate = FieldsCollator(COLLATORS[case.form], turns=case.turns)
-    step = WeightedStep(wrapped, case.rule, per=case.per, logits=case.logits)  # pyright: ignore[reportArgumentType]
+    token_rule = f"talr(tau={case.talr})" if case.talr else None
+    step = WeightedStep(wrapped, case.rule, per=case.per, logits=case.logits, token_rule=token_rule)
     model.train()
     mixed = torch.autocast("cpu", torch.bfloat16) if case.precision == "autocast" else nullcontext()
     for _ in range(STEPS):
@@ -173,6 +174,8 @@ def _arguments(case: Case, folder: str) -> dict[str, Any]:
 
 def _ours(case: Case, reference: nn.Module | None) -> dict[str, Any]:
     given: dict[str, Any] = {"rule": case.rule, "per": case.per, "turns": case.turns, "logits": case.logits}
+    if case.talr:
+        given["token_rule"] = f"talr(tau={case.talr})"
     if reference is not None:
         given |= {"token_rule": f"rho1(keep={case.keep_tokens})", "reference_model": reference}
     return given

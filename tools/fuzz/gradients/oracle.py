@@ -28,7 +28,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Sample:
-    loss: Tensor  # [] with its graph
+    loss: Tensor  # [] with its graph, as the rule sees it
+    trained: Tensor  # [] with its graph, its tokens weighed by their own probability
     mass: float
     row: Row
     micro_batch: int
@@ -53,12 +54,12 @@ def answer(
             for index in batch
             for sample in _samples(case, own, rows[index], number, other)
         ]
-    loss = torch.stack([sample.loss for sample in samples])
+    loss, trained = (torch.stack([getattr(each, name) for each in samples]) for name in ("loss", "trained"))
     mass = _mass(case, samples, host)
     weights = RULES[case.rule](_seen(samples, loss, step))
-    objective = (weights * mass * loss).sum() / (weights * mass).sum()
+    objective = (weights * mass * trained).sum() / (weights * mass).sum()
     if "ema" in case.rule:  # divided by the number of samples, of mean 1
-        objective = (weights / weights.mean() * mass * loss).sum() / mass.sum()
+        objective = (weights / weights.mean() * mass * trained).sum() / mass.sum()
     objective = objective * host.scale
     if case.router:
         objective = objective + _router_term(own, rows, batches)
@@ -92,11 +93,13 @@ def _samples(case: Case, model: nn.Module, row: Row, number: int, reference: nn.
     counts[0] = 0  # nothing stands before it
     if reference is not None:
         counts = counts * _chosen(token.detach() - _token_losses(reference, row).detach(), counts, case.keep_tokens)
+    own = torch.exp(-token.detach() / case.talr) if case.talr else torch.ones_like(token)
     out = []
     for span in _runs(labels) if case.turns else [slice(0, len(row.ids))]:
         mass = float(counts[span].sum())
         if mass > 0:
-            out.append(_Sample((counts[span] * token[span]).sum() / mass, mass, row, number))
+            loss, trained = ((counts * each * token)[span].sum() / mass for each in (1, own))
+            out.append(_Sample(loss, trained, mass, row, number))
     return out
 
 
