@@ -24,7 +24,7 @@ class Places:
         self.sources, self.rows, self.ids = array("I"), array("q"), array("q")
 
     def add(self, found: Found) -> None:
-        """The next text."""
+        """Remember where the next text stands."""
         if not self.names or self.names[-1] != found.source:
             self.names.append(found.source)
         self.sources.append(len(self.names) - 1)

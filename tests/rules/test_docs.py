@@ -56,5 +56,5 @@ def test_what_a_step_divides_by():
     """The column norm, for the rules that have no rule inside."""
     marks = {row[0].strip("`"): row[4] for row in ROWS if len(row) == 8}
     counted = {text.split("(")[0] for text, mark in marks.items() if mark == "count"}
-    assert counted == {"infobatch", "ir_dro"}
+    assert counted == {"infobatch", "ir_dro", "random_keep"}, "of epochs, and with ema"
     assert sw.infobatch().norm == "count"

@@ -487,7 +487,8 @@ def test_which_rules_are_pointwise():
     pointwise = {row.rule.expression.split("(")[0] for row in TABLE if row.rule.pointwise}
     pointwise -= {row.rule.expression.split("(")[0] for row in TABLE if "window=" in row.rule.expression}
     assert {"uniform", "ir_dro", "column_weights", "threshold"} <= pointwise
-    assert pointwise.isdisjoint({"mid_ranking", "band", "top_k", "random_keep", "clip_weights", "mix_uniform"})
+    assert pointwise.isdisjoint({"mid_ranking", "band", "top_k", "clip_weights", "mix_uniform"})
+    assert not sw.random_keep(0.5).pointwise, "of a step; of an epoch it is"
     assert not sw.chain(sw.ir_dro(), sw.band(0.1)).pointwise
     assert sw.chain(sw.ir_dro(), sw.uniform()).pointwise
 
