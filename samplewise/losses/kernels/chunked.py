@@ -171,7 +171,7 @@ class Work:
             into.add(residual, hidden, weight)
 
     def _product(self, residual: Tensor) -> Tensor:
-        """[c, D] residual·head, wide."""
+        """[c, D] the product residual·head, in a wide dtype."""
         if products.has_wide(residual):
             return products.wide(residual, self.head.weight)
         return torch.mm(residual, self.head.weight).to(self.head.wide)
