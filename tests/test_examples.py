@@ -23,12 +23,14 @@ def test_the_examples_are_short(name):
     assert len((EXAMPLES / name).read_text().splitlines()) <= 60
 
 
+@pytest.mark.slow
 def test_the_loop_on_bare_pytorch_learns():
     found = losses("torch_loop.py")
     assert len(found) > 8
     assert found[-1] < found[0] - 1
 
 
+@pytest.mark.slow
 def test_the_trainer_of_preference_pairs_learns():
     found = losses("dpo_pairs.py")
     assert len(found) == 12

@@ -119,6 +119,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
     folder = take(Path("out"), "r1-own-data", place)
     assert check_results(folder)["complete"]

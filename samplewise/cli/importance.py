@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from samplewise.cli.shell import Debug, NoVerify, quiet, reported, require
+from samplewise.cli.shell import Debug, Json, NoVerify, figures, quiet, reported, require, write_figures
 
 
 def importance(
@@ -16,11 +16,12 @@ def importance(
     text_field: Annotated[str, typer.Option(help="The field of the target that holds the text.")] = "text",
     data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
     no_verify: NoVerify = False,
+    json_file: Json = None,
     debug: Debug = False,
 ) -> None:
     """Add how like a target text each sample is, by hashed n-grams (DSIR). It needs no model."""
     quiet(debug)
-    with reported(debug):
+    with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
         from samplewise.corpus.importance import add_importance
         from samplewise.corpus.store import open_scores
@@ -28,3 +29,4 @@ def importance(
         found = open_scores(scores, verify=not no_verify)
         rows = add_importance(found, target, column, data, text_field)
         print(f"column     {column} of {rows:,} windows: {scores}")
+        write_figures(json_file, {"scores": scores, "column": column, "windows": rows})

@@ -67,11 +67,17 @@ def fetched(groups: Iterable[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     out: list[dict[str, Tensor]] = [{} for _ in groups]
     for device in {value.device for *_, value in every}:
         some = [each for each in every if each[2].device == device]
-        whole = torch.cat([value.contiguous().view(-1).view(torch.uint8) for *_, value in some]).cpu()
+        whole = torch.cat([_as_bytes(value) for *_, value in some]).cpu()
         parts = whole.split([value.numel() * value.dtype.itemsize for *_, value in some])
         for (number, name, value), part in zip(some, parts, strict=True):
             out[number][name] = part.view(value.dtype).view(value.shape)
     return out
+
+
+def _as_bytes(value: Tensor) -> Tensor:
+    """[bytes] uint8. A tensor of one number counts as contiguous whatever its stride, which a view of bytes refuses."""
+    flat = value.contiguous().view(-1)
+    return (flat if flat.numel() > 1 else flat.as_strided(flat.shape, (1,))).view(torch.uint8)
 
 
 def positions(mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samplewise.data.deduplicate import NearIndex
+from samplewise.data.near_duplicates import NearIndex
 from samplewise.data.sketch import normalize
 
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from samplewise.data.collate import PadCollator
     from samplewise.data.conversation import Conversation, Message, group_numbers
     from samplewise.data.dataset import StreamedWindows, WindowDataset
-    from samplewise.data.deduplicate import Deduplicated, deduplicate
     from samplewise.data.ids import document_id, instruction_id, window_id
     from samplewise.data.instructions import InstructionReport, read_instructions
+    from samplewise.data.near_duplicates import Deduplicated, deduplicate
     from samplewise.data.read import Document, ReadReport, read_documents
     from samplewise.data.split import split_documents
     from samplewise.data.template import ChatTemplate, chat_template
@@ -61,8 +61,8 @@ _PLACES = {
     "group_numbers": "samplewise.data.conversation",
     "StreamedWindows": "samplewise.data.dataset",
     "WindowDataset": "samplewise.data.dataset",
-    "Deduplicated": "samplewise.data.deduplicate",
-    "deduplicate": "samplewise.data.deduplicate",
+    "Deduplicated": "samplewise.data.near_duplicates",
+    "deduplicate": "samplewise.data.near_duplicates",
     "document_id": "samplewise.data.ids",
     "instruction_id": "samplewise.data.ids",
     "window_id": "samplewise.data.ids",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.data.deduplicate import T, fingerprint
+from samplewise.data.near_duplicates import T, fingerprint
 
 
 def split_documents(

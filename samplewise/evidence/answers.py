@@ -13,7 +13,7 @@ import torch
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import read_instructions
 from samplewise.data.conversation import Conversation
-from samplewise.data.deduplicate import fingerprint
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.records import Problem, place_of
 from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.losses.evaluation import evaluating

@@ -15,10 +15,10 @@ from torch import Tensor
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import WindowDataset, document_id, read_documents, read_instructions
-from samplewise.data.deduplicate import fingerprint
 from samplewise.data.find import find_files
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.read import file_records, text_of
 from samplewise.data.sources import is_local
 

@@ -52,6 +52,7 @@ except sw.SamplewiseError as error:
 """
 
 
+@pytest.mark.slow
 def test_without_locks_rules_and_loops_work_and_folders_are_refused_by_name():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     assert done.stdout.startswith("platform: expected Linux or macOS"), done.stderr

@@ -116,6 +116,7 @@ def test_a_bomb_costs_its_record_and_no_more_memory_than_the_longest(tiny_model,
     assert records.LONGEST == 2**16
 
 
+@pytest.mark.slow
 def test_a_long_document_beside_short_ones(tiny_model, tmp_path):
     """One line of 1 MB: windows by the thousand, a shard of its own size, its neighbours as ever."""
     long = json.dumps({"text": "aa bb cc dd " * 90_000}).encode()

@@ -64,6 +64,7 @@ def kill_and_go_on(processes, tiny_model, corpus, whole, out, kills, seed):
     return killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(processes, tiny_model, corpus, whole, tmp_path):
     kill_and_go_on(processes, tiny_model, corpus, whole, tmp_path / "out", 2, seed=0)
 
@@ -122,6 +123,7 @@ def test_ranks_of_one_run_share_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("lose", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_two_processes_share_the_work(processes, tiny_model, corpus, whole, tmp_path, lose):
     """Ids, counts and order as of one; and where one dies, the other or the next start takes up its shards."""
     out = tmp_path / "out"

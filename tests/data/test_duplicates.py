@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, deduplicate, split_documents
-from samplewise.data.deduplicate import fingerprint, without_copies
+from samplewise.data.near_duplicates import fingerprint, without_copies
 from samplewise.data.sketch import JACCARD, WORDS
 
 VOCABULARY = [f"word{i}" for i in range(3000)]

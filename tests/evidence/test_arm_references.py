@@ -109,6 +109,7 @@ def test_every_forward_is_counted(here, tmp_path, watched, rule, token_rule, ref
     assert f"seed={1}" in run["rule"] or "random" not in rule
 
 
+@pytest.mark.slow
 def test_shares_of_the_run_know_the_price_of_a_second_model(here, tmp_path):
     rule = 'warmup(0.5, by("excess", band(drop_top=0.25)))'
     arm = {"rule": rule, "reference_model": f"{here}/reference-0"}
@@ -116,6 +117,7 @@ def test_shares_of_the_run_know_the_price_of_a_second_model(here, tmp_path):
     assert len(kept) / 2 - 1.5 <= kept.index(0.75) <= len(kept) / 2 + 1.5
 
 
+@pytest.mark.slow
 def test_stored_losses_in_an_arm_spare_the_scoring(here, tmp_path):
     units = {}
     for loss_from in ("fresh", "stored"):
@@ -138,6 +140,7 @@ def test_a_second_model_of_another_tokenizer_is_refused_before_training(here, tm
     assert not list((tmp_path / "out").rglob("runs/*"))
 
 
+@pytest.mark.slow
 def test_the_command_runs_such_arms_beside_their_controls(here, tmp_path):
     arms = {"rho": {"token_rule": "rho1(keep=0.6)", "reference_model": f"{here}/reference-0"}}
     path = write_plan(here, arms=arms, controls={"rates": [], "random": True}, seeds=[0], budget={"steps": 2})

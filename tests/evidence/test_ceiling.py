@@ -33,6 +33,7 @@ def test_the_oracle_trains_on_clean_documents_alone(here, tmp_path, watched):  #
     check_results(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_plan_stops_where_not_even_the_oracle_gains_enough(here, tmp_path):  # noqa: F811
     controls = "controls={oracle: true, stop_early: true, rates: [], random: false}"
     options = [controls, "seeds=[0, 1, 2]", "budget={steps: 1}", "evaluations=0", "min_effect=0.5"]

@@ -41,6 +41,7 @@ def measured(row) -> bool:
     return row["result"] == "ok" and row["seconds"] > 0 and row.get("rounds", 1) == 1
 
 
+@pytest.mark.slow
 def test_a_cell_is_measured_or_says_why_not(run, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -13,7 +13,7 @@ from watching import OnStep
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Window, WindowDataset, document_id, instruction_id, window_id
-from samplewise.data.deduplicate import fingerprint
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.evidence.budget import BudgetTrainer
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
@@ -99,6 +99,7 @@ ARMS = {
 }
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_what_was_trained_on(here, tmp_path, watched):
     plan = plan_of(here, tmp_path / "out", "budget.steps=4", arms=ARMS, control="one pass")
     arms = {arm["name"]: arm["ran"]["labels"] for arm in run_plan(plan, say=str)["arms"]}

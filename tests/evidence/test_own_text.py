@@ -8,7 +8,7 @@ import pytest
 import world
 
 from samplewise.data import Document, cut_windows, document_id, read_documents
-from samplewise.data.deduplicate import without_copies
+from samplewise.data.near_duplicates import without_copies
 from samplewise.evidence.arm_run import PlanContext
 from samplewise.evidence.evaluation_suite import open_data
 from samplewise.evidence.initial_model import open_initial_model

@@ -92,7 +92,8 @@ def test_the_label_is_in_nothing_that_training_sees():
     for before, after in zip(documents, corrupted, strict=True):
         assert (before.source, before.row) == (after.source, after.row), "name, order and id tell nothing"
         assert (before.text != after.text) == (document_id(after.source, after.row) in labels)
-        assert vars(after).keys() == {"text", "source", "row"}
+        assert vars(after).keys() == {"text", "source", "row", "record"}
+        assert after.record == before.record
     shorter, some = with_corruptions(documents[100:], 0.2, seed=1)
     assert shorter == corrupted[100:], "a document's fate does not depend on the others"
     assert some.items() <= labels.items()

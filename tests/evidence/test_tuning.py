@@ -35,6 +35,7 @@ def plan(here, tmp_path):
     return load_plan(path, [f"output={tmp_path / 'out'}", GRID])
 
 
+@pytest.mark.slow
 def test_every_arm_takes_the_best_of_as_many_trials(plan, tmp_path):
     said: list[str] = []
     found = run_plan(plan, say=said.append)

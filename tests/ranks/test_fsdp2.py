@@ -102,6 +102,7 @@ def check_pair(found: dict[str, dict], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
+@pytest.mark.slow
 def test_parameters_are_those_of_ddp(fast, name):
     check_pair(fast, name)
     assert fast[name]["history"].count("samplewise/retried") == (2 if name == "bad row" else 0)

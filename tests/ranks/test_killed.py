@@ -48,6 +48,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize(("case", "ranks", "moments"), FAST)
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_run_that_was_not(tmp_path, case, ranks, moments):
     whole, *killed = ends(tmp_path, case, ranks, ["never", *moments])
     check(whole, killed)

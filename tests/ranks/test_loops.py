@@ -51,11 +51,13 @@ def test_a_head_that_fsdp2_shards_on_its_own_and_a_rank_without_a_kept_row(tmp_p
     compare(tmp_path, splits, [TILT, "top_k(0.125)"], [("gradients", "float64"), ("parameters", "float32")])
 
 
+@pytest.mark.slow
 def test_negative_weights_give_the_gradient_of_one_process(tmp_path):
     """In two passes, from which samples of weight 0 are left out, and in one."""
     compare(tmp_path, ["ddp:2,1|3,2"], ["chain(column_weights(), ir_dro(r=0.3))"], [("gradients", "float64")])
 
 
+@pytest.mark.slow
 def test_rules_over_samples_and_tokens_together(tmp_path):
     """First losses, past losses and token weights: what is learned of a step is learned from all ranks."""
     rules = [

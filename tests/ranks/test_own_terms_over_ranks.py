@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from test_loops import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("own_terms.py")
 
 
+@pytest.mark.slow
 def test_a_rank_without_rows_takes_nothing_from_the_term(tmp_path):
     command = [sys.executable, str(PROGRAM), str(tmp_path)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)

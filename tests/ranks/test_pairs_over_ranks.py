@@ -13,6 +13,7 @@ from test_loops import ENVIRONMENT
 PROGRAM = Path(__file__).with_name("pairs.py")
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(tmp_path):
     """A rule that weighs all pairs, and one that keeps a single pair, so that the other rank runs a blank one."""
     command = [sys.executable, str(PROGRAM), str(tmp_path)]

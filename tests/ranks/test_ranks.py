@@ -99,6 +99,7 @@ def test_kept_rows_are_shared_evenly(tmp_path, capfd):
     assert "rank 1, local rank 1, trained on micro-batches of [2]" in printed
 
 
+@pytest.mark.slow
 def test_all_ranks_take_the_one_way_back_together(tmp_path):
     """A row on the second rank has a loss that is not finite: both redo the step, and no one waits for ever."""
     alone, _ = launch(tmp_path, "ir_dro(r=0.3)", "4,4", steps=3, more=["bad"])

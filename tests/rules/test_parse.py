@@ -192,7 +192,7 @@ calls = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.one_of(st.text(max_size=80), st.lists(atoms, max_size=14).map("".join), calls))
 def test_any_text_is_a_rule_or_the_one_error(text):
     with contextlib.suppress(SamplewiseError):

@@ -9,7 +9,7 @@ import world
 
 from samplewise.config import DataConfig
 from samplewise.data import deduplicate
-from samplewise.data.deduplicate import without_copies
+from samplewise.data.near_duplicates import without_copies
 from samplewise.data.read import read_documents
 from samplewise.evidence.run.prepare import prepare
 

@@ -15,6 +15,7 @@ PROGRAM = Path(__file__).parents[2] / "tools" / "inject_faults.py"
 
 
 @pytest.mark.skipif(bool(shim.reason_not_to()), reason=shim.reason_not_to() or "runs here")
+@pytest.mark.slow
 def test_a_selection_is_killed_at_three_of_its_calls():
     command = [sys.executable, str(PROGRAM), "--count", "3", "--victim", "select", "--kind", "SIGKILL at a call"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)

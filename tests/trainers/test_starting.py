@@ -120,6 +120,7 @@ def searched(folder, cls, rates, **options):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_each_trial_of_a_search_is_a_run_of_its_own(tmp_path):
     pytest.importorskip("optuna")
     rates = (1e-2, 3e-3, 1e-3)

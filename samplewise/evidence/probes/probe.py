@@ -15,7 +15,7 @@ from samplewise.config import DataConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import Document, Window, cut_windows, document_id, read_documents
-from samplewise.data.deduplicate import fingerprint
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.evidence.evaluate import evaluate
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.initial_model import InitialModel, open_initial_model

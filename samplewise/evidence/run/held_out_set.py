@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from samplewise.config import DataConfig
 from samplewise.data import Document, document_id, read_documents
-from samplewise.data.deduplicate import without_copies
 from samplewise.data.find import find_files
+from samplewise.data.near_duplicates import without_copies
 from samplewise.data.read import file_records
 from samplewise.data.sources import is_local
 

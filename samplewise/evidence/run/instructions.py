@@ -21,7 +21,7 @@ from samplewise.data import (
     to_dataset,
 )
 from samplewise.data.conversation import check_columns
-from samplewise.data.deduplicate import fingerprint
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.prepared import Prepared
 

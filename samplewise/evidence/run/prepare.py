@@ -20,7 +20,7 @@ from samplewise.data import (
     deduplicate,
     read_documents,
 )
-from samplewise.data.deduplicate import fingerprint
+from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.groups import Folders, folders_of
 from samplewise.evidence.run.held_out_set import HeldOutSet

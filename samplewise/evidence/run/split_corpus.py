@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from samplewise.config import DataConfig
 from samplewise.data import Document, deduplicate, split_documents
-from samplewise.data.deduplicate import without_copies
+from samplewise.data.near_duplicates import without_copies
 
 
 @dataclass(frozen=True)
