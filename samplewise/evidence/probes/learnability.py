@@ -15,7 +15,7 @@ from samplewise.data import Window, WindowDataset
 from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.probes.quantiles import mean_with_interval
 from samplewise.evidence.run.arguments import with_precision
-from samplewise.evidence.run.callbacks import Progress
+from samplewise.evidence.run.callbacks import TrainingProgress
 from samplewise.evidence.run.execute import evaluate_in, make_trainer
 from samplewise.evidence.run.prepared import Prepared
 
@@ -86,7 +86,7 @@ def _trainer(initial: InitialModel, model: Any, chosen: Sequence[Window], short:
     )  # fmt: skip
     data = Prepared(WindowDataset(chosen), [], [], {})
     trainer = make_trainer(model, initial.tokenizer, data, config, folder)
-    trainer.remove_callback(Progress)
+    trainer.remove_callback(TrainingProgress)
     return trainer
 
 
