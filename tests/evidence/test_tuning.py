@@ -63,6 +63,7 @@ def test_every_arm_takes_the_best_of_as_many_trials(plan, tmp_path):
     run_plan(plan, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))
 
 
+@pytest.mark.slow
 def test_a_batch_is_tuned_too_and_a_trial_that_diverges_is_not_taken(here, tmp_path, plan):
     assert tuning_of(tmp_path / "none", plan, all_arms(plan)[0]) is None
     wild = load_plan(here / "plan.yaml", [

@@ -11,6 +11,7 @@ PROGRAM = Path(__file__).with_name("vocabulary.py")
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_split_head_is_the_whole_one(ranks):
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(ranks)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300

@@ -25,6 +25,7 @@ def finished(here, name, *overrides, **changes):
     return run(load_config(file, overrides), say=str, draw=draw_finished)
 
 
+@pytest.mark.slow
 def test_a_tilt_that_is_too_sharp(here):
     finished(here, "sharp", "training.max_steps=55", f"log_samples={here / 'samples'}", rule="ir_dro(r=0.0001)",
              training={"learning_rate": 0.0, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,

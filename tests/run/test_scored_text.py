@@ -139,6 +139,7 @@ def test_a_run_file_names_scores_by_known_columns(here, tmp_path):
         load_config(path, ["data={kind: instructions, path: x, scores: {stored_loss: a}}"])
 
 
+@pytest.mark.slow
 def test_arms_use_scores_without_a_second_model(here, tmp_path):
     """Their units are those of no forward but the step's own, and of the 5% that are compared."""
     scores = {

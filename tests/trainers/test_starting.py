@@ -80,6 +80,7 @@ def test_fewer_rows_that_the_rule_cannot_work_on_are_refused_then(tmp_path):
         run.train()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_rows_that_were_found(tmp_path, caplog):
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "auto_find_batch_size": True}
     whole = trainer(tmp_path, Short, **options)
