@@ -1,5 +1,7 @@
 """What no command may accept in silence, and damaged files that it may meet: each is named, none is 'unexpected'."""
 
+import errno
+
 import pytest
 import torch
 import world
@@ -177,3 +179,16 @@ def test_values_that_the_trainer_would_fail_on_later_are_refused(tmp_path, chang
     name = change.partition("=")[0]
     with pytest.raises(SamplewiseError, match=rf"^training\.{name}: expected a"):
         training_arguments(load_config(path, [f"training.{change}"]).training, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), RuntimeError("basic_ios::clear: iostream error")], ids=repr
+)
+def test_a_disk_that_fails_in_a_write_is_named(tmp_path, monkeypatch, error):
+    """Errors of a write know no file: what failed is said all the same."""
+
+    def failing(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("samplewise.corpus.store.open_scores", failing)
+    assert_refused(world.samplewise("report", tmp_path, "--out", tmp_path / "r.html"), "samplewise: disk: expected one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -22,6 +23,7 @@ from samplewise.cli.panels import panel_of
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import shown
 
+_OF_A_DISK = {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE}
 AT = "In optimizer step "
 """How a note begins that says where in training an error came from (`samplewise.engine.step`)."""
 
@@ -148,6 +150,8 @@ def reported(debug: bool) -> Iterator[None]:
             text = f"memory: expected enough of it for this work, got {_first_sentence(error)}. {LESS_MEMORY}"
         elif wanting(error) == "handles":
             text = str(told("handles", "file handles", "reading and writing", "try again"))
+        elif disk := _disk_failure(error):
+            text = f"disk: expected one that can be read and written, got {disk!r}. Check it, and try again."
         elif isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
         else:
@@ -159,6 +163,13 @@ def reported(debug: bool) -> Iterator[None]:
 
 def _first_sentence(error: BaseException) -> str:
     return " ".join(str(error).split()).split(". ")[0]
+
+
+def _disk_failure(error: Exception) -> str:
+    """What a failing disk was said to have done, where no file is named; empty of another error."""
+    if isinstance(error, OSError) and error.errno in _OF_A_DISK and error.filename is None:  # of a write, say
+        return error.strerror
+    return str(error) if "iostream error" in str(error) else ""  # torch.save keeps no number of it
 
 
 def _visible(text: str) -> str:

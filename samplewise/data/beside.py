@@ -81,6 +81,7 @@ def refuse_splits(path: object, files: Collection[PurePath]) -> None:
         splits = sorted({each.relative_to(file.parent).parts[0] for each in inside})
         example = (file.parent / (splits or ["train"])[0]).as_posix()
         raise SamplewiseError(
-            str(path), expected="one split of a dataset", got=f"the splits {', '.join(splits)}",
+            str(path), expected="one split of a dataset",
+            got=f"a DatasetDict.save_to_disk with the splits {', '.join(splits)}",
             remedy=f"Give the folder of one, such as {path}/{example}.",
         )  # fmt: skip

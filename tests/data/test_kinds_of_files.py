@@ -185,7 +185,10 @@ def test_splits_of_save_to_disk_are_not_mixed(tmp_path):
     rows = datasets.Dataset.from_list(ROWS)
     datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "saved")
     for path in (tmp_path / "saved", tmp_path):
-        with pytest.raises(SamplewiseError, match=r"the splits test, train\. Give the folder of one.*saved/test"):
+        with pytest.raises(
+            SamplewiseError,
+            match=r"a DatasetDict.save_to_disk with the splits test, train\. Give the folder of one.*saved/test",
+        ):
             read_documents(path)
     assert len(list(read_documents(tmp_path / "saved" / "train"))) == len(ROWS)
 

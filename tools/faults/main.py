@@ -70,8 +70,8 @@ def _injected(given: argparse.Namespace, done: int) -> Iterator[tuple[int, dict[
             kind = kinds[dice.choices(list(kinds), [kind.weight for kind in kinds.values()])[0]]
             victim = dice.choice([each for each in chosen if kind.suits(each)])
             if victim.name not in clean:
-                clean[victim.name] = clean_run(victim, _folder(base))
-            folder = _folder(base)
+                clean[victim.name] = clean_run(victim, _folder(base, victim))
+            folder = _folder(base, victim)
             yield number, kind.inject(dice, victim, clean[victim.name], folder).as_json()
             _remove(folder)
             number += 1
@@ -110,8 +110,11 @@ def _victims(base: Path) -> list[Any]:
     return victims(World(folder / "model", folder / "corpus.jsonl", folder / "chat.jsonl", folder / "scores"))
 
 
-def _folder(base: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=base))
+def _folder(base: Path, victim: Any) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=base))
+    if victim.into_folder:
+        (folder / "out").mkdir()
+    return folder
 
 
 def _remove(folder: Path) -> None:

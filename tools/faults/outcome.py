@@ -84,7 +84,7 @@ def judged(
         if again.code or again.hung:
             return Outcome(*facts, fault=f"not recovered, {'hung' if again.hung else again.codes}: {again.said[-500:]}")
         lost = max(0, again.steps - (STEPS - before)) if victim.trains and victim.name != "compare" else 0
-        lost += sum(1 for name, mark in whole.items() if finished_files(victim, folder).get(name) != mark)
+        lost += sum(mark != _mark(folder, name) for name, mark in whole.items())
     end = victim.end(folder)
     differing = sum(end.get(name) != clean.end.get(name) for name in end.keys() | clean.end.keys())
     names = [name for name in end.keys() | clean.end.keys() if end.get(name) != clean.end.get(name)]
@@ -121,8 +121,17 @@ def newest(victim: Victim, folder: Path) -> int:
 
 
 def finished_files(victim: Victim, folder: Path) -> dict[str, tuple[int, int]]:
-    """Of scores: the parts that are finished, with what changes when they are written again."""
+    """Of scores: the shards that are finished, with what changes when they are written again.
+
+    A shard without its entry beside it is not finished: a killed run repeats at most one.
+    """
     if not victim.shares:
         return {}
-    parts = sorted((folder / "out").rglob("*.parquet"))
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in parts if not path.name.startswith(".")}
+    entered = {f"shard-{path.name.split('.')[0]}.parquet" for path in (folder / "out").rglob("*.done.json")}
+    return {name: _mark(folder, name) for name in sorted(entered)}
+
+
+def _mark(folder: Path, name: str) -> tuple[int, int]:
+    """What changes when a shard is written again; zeros where it is gone."""
+    found = next((folder / "out").rglob(name), None)
+    return (0, 0) if found is None else (found.stat().st_ino, found.stat().st_mtime_ns)

@@ -27,7 +27,7 @@ class Victim:
     end: what it left behind, as text by name; two runs that ended alike have equal ends. ranks: its processes.
     trains: whether it has checkpoints, so that steps done again can be counted. shares: whether processes divide the
     work without a launcher. plain: without this library, for comparison. script: whether it is Python of a user's own,
-    whose errors come with a traceback.
+    whose errors come with a traceback. into_folder: whether it writes into a folder that is there before.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Victim:
     shares: bool = False
     plain: bool = False
     script: bool = False
+    into_folder: bool = False
 
 
 def _digest(path: Path) -> str:
@@ -171,7 +172,8 @@ def victims(world: World) -> list[Victim]:
     """Every one that the suite knows."""
     scoring = ["--model", str(world.model), "--data", str(world.corpus), *SMALL, "--shard-bytes", "300"]
     score = command("score", *scoring, "--out", "{out}")
-    text, scores = "{out}/kept.jsonl.zst", str(world.scores)
+    scores = str(world.scores)
+    select = command("select", scores, "--rule", "band(drop_top=0.25)", "--out", "{out}/kept.jsonl.zst")
     trained = {
         "train, two passes": {"rule": "chain(band(drop_top=0.25), ir_dro(r=1.0))"},
         "train, one pass": {"rule": "ir_dro(r=1.0)"},
@@ -185,16 +187,8 @@ def victims(world: World) -> list[Victim]:
         Victim("WeightedTrainer", world, weighted, _end_of_python, trains=True, script=True),
         Victim("WeightedTrainer, 2 processes", world, weighted, _end_of_python, ranks=2, trains=True, script=True),
         Victim("score", world, score, _files, shares=True),
-        Victim("select", world, _made("select", scores, "--rule", "band(drop_top=0.25)", "--out", text), _files),
-        Victim("report", world, _made("report", scores, "--out", "{out}/report.html"), _files),
+        Victim("select", world, select, _files, into_folder=True),
+        Victim("report", world, command("report", scores, "--out", "{out}/report.html"), _files, into_folder=True),
         Victim("compare", world, _compare(world), _compared, trains=True),
         Victim("plain Trainer", world, python["plain"], _end_of_python, trains=True, plain=True, script=True),
     ]  # fmt: skip
-
-
-def _made(*words: str) -> Work:
-    def work(folder: Path) -> None:
-        (folder / "out").mkdir(exist_ok=True)
-        command(*words)(folder)
-
-    return work
