@@ -168,7 +168,7 @@ def _first_sentence(error: BaseException) -> str:
 def _disk_failure(error: Exception) -> str:
     """What a failing disk was said to have done, where no file is named; empty of another error."""
     if isinstance(error, OSError) and error.errno in _OF_A_DISK and error.filename is None:  # of a write, say
-        return error.strerror
+        return error.strerror or str(error)
     return str(error) if "iostream error" in str(error) else ""  # torch.save keeps no number of it
 
 
