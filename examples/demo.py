@@ -107,10 +107,8 @@ def main() -> None:
     texts = {window.id: tokenizer.decode(window.input_ids) for window in data.train.windows}
     title = f"{description.name}, {'bf16' if 'bf16' in training else 'fp32'}, {given.steps} steps"
     page = write_demo_page(DEMO / "demo.html", title, ARMS, runs, texts)
-    first = {name: each[0] for name, each in runs.items()}
-    draw_arms(
-        DEMO / "demo.png", {n: r.history for n, r in first.items()}, {n: r.after for n, r in first.items()}, title
-    )
+    first = {name: each[0].history for name, each in runs.items()}
+    draw_arms(DEMO / "demo.png", first, {name: [run.after for run in each] for name, each in runs.items()}, title)
     print("", *said(runs), "", f"page       {page.resolve().as_uri()}", sep="\n")
     if sys.stdout.isatty():
         webbrowser.open(page.resolve().as_uri())

@@ -14,5 +14,5 @@ folder = Path(tempfile.mkdtemp())
 write_fake_scores(folder / "scores", rows=400)
 assert len(open_scores(str(folder / "scores"))) == 400
 chosen = Choice(rule=parse_rule("band(drop_top=0.25)"))
-run_select(str(folder / "scores"), chosen, Target("ids", folder / "ids.parquet", None, None), memory="1GB")
+run_select(str(folder / "scores"), chosen, Target("ids", str(folder / "ids.parquet")), memory="1GB")
 assert (folder / "ids.parquet").stat().st_size > 1000

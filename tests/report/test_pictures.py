@@ -35,7 +35,7 @@ def test_arms_have_their_picture_and_their_table(tmp_path):
     names = ["uniform", "random", "band"]
     histories = {name: history(5, keep=8 - i) for i, name in enumerate(names)}
     after = {name: evaluation(3.0, 4.0 + i, 5.0) for i, name in enumerate(names)}
-    draw_arms(tmp_path / "arms.svg", histories, after, "a title")
+    draw_arms(tmp_path / "arms.svg", histories, {name: [each, each] for name, each in after.items()}, "a title")
     assert b"<svg" in (tmp_path / "arms.svg").read_bytes()
     text = arms_table(evaluation(4.0, 5.0, 6.0), after, histories, dict.fromkeys(names, 1.0))
     assert text.count("one seed") == 2
