@@ -143,8 +143,9 @@ def _deliver(part: Tensor | None, upstream: Tensor, like: tuple[torch.Size, torc
     """upstream·part in the shape and dtype of its input; the buffer itself where nobody will ask for it again."""
     if part is None:
         return None
-    scaled = part * upstream if kept else part.mul_(upstream)
-    return scaled.view(like[0]).to(like[1])
+    scaled = (part * upstream if kept else part.mul_(upstream)).to(like[1])
+    # Not a view where none is needed: autograd adds a tied embedding's gradient in place only to what is not shared.
+    return scaled if scaled.shape == like[0] else scaled.view(like[0])
 
 
 def _graph_is_kept() -> bool:
