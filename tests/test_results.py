@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import world
 from plans import write_plan
+from result_pages import facts
 from result_pages.parts import COST, PLAN, PROBE, RESULTS, between, pages, parts
 from result_pages.skeleton import SECTIONS
 from result_pages.summary import EMPTY
@@ -75,6 +77,22 @@ def test_the_files_are_small(page):
 
 def test_every_table_is_what_the_numbers_give():
     assert outdated(RESULTS) == [], "python tools/results.py"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.rglob("plan.yaml")), ids=lambda path: str(path.parent.relative_to(RESULTS))
+)
+def test_every_plan_that_stands_here_can_be_run(path):
+    plan = load_plan(path)
+    refuse_machine_paths(asdict(plan), str(path))
+    assert (path.parent / "README.md").exists() or (path.parents[1] / "README.md").exists()
+
+
+def test_a_budget_is_told_in_its_own_unit():
+    told = [facts._amount({"budget": {"kind": kind, "amount": amount}}) for kind, amount in (
+        ("flops", 1.8e12), ("epochs", 3), ("compute", 600_000))]  # fmt: skip
+    assert told[0] == "1.8e+12 FLOPs, all models counted by their size"
+    assert told[1:] == ["3 epochs", "600,000 units of compute (a token's forward 1, backward 2)"]
 
 
 # ---- on a small run ----

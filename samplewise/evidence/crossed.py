@@ -145,13 +145,17 @@ def seeds_needed(parts: Components, documents: int, half_width: float, *, most: 
     if bound > half_width:
         return None
     for seeds in range(SEEDS, most + 1):
-        if _expected_half_width(parts, seeds, documents) <= half_width:
+        if expected_half_width(parts, seeds, documents) <= half_width:
             return seeds
     return None
 
 
-def _expected_half_width(parts: Components, seeds: int, documents: int) -> float:
-    """The half-width of the interval when every mean square has its expected value."""
+def expected_half_width(parts: Components, seeds: int, documents: int) -> float:
+    """The half-width of the 95% interval when every mean square has its expected value.
+
+    >>> round(expected_half_width(Components(seed=1e-4, document=1e-4, rest=1e-3), 7, 200), 4)
+    0.0095
+    """
     S, D = seeds, documents
     rest = parts.rest
     seed, document = rest + D * parts.seed, rest + S * parts.document

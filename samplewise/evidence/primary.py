@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.errors import SamplewiseError, nearest
-from samplewise.evidence.crossed import crossed
+from samplewise.evidence.crossed import SEEDS, crossed, expected_half_width
 from samplewise.evidence.differences import margin_of
 from samplewise.evidence.fronts import at_equal
 from samplewise.evidence.metrics import METRICS
@@ -128,6 +128,26 @@ def primary_outcome(
         **stated, "control": control, **numbers, **({"tried": tried} if tried else {}), "verdict": verdict,
         "sentence": _sentence(primary, control, numbers, verdict),
     }  # fmt: skip
+
+
+def half_widths_at(
+    primary: Primary, documents: Mapping[str, Any], values: Mapping[str, Any], seeds: int
+) -> dict[str, float]:
+    """By control the half-width that the 95% interval is expected to have at so many seeds, from those that are there.
+
+    Errors: SamplewiseError with fewer than 3 finished seeds, which do not show how seeds vary.
+    """
+    found = {}
+    for control in primary.controls:
+        known = _differences(primary, control, documents, values)
+        count = 0 if known is None else len(known[1])
+        if known is None or count < SEEDS:
+            raise SamplewiseError(
+                "primary", expected=f"{SEEDS} finished seeds of {primary.arm} and {control}", got=count,
+                remedy="Let the plan finish.",
+            )  # fmt: skip
+        found[control] = expected_half_width(crossed(known[0]).components, seeds, known[0].shape[1])
+    return found
 
 
 def _differences(

@@ -12,7 +12,7 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.derived import derived
 from samplewise.evidence.outcome import SCHEMA
 from samplewise.evidence.plan_file import load_plan
-from samplewise.evidence.primary import Primary, primary_outcome
+from samplewise.evidence.primary import Primary, half_widths_at, primary_outcome
 from samplewise.evidence.registered import REGISTERED, register, registered, registration_lines
 from samplewise.report.plan_table import plan_table
 
@@ -132,6 +132,21 @@ def test_of_several_controls_the_best_is_taken_and_of_several_domains_the_mean()
     assert parts[2]["mean"] == pytest.approx((parts[0]["mean"] + parts[1]["mean"]) / 2)
     assert parts[2]["documents"] == 120
     assert "the mean of held_out, web" in parts[2]["sentence"]
+
+
+def test_a_pilot_tells_how_wide_the_interval_will_be():
+    """With 3 seeds of a difference between seeds alone, 5 give t(4)/t(2) · √(3/5) of the interval that 3 have."""
+    asked = Primary("rho", ("uniform",), "loss", ("held_out",))
+    losses = {arm: {str(s): {"held_out": [3.0 + (arm == "rho") * 0.01 * (s - 1) + 0.1 * d for d in range(20)]}
+                    for s in range(3)} for arm in ("uniform", "rho")}  # fmt: skip
+    documents = {"held_out": plans.documents(20)["held_out"]}
+    now = primary_outcome(asked, documents, {"after": losses})
+    widths = {seeds: half_widths_at(asked, documents, {"after": losses}, seeds)["uniform"] for seeds in (3, 5)}
+    assert widths[3] == pytest.approx((now["high"] - now["low"]) / 2, rel=1e-6)
+    assert widths[5] / widths[3] == pytest.approx(2.776 / 4.303 * (3 / 5) ** 0.5, rel=1e-3)
+    few = {"after": {arm: {"0": seeds["0"], "1": seeds["1"]} for arm, seeds in losses.items()}}
+    with pytest.raises(SamplewiseError, match="3 finished seeds of rho and uniform, got 2"):
+        half_widths_at(asked, documents, few, 5)
 
 
 # ---- registered beforehand ----

@@ -16,7 +16,11 @@ FACTS = "facts.json"
 """What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer}; written when a
 run is taken over."""
 
-UNIT = {"steps": "steps", "tokens": "trained tokens", "compute": "units of compute (a token's forward 1, backward 2)"}
+UNIT = {
+    "steps": "steps", "tokens": "trained tokens", "epochs": "epochs",
+    "flops": "FLOPs, all models counted by their size",
+    "compute": "units of compute (a token's forward 1, backward 2)",
+}  # fmt: skip
 
 
 def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
@@ -52,7 +56,8 @@ def cells(folder: Path, results: Mapping[str, Any]) -> list[str]:
 
 def _amount(results: Mapping[str, Any]) -> str:
     budget = results["budget"]
-    return f"{budget['amount']:,} {UNIT[budget['kind']]}"
+    amount = f"{budget['amount']:.3g}" if budget["kind"] == "flops" else f"{budget['amount']:,}"
+    return f"{amount} {UNIT[budget['kind']]}"
 
 
 def _covers(results: Mapping[str, Any]) -> str:
