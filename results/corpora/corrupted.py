@@ -1,6 +1,6 @@
 """s3: text and answers of which 0 or 40% are corrupted, and selections by losses, of a share found without labels.
 
-    python results/corpora/spoilt.py
+    python results/corpora/corrupted.py
 
 Needs build/results/small/model, build/results/scorer/model and build/results/given. The share that is left out is that
 of junk (`samplewise.corpus.junk`), as the report page finds it in the corpus itself.
