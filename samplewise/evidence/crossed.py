@@ -154,7 +154,7 @@ def expected_half_width(parts: Components, seeds: int, documents: int) -> float:
     """The half-width of the 95% interval when every mean square has its expected value.
 
     >>> round(expected_half_width(Components(seed=1e-4, document=1e-4, rest=1e-3), 7, 200), 4)
-    0.0095
+    0.0096
     """
     S, D = seeds, documents
     rest = parts.rest
