@@ -13,7 +13,9 @@ def main() -> None:
         print(f'samplewise: {missing[0]} is not installed: pip install "samplewise[cli]"', file=sys.stderr)
         raise SystemExit(1)
     from samplewise.cli.app import app
+    from samplewise.cli.streams import fill_closed
 
+    fill_closed()
     app(prog_name="samplewise")
 
 

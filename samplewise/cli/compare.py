@@ -29,7 +29,7 @@ def compare(
 ) -> None:
     """Train every arm on the same budget and seeds, and report which is better. Run it again to resume."""
     quiet(debug)
-    with reported(debug), figures(json_file):
+    with reported(debug, resumes=True), figures(json_file):
         if check is not None:
             from samplewise.evidence.check import check_results
 
@@ -55,7 +55,7 @@ def sweep(
 ) -> None:
     """Compare a rule over a grid of its arguments, and plot how sensitive the results are to them."""
     quiet(debug)
-    with reported(debug), figures(json_file):
+    with reported(debug, resumes=True), figures(json_file):
         _run(plan, overrides or [], debug, json_file, swept=True)
 
 

@@ -78,7 +78,7 @@ def score(
         "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)
-    with reported(debug), figures(json_file):
+    with reported(debug, resumes=True), figures(json_file):
         require(("transformers", "hf"), ("pyarrow", "corpus"), ("duckdb", "corpus"), ("fsspec", "corpus"))
         from samplewise.corpus.score import score_corpus
         from samplewise.corpus.settings import Target

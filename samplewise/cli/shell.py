@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from samplewise.cli.panels import panel_of
+from samplewise.cli.streams import Stream, ended_by_signals, lasting_streams, visible
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import shown
 
@@ -71,7 +71,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> object:
-        """Run as click does, after the numbers are checked."""
+        """Run as click does, after the numbers are checked; what ends others' work does not end it halfway."""
         with reported(bool(ctx.params.get("debug"))):
             for parameter in ctx.command.params:
                 value = ctx.params.get(parameter.name or "")
@@ -80,7 +80,8 @@ class Command(TyperCommand):
                         parameter.opts[0], expected="a finite number below 2^63", got=shown(value),
                         remedy="Give a number in that range.",
                     )  # fmt: skip
-        return super().invoke(ctx)
+        with lasting_streams(), ended_by_signals():
+            return super().invoke(ctx)
 
 
 def require(*packages: tuple[str, str]) -> None:
@@ -98,7 +99,7 @@ def require(*packages: tuple[str, str]) -> None:
 def figures(json_file: Path | None) -> Iterator[None]:
     """Where a command prints: its tables go to stderr if --json - has the stdout."""
     if str(json_file) == "-":
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(Stream(sys.stderr, shows=True)):
             yield
     else:
         yield
@@ -110,7 +111,8 @@ def write_figures(json_file: Path | None, values: Any) -> None:
         return
     text = json.dumps(_finite(values), indent=1, ensure_ascii=False) + "\n"
     if str(json_file) == "-":
-        assert sys.__stdout__ is not None
+        if sys.__stdout__ is None:
+            raise SamplewiseError("--json -", expected="a stdout", got="a closed one", remedy="Name a file.")
         sys.__stdout__.write(text)
         sys.__stdout__.flush()
     else:
@@ -128,8 +130,8 @@ def _finite(values: Any) -> Any:
 
 
 @contextmanager
-def reported(debug: bool) -> Iterator[None]:
-    """Turn errors into one message on stderr and an exit code."""
+def reported(debug: bool, *, resumes: bool = False) -> Iterator[None]:
+    """Turn errors into one message on stderr and an exit code. resumes: whether the same command resumes its work."""
     try:
         yield
     except (typer.Exit, typer.Abort):
@@ -137,7 +139,7 @@ def reported(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("\nstopped", file=sys.stderr)
+        print("\nstopped: the same command resumes" if resumes else "\nstopped", file=sys.stderr)
         raise typer.Exit(130) from None
     except Exception as error:
         if debug:
@@ -148,8 +150,9 @@ def reported(debug: bool) -> Iterator[None]:
             text = str(error)
         elif lacks_memory(error):
             text = f"memory: expected enough of it for this work, got {_first_sentence(error)}. {LESS_MEMORY}"
-        elif wanting(error) == "handles":
-            text = str(told("handles", "file handles", "reading and writing", "try again"))
+        elif want := wanting(error):
+            place = "file handles" if want == "handles" else getattr(error, "filename", None) or "disk"
+            text = str(told(want, str(place), "reading and writing", "try again"))
         elif disk := _disk_failure(error):
             text = f"disk: expected one that can be read and written, got {disk!r}. Check it, and try again."
         elif isinstance(error, OSError) and error.filename is not None:
@@ -157,7 +160,7 @@ def reported(debug: bool) -> Iterator[None]:
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         where = "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if note.startswith(AT))
-        print(f"samplewise: {_visible(text + where)}", file=sys.stderr)
+        print(f"samplewise: {visible(text + where)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
@@ -172,14 +175,18 @@ def _disk_failure(error: Exception) -> str:
     return str(error) if "iostream error" in str(error) else ""  # torch.save keeps no number of it
 
 
-def _visible(text: str) -> str:
-    """The text with control characters escaped, except line ends: text from a file must not control the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+class _Visible(logging.Formatter):
+    """A line of a log, which may quote a file, with its control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def quiet(debug: bool) -> None:
     """Silence the logs of libraries, before they are imported."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     if debug:

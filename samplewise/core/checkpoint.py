@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from samplewise.core.errors import SamplewiseError
@@ -97,13 +97,19 @@ def _entries(marker: Path) -> dict[str, dict[str, Any]]:
     except ValueError:
         entries = None
     if not isinstance(entries, dict) or not all(
-        isinstance(e, dict) and {"size", "sha256"} <= set(e) for e in entries.values()
+        isinstance(e, dict) and {"size", "sha256"} <= set(e) and _is_inside(name) for name, e in entries.items()
     ):
         raise SamplewiseError(
             "resume_from_checkpoint", expected="a marker as it was written", got=f"a damaged {marker}",
             remedy="Resume from another checkpoint.",
         )  # fmt: skip
     return entries
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name leads to no place outside its folder: to a device, say, which could be read for ever."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def write_bytes(path: Path, data: bytes) -> None:

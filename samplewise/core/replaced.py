@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -9,21 +10,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from samplewise.core.file_lock import lock
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.file_lock import lock, locked_file
+
+LONGEST = 255 - len(".0123456789")
+"""Bytes of a name, on most disks, that leave room for what makes it a temporary one."""
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, to be written, that takes its name at the end; gone if the block fails.
 
-    What a killed process left here under such a name is taken away. The file is locked by the operating system, so
-    that no process that still writes loses its own.
+    Where `path` is a link, the link stays, and the file that it leads to is replaced. What a killed process left here
+    under such a name is taken away. The file is locked by the operating system, so that no process that still writes
+    loses its own. Errors: SamplewiseError for a device, a pipe or a folder.
     """
+    path = _target(path)
+    if path.exists() and not path.is_file():
+        raise SamplewiseError(
+            str(path), expected="the name of a file", got="a folder" if path.is_dir() else "a device or a pipe",
+            remedy="Name a file.",
+        )  # fmt: skip
     _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o644)
+    temporary = path.with_name(f"{_stem(path)}{os.getpid()}")
+    handle = locked_file(temporary, wait=True)
+    assert handle is not None
     try:
-        lock(handle)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -39,8 +51,9 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
     `path` may be an empty folder: one with files in it is not replaced.
     """
+    path = _target(path)
     _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{_stem(path)}{os.getpid()}")
     temporary.mkdir()
     handle = os.open(temporary, os.O_RDONLY)
     try:
@@ -56,13 +69,29 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """All of a file or nothing of it."""
+    """All of a file or nothing of it; what a device or a pipe such as /dev/stdout is given, it gets."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     with replaced(path) as temporary:
         temporary.write_bytes(data)
 
 
+def _target(path: Path) -> Path:
+    """What a link leads to, which need not be there."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _stem(path: Path) -> str:
+    """How temporary names begin; a long name stands there by its hash, since they must be names too."""
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return f".{name}."
+
+
 def _sweep(path: Path) -> None:
-    left = re.compile(rf"\.{re.escape(path.name)}\.\d+")
+    left = re.compile(rf"{re.escape(_stem(path))}\d+")
     for each in path.parent.iterdir():
         if left.fullmatch(each.name) and not each.is_symlink():
             with suppress(OSError):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.draw import define
 from samplewise.corpus.store import Scores
+from samplewise.corpus.sums import sums
 from samplewise.corpus.table import COLUMNS
 from samplewise.corpus.within import Records, Within, check_kept, quoted, read_fields, within_of
 from samplewise.rules.by import MIN_REFERENCE
@@ -19,6 +20,8 @@ FIELDS = {"reference": "reference", "group": "group", "weight": "sample_weight",
 """The columns of the optional fields of `Samples`: in scores, the loss is a stored one."""
 NUMBERS = ("reference", "sample_weight", "loss")
 """Of these, those that are numbers, whatever type a column has."""
+MEANS = ("reference", "loss")
+"""Of these, those that a model gave each window, so that a document has their mean."""
 NAMED = {"excess": "loss - reference", "ratio": "loss / reference"}
 """Keys that have a name: what `by("excess", …)` and `by("ratio", …)` look at."""
 PAIR = re.compile(r"([A-Za-z][\w.]*)\s+([-/])\s+([A-Za-z][\w.]*)")
@@ -30,11 +33,13 @@ class Candidates:
     """The view `candidates`: id, doc_id, source, row, "window", n_tokens, n_bytes, key, part; finite and not empty.
 
     samples, tokens: in the view. left_out: samples whose key is not finite, or in which nothing is predicted.
+    largest: key, without its sign.
     """
 
     samples: int
     tokens: int
     left_out: int
+    largest: float = 0.0
 
 
 def make_candidates(
@@ -72,7 +77,7 @@ def make_candidates(
     wanted = ", ".join([columns, *(_number(name) if name in NUMBERS else quoted(name) for name in extra)])
     source = f"(SELECT {wanted} FROM scored)"
     if unit == "document":
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE documents AS {_documents(wanted, extra)}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE documents AS {_documents(connection, wanted, extra)}")
         source = "documents"
     named = ", ".join(f"{each.sql} AS {name}" for name, each in parts.items())
     connection.execute(f"CREATE OR REPLACE TEMP VIEW everyone AS SELECT *, {named} FROM {source}")
@@ -83,15 +88,15 @@ def make_candidates(
 
 
 def _counted(connection: Any, by: str) -> Candidates:
-    counted = "count(*), coalesce(sum(n_tokens), 0)"
-    (samples, tokens), = connection.sql(f"SELECT {counted} FROM candidates").fetchall()  # fmt: skip
+    counted = "count(*), coalesce(sum(n_tokens), 0), max(abs(key))"
+    (samples, tokens, largest), = connection.sql(f"SELECT {counted} FROM candidates").fetchall()  # fmt: skip
     total = connection.sql("SELECT count(*) FROM everyone").fetchall()[0][0]
     if not samples:
         raise SamplewiseError(
             "scores", expected=f"samples with a finite {by}", got=f"none among {total}",
             remedy="Name a column of numbers, or score the corpus again.",
         )  # fmt: skip
-    return Candidates(samples, int(tokens), total - samples)
+    return Candidates(samples, int(tokens), total - samples, largest)
 
 
 def _keys(by: str, columns: Collection[str]) -> list[str]:
@@ -138,16 +143,19 @@ def _rows(scores: Scores, needed: list[str]) -> str:
     return f"SELECT * FROM read_parquet([{listed}])"
 
 
-def _documents(columns: str, extra: list[str]) -> str:
+def _documents(connection: Any, columns: str, extra: list[str]) -> str:
     """A number that a model gave is the mean of the windows' weighted by their tokens; all else is the same in each."""
-    mean = "sum({0} * n_tokens) / sum(n_tokens) AS {0}"
+    rows = f"(SELECT {columns} FROM scored WHERE n_tokens > 0)"
+    means = ["key", *(name for name in extra if name in MEANS)]
+    totals = dict(zip(means, sums(connection, rows, *(f"{quoted(each)} * n_tokens" for each in means)), strict=True))
     kept = "".join(
-        f", {mean.format(name)}" if name == "reference" else f", any_value({quoted(name)}) AS {quoted(name)}"
-        for name in extra
+        f", {totals[name]} / sum(n_tokens) AS {quoted(name)}"
+        if name in totals
+        else f", any_value({quoted(name)}) AS {quoted(name)}"
+        for name in ["key", *extra]
     )
     return f"""
         SELECT doc_id AS id, doc_id, any_value(source) AS source, any_value(row) AS row, 0::INTEGER AS "window",
-            sum(n_tokens)::BIGINT AS n_tokens, sum(n_bytes)::BIGINT AS n_bytes,
-            {mean.format("key")}{kept}
-        FROM (SELECT {columns} FROM scored WHERE n_tokens > 0) GROUP BY doc_id
+            sum(n_tokens)::BIGINT AS n_tokens, sum(n_bytes)::BIGINT AS n_bytes{kept}
+        FROM {rows} GROUP BY doc_id
     """

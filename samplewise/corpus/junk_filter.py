@@ -9,6 +9,7 @@ from samplewise.corpus.candidates import Unit
 from samplewise.corpus.junk import judge_texts
 from samplewise.corpus.junk.model import model
 from samplewise.corpus.store import Scores
+from samplewise.corpus.sums import sums
 
 BATCH = 4000
 """Texts held at a time."""
@@ -37,7 +38,9 @@ def junk_table(connection: Any, scores: Scores, unit: Unit) -> None:
         connection.execute("INSERT INTO judged SELECT * FROM judged_now")
     whole = "SELECT id, junk, language FROM judged"
     if unit == "document":
-        whole = "SELECT doc_id AS id, avg(junk) AS junk, any_value(language) AS language FROM judged GROUP BY doc_id"
+        total, = sums(connection, "judged", "junk")  # fmt: skip
+        named = f"{total} / count(junk) AS junk, arg_min(language, rowid) AS language"
+        whole = f"SELECT doc_id AS id, {named} FROM judged GROUP BY doc_id"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE junk AS {whole}")
 
 

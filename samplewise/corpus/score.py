@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Literal
 
 from samplewise import __version__
-from samplewise.corpus.claims import alone_in, claimed, folder_claimed
+from samplewise.corpus.claims import alone_in, claimed, folder_claimed, take_away
 from samplewise.corpus.finish import QUARANTINE, finish, summary
 from samplewise.corpus.job import Job, mark_of, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
@@ -25,8 +25,8 @@ from samplewise.corpus.store import ADDED
 from samplewise.data.beside import in_words
 from samplewise.data.fields import field_of, names_of
 
-_LEFT = re.compile(r"\.(shard-\d+\.parquet|manifest\.json|quarantine\.jsonl)\.\d+")
-"""What a process that is killed while it writes leaves behind."""
+_LEFT = re.compile(r"\.(shard-\d+\.parquet|manifest\.json|quarantine\.jsonl|parts)\.\d+")
+"""What a process that is killed while it writes, or tidies up, leaves behind."""
 
 FIRST = 2**16
 """Bytes of text in which kept fields are looked for before the scoring begins."""
@@ -135,7 +135,7 @@ def _held(parts: Parts, rank: int, ranks: int) -> Iterator[None]:
     finally:
         with alone_in(folder) as ours:
             if ours and not (folder / RUN).exists():
-                shutil.rmtree(folder)
+                take_away(folder)
                 for each in made[1:]:
                     if not any(each.iterdir()):
                         each.rmdir()
@@ -161,8 +161,8 @@ def _clean(parts: Parts) -> None:
         if ours:
             for each in folder.parent.iterdir():
                 if _LEFT.fullmatch(each.name):
-                    each.unlink()
-            shutil.rmtree(folder)
+                    shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink()
+            take_away(folder)
 
 
 def _introduce(job: Job, say: Say) -> None:

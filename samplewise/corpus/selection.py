@@ -10,6 +10,7 @@ from samplewise.corpus.candidates import Candidates, Unit
 from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts, put_table
 from samplewise.corpus.draw import draw
 from samplewise.corpus.quotas import Quotas
+from samplewise.corpus.sums import sum_sql
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ class Selection:
         return self._totals[self.view, part]
 
     def _counted(self, part: str) -> dict[Any, Total]:
+        every, kept = (sum_sql(each, self.candidates.largest, self.candidates.samples) for each in ("key", "kept_key"))
         found = self.connection.sql(f"""
             SELECT {part}, count(*), sum(n_tokens)::BIGINT, count(kept_key), coalesce(sum(kept_tokens), 0)::BIGINT,
-                sum(key), coalesce(sum(kept_key), 0), min(kept_key), max(kept_key)
+                {every}, coalesce({kept}, 0), min(kept_key), max(kept_key)
             FROM (
                 SELECT {part}, key, n_tokens, CASE WHEN kept THEN key END AS kept_key,
                     CASE WHEN kept_key IS NOT NULL THEN n_tokens END AS kept_tokens

@@ -11,6 +11,7 @@ from samplewise.corpus.divide import divided
 from samplewise.corpus.draw import order_sql
 from samplewise.corpus.quotas import Quotas
 from samplewise.corpus.selection import Selection, cut_view, in_parts
+from samplewise.corpus.sums import sums
 from samplewise.corpus.within import part_name
 
 
@@ -48,8 +49,9 @@ def _amounts(
 def _reweigh(chosen: Selection, quotas: Quotas) -> None:
     """Multiply weights so that those of a part, times tokens, have its share of the sum; mean 1 over what is kept."""
     part, view = chosen.budget_part, chosen.view
+    masses = ", ".join(sums(chosen.connection, f"{view} WHERE kept", "weight * n_tokens", "weight"))
     found = chosen.connection.sql(f"""
-        SELECT {part}, sum(weight * n_tokens), sum(weight), sum(n_tokens)::BIGINT FROM {view} WHERE kept GROUP BY {part}
+        SELECT {part}, {masses}, sum(n_tokens)::BIGINT FROM {view} WHERE kept GROUP BY {part} ORDER BY {part}
     """).fetchall()
     mass = {name: each for name, each, _, _ in found}
     budget = chosen.choice.tokens or sum(tokens for *_, tokens in found)

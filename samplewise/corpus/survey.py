@@ -13,6 +13,7 @@ import numpy as np
 from samplewise.corpus.candidates import Candidates, make_candidates
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
+from samplewise.corpus.sums import sum_sql, sums
 from samplewise.corpus.within import part_name
 
 LARGEST = 7
@@ -53,9 +54,10 @@ class Survey:
     def facts(self) -> dict[str, float]:
         """Counts and means over all samples; losses in nats/token, bits_per_byte over the text."""
         names = ("samples", "documents", "tokens", "bytes", "mean", "token_mean", "sources")
-        found = self._ask("""
-            SELECT count(*), approx_count_distinct(doc_id), sum(n_tokens), sum(n_bytes), avg(loss),
-                sum(loss * n_tokens) / sum(n_tokens), count(DISTINCT source) FROM placed
+        plain, weighted = sums(self.connection, "placed", "loss", "loss * n_tokens")
+        found = self._ask(f"""
+            SELECT count(*), approx_count_distinct(doc_id), sum(n_tokens), sum(n_bytes), {plain} / count(*),
+                {weighted} / sum(n_tokens), count(DISTINCT source) FROM placed
         """)[0]
         facts = dict(zip(names, map(float, found), strict=True))
         return facts | {"bits_per_byte": facts["token_mean"] * facts["tokens"] / max(1.0, facts["bytes"]) / np.log(2)}
@@ -89,8 +91,9 @@ class Survey:
 
     def kept(self, low: float, high: float) -> tuple[int, int, float]:
         """Samples and tokens with a loss of at least `low` and at most `high`, and their mean loss."""
+        total = sum_sql("loss", self.candidates.largest, self.candidates.samples)
         return self._ask(f"""
-            SELECT count(*), coalesce(sum(n_tokens), 0)::BIGINT, coalesce(avg(loss), 'nan'::DOUBLE)
+            SELECT count(*), coalesce(sum(n_tokens), 0)::BIGINT, coalesce({total} / count(*), 'nan'::DOUBLE)
             FROM placed WHERE loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE
         """)[0]
 

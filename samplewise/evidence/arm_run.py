@@ -120,6 +120,8 @@ def run_arm(plan_context: PlanContext, arm: Arm, seed: int, say: Callable[[str],
         )  # fmt: skip
     _save(plan_context, trainer, data, arm, seed, folder)
     shutil.rmtree(folder, ignore_errors=True)
+    if stop.asked:  # in its last step
+        raise Stopped("Stopped after this run, which is finished. Run the same command again to resume.")
 
 
 def write_failure(plan_context: PlanContext, arm: Arm, seed: int, error: str) -> None:

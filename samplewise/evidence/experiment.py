@@ -45,7 +45,7 @@ def run_plan(plan: PlanConfig, *, say: Say = print, file: Path | None = None) ->
     folder = Path(plan.output).expanduser()
     check_training(plan.training, plan.data.kind)
     arms = all_arms(plan)
-    with locked(folder), exhaustion_explained(folder):
+    with locked(folder), exhaustion_explained(folder, "run the same command again to resume"):
         saved = _check_folder(folder, plan)
         left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
         if left:

@@ -91,7 +91,7 @@ def _scratch(model: ScratchConfig) -> InitialModel:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=False)
     except Exception as error:  # OSError, ValueError and others
         raise SamplewiseError(
             "model.tokenizer", expected="a tokenizer's folder or hub id", got=f"{model.tokenizer}: {str(error)[:200]}",

@@ -104,7 +104,7 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     except ImportError:
         raise missing_extra("transformers", "hf", name) from None
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # as in `_load`
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."

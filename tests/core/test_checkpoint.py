@@ -149,3 +149,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_bytes(path, "text")  # pyright: ignore[reportArgumentType]
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../outside", "a/../../b", "\0"])
+def test_a_marker_leads_to_no_file_outside_its_checkpoint(tmp_path, name):
+    """A checkpoint from a stranger: /dev/zero has the size 0, and would be read for ever."""
+    folder = saved(tmp_path / "checkpoint-7", {})
+    entries = json.loads((folder / FOLDER / MARKER).read_text())
+    entries[name] = {"size": 0, "sha256": "0"}
+    (folder / FOLDER / MARKER).write_text(json.dumps(entries))
+    with pytest.raises(SamplewiseError, match="a damaged "):
+        check_complete(folder)

@@ -1,5 +1,6 @@
 """File locks: held until the file is closed, and refused by name where the system has none."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -62,3 +63,40 @@ def test_windows_is_a_sentence(monkeypatch):
     monkeypatch.setattr(file_lock, "AVAILABLE", False)
     with pytest.raises(SamplewiseError, match="Run it in WSL 2"):
         file_lock.lock(0)
+
+
+def test_a_file_that_its_holder_removed_is_opened_anew(tmp_path, monkeypatch):
+    """Else two runs hold the lock of one name: one on the file that is there, one on a file without a name."""
+    path, right, removed = tmp_path / "lock", file_lock.lock, []
+
+    def after_the_holder_ended(handle, **how):
+        if not removed:
+            removed.append(path.unlink())
+        right(handle, **how)
+
+    monkeypatch.setattr(file_lock, "lock", after_the_holder_ended)
+    handle = file_lock.locked_file(path)
+    assert removed
+    assert os.path.samestat(os.fstat(handle), path.stat())
+    assert file_lock.locked_file(path) is None
+    os.close(handle)
+
+
+def test_what_a_dead_process_or_another_machine_left_keeps_nobody_out(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("4711 on another-machine\n")
+    os.utime(path, (2**33, 2**33))
+    handle = file_lock.locked_file(path)
+    assert handle is not None
+    os.close(handle)
+
+
+def test_a_file_system_without_locks_is_a_sentence(tmp_path, monkeypatch):
+    import fcntl
+
+    def refused(handle, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(SamplewiseError, match=r"a file system with locks .* got No locks available"):
+        file_lock.locked_file(tmp_path / "lock")

@@ -7,11 +7,13 @@ import signal
 import time
 
 import pytest
+import world
 from scoring import digests, score, table
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import open_scores
-from samplewise.corpus.claims import folder_claimed
+from samplewise.corpus import score as scoring_module
+from samplewise.corpus.claims import alone_in, folder_claimed, take_away
 from samplewise.corpus.place import Place
 
 
@@ -122,6 +124,20 @@ def test_ranks_of_one_run_share_the_folder(tmp_path):
             pass
 
 
+def test_a_folder_is_taken_away_at_once_and_the_next_run_begins_anew(tmp_path):
+    """Not file by file, under the eyes of a run that begins and would miss what it has just seen."""
+    folder = tmp_path / ".parts"
+    with folder_claimed(folder, 0, 1):
+        (folder / "run.json").write_text("{}")
+    with alone_in(folder) as ours:
+        assert ours
+        take_away(folder)
+        with folder_claimed(folder, 0, 1), alone_in(folder) as theirs:
+            assert not theirs
+            assert not (folder / "run.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [".parts"]
+
+
 @pytest.mark.parametrize("lose", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.slow
 def test_two_processes_share_the_work(processes, tiny_model, corpus, whole, tmp_path, lose):
@@ -155,8 +171,6 @@ def test_changed_settings_are_refused_by_name(tiny_model, corpus, tmp_path, chan
 
 
 def test_a_changed_corpus_or_model_is_refused_by_name(tiny_model, corpus, tmp_path):
-    import world
-
     data = tmp_path / "data.jsonl"
     data.write_text(corpus.read_text())
     score(tiny_model, data, tmp_path / "out")
@@ -178,3 +192,28 @@ def test_a_folder_of_other_files_is_left_alone(tiny_model, corpus, tmp_path):
     with pytest.raises(SamplewiseError):
         score(tiny_model, tmp_path / "nothing.jsonl", tmp_path / "deep" / "out")
     assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_scoring_that_is_ended_says_that_the_same_command_resumes(tiny_model, tmp_path, monkeypatch, number):
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(f'{{"text": "w1 w2 w3 w{i} w5"}}\n' for i in range(30)))
+    words = ("score", "--model", tiny_model, "--data", data, "--shard-bytes", 100, "--max-length", 16)
+    work, begun = scoring_module.work, []
+
+    def ended(*arguments):
+        begun.append(arguments[1])
+        if len(begun) == 3:
+            signal.raise_signal(number)
+        return work(*arguments)
+
+    monkeypatch.setattr(scoring_module, "work", ended)
+    before = signal.getsignal(number)
+    stopped = world.samplewise(*words, "--out", tmp_path / "out")
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1] == "stopped: the same command resumes"
+    assert signal.getsignal(number) is before
+    kept = {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("*.parquet")}
+    assert len(kept) == 2
+    assert world.samplewise(*words, "--out", tmp_path / "out").returncode == 0
+    assert {name: (tmp_path / "out" / name).stat().st_ino for name in kept} == kept

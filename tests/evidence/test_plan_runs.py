@@ -1,6 +1,7 @@
 """Plans that are run: budgets, the order of the data, resumption, results that a check accepts."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from samplewise.evidence.budget import Budget
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan_file import load_plan
+from samplewise.evidence.run.execute import Stopped
 from samplewise.evidence.run.trainer import Recorder
 from samplewise.losses.attach import Attached
 from samplewise.report.plan_table import plan_table
@@ -218,6 +220,26 @@ def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, m
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
     assert not list((tmp_path / "broken" / "runs").glob("*/checkpoint-*"))
     run_plan(broken, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))
+
+
+def test_a_signal_in_the_last_step_of_a_run_stops_before_the_next_run(here, tmp_path, monkeypatch):
+    arms = ["arms={}", "arms.a='uniform()'", "arms.b='ir_dro(r=1)'", "controls={rates: [], random: false}"]
+    plan = load_plan(write_plan(here), [*arms, "budget={steps: 2}", "seeds=[0]", f"output={tmp_path / 'out'}"])
+    record = Recorder.on_step
+
+    def asked(self, result):
+        record(self, result)
+        if result.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Recorder, "on_step", asked)
+    with pytest.raises(Stopped, match="this run, which is finished"):
+        run_plan(plan, say=str)
+    finished = {path.name: path.read_bytes() for path in (tmp_path / "out" / "runs").glob("*-0.json")}
+    assert len(finished) == 1
+    monkeypatch.undo()
+    assert run_plan(plan, say=str)["complete"]
+    assert {name: (tmp_path / "out" / "runs" / name).read_bytes() for name in finished} == finished
 
 
 def test_a_folder_holds_one_plan(here, tmp_path):

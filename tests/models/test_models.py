@@ -14,6 +14,7 @@ gguf = pytest.importorskip("gguf")
 from samplewise.core.errors import SamplewiseError  # noqa: E402
 from samplewise.data import Document, PadCollator, WindowDataset, cut_windows  # noqa: E402
 from samplewise.models import load_model, native_bfloat16  # noqa: E402
+from samplewise.models.load import load_tokenizer  # noqa: E402
 
 TEXTS = ["In 2024  there were 1,234 cats.", "\n\n1. the  12 mats\n\n 2. that   3", "   007\tof 9"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -290,3 +291,26 @@ def test_names_that_lead_nowhere_are_errors(tmp_path):
             load_model(name)
     with pytest.raises(SamplewiseError, match="dtype: expected one of auto"):
         load_model("org/name", dtype="int8")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_comes_with_a_model_does_not_run_and_nobody_is_asked(folder, tmp_path, monkeypatch, known):
+    """transformers asks on the terminal whether to run it, where it is not told that it must not."""
+    evil = tmp_path / "evil"
+    shutil.copytree(folder, evil)
+    (evil / "own.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: ...\nModel = Tokenizer = Config\n"
+    )
+    maps = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    for name in ("config.json", "tokenizer_config.json"):
+        values = json.loads((evil / name).read_text()) | {"auto_map": maps}
+        values |= {} if known else {"model_type": "own", "tokenizer_class": "Own"}
+        (evil / name).write_text(json.dumps(values))
+    monkeypatch.setattr("builtins.input", lambda *given: pytest.fail("asked on the terminal"))
+    for load in (load_model, load_tokenizer):
+        if known:
+            load(evil)
+        else:
+            with pytest.raises(SamplewiseError, match="custom code"):
+                load(evil)
+    assert not (tmp_path / "ran").exists()

@@ -91,6 +91,13 @@ class Browser:
         tip = self.one("#tip")
         return tip.text if tip.is_displayed() else ""
 
+    def click(self, element: WebElement | None = None) -> None:
+        """Press and release the button over the middle of an element, or where the pointer is."""
+        if element is not None:
+            self.script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+            ActionChains(self.driver).move_to_element(element).perform()
+        ActionChains(self.driver).click().perform()
+
     def type(self, field: WebElement, text: str) -> None:
         """What the field holds from now on."""
         field.clear()

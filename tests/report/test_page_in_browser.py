@@ -49,6 +49,49 @@ def test_hostile_text_does_nothing_and_is_shown_as_it_is(browser, hostile, width
     browser.check_console()
 
 
+def test_hostile_text_does_nothing_when_it_is_pointed_at_clicked_and_copied(browser, hostile):
+    browser.open(hostile)
+    elements = "return document.querySelectorAll('body *').length"
+    for mark in browser.all("[data-tip]")[::25]:
+        browser.hover(mark)
+        browser.click()
+    for each in [*browser.all("th button"), *browser.all("summary")[:4], *browser.all("nav a")]:
+        browser.click(each)
+    there = browser.script(elements)
+    rows = browser.texts("tbody tr")
+    assert all(any(text.strip()[:20] in row for row in rows) for text in HOSTILE[:8])
+    browser.check_console()
+    pasted = copied_and_pasted(browser, "main")
+    assert HOSTILE[0] in pasted
+    assert "{{7*7}} {% raw %} ${7*7} <%= 7*7 %>" in pasted
+    assert browser.script(elements) == there
+    assert browser.driver.title == HOSTILE[0]
+    complaints = [entry["message"] for entry in browser.driver.get_log("browser")]
+    assert not [each for each in complaints if "Applying inline style" not in each], "those that Chromium copies along"
+
+
+def copied_and_pasted(browser, selector: str) -> str:
+    """What arrives in a rich-text field; the field is gone again, and what came with the text did nothing meanwhile."""
+    code = """
+        const field = document.createElement("div");
+        field.contentEditable = "true";
+        document.body.append(field);
+        getSelection().selectAllChildren(document.querySelector(arguments[0]));
+        const copied = document.execCommand("copy");
+        field.focus();
+        const pasted = document.execCommand("paste");
+        return [copied, pasted, field];
+    """
+    copied, pasted, field = browser.script(code, selector)
+    assert copied
+    if not pasted:
+        field.send_keys("\ue009v")  # Control and v
+    found = browser.script("return arguments[0].textContent", field)
+    assert not browser.script("return arguments[0].querySelectorAll('script, [onerror], [onload]').length", field)
+    browser.script("arguments[0].remove()", field)
+    return found
+
+
 @WIDTHS
 def test_points_are_drawn_filtered_and_tell_what_they_are(browser, plain, width):
     browser.open(plain, width=width)

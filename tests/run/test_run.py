@@ -199,6 +199,18 @@ def test_the_first_signal_asks_and_the_second_stops(capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_terminal_that_closes_asks_too_unless_nohup_keeps_it_off():
+    before = signal.getsignal(signal.SIGHUP)
+    for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+        signal.signal(signal.SIGHUP, handler)
+        stop = StopOnSignal()
+        with stop.listening():
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.asked is asked
+        assert signal.getsignal(signal.SIGHUP) is handler
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     "rule", ["uniform()", "random_keep(share=0.5)", "ir_dro(r=1)", "mid_ranking(frac=0.5, portion=1)"]
 )

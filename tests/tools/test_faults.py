@@ -9,7 +9,8 @@ from faults import outcome, shim
 from faults.main import table
 from faults.outcome import Clean, judged
 from faults.server import Run
-from faults.victims import STEPS, Victim
+from faults.trainings import STEPS
+from faults.victims import Victim
 
 PROGRAM = Path(__file__).parents[2] / "tools" / "inject_faults.py"
 

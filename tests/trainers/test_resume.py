@@ -1,6 +1,10 @@
 """A run that was stopped and resumed is the run that was not."""
 
+import contextlib
 import json
+import os
+import pickle
+import shutil
 
 import pytest
 import tiny
@@ -108,3 +112,31 @@ def test_what_a_killed_writer_left_is_taken_away(tmp_path):
     (folder / ".state.json.4711").write_text("half")
     trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert sorted(path.name for path in folder.iterdir()) == ["complete.json", "state.json"]
+
+
+class Payload:
+    """What a pickle does when it is read without care."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_checkpoint_of_a_stranger_runs_no_code(tmp_path):
+    """The host's own files are the only pickles; with their checksums forged, they are still read without running."""
+    trainer(tmp_path).train()
+    whole, forged, ran = tmp_path / "checkpoint-6", tmp_path / "forged" / "checkpoint-6", tmp_path / "ran"
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
+        shutil.copytree(whole, forged)
+        assert (forged / name).exists()
+        torch.save(Payload(ran), forged / name)
+        mark_complete(forged)
+        with contextlib.suppress(pickle.UnpicklingError):
+            trainer(tmp_path / "again").train(resume_from_checkpoint=str(forged))
+        assert not ran.exists()
+        torch.load(forged / name, weights_only=False)
+        assert ran.exists(), "it would run, if it were read so"
+        ran.rmdir()
+        shutil.rmtree(forged)

@@ -13,7 +13,8 @@ from fuzz.inputs.world import World
 from faults.outcome import Clean, Outcome
 from faults.server import run
 from faults.shim import KILL, Strike
-from faults.victims import Victim, training
+from faults.trainings import training
+from faults.victims import Victim
 
 
 def _data(world: World) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from faults.outcome import Clean, Outcome
 from faults.server import run
-from faults.victims import Rows, Victim
+from faults.trainings import Rows
+from faults.victims import Victim
 
 RANKS = 4
 BAD = {"NaN": float("nan"), "infinity": float("inf"), "overflow": 1e38}
-PLACES = ("losses", "weights", "references")
+PLACES = ("losses", "weights", "references", "gradients")
 RULES = ("ir_dro(r=1.0)", "chain(band(drop_top=0.25), ir_dro(r=1.0))", 'by("excess", top_k(0.5))')
 
 
@@ -27,13 +28,13 @@ class _Weighed(Rows):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         columns = {"sample_weight": 1.0, "reference_loss": 3.0}
-        if index == self.bad and self.place != "losses":
+        if index == self.bad and self.place in ("weights", "references"):
             columns[{"weights": "sample_weight", "references": "reference_loss"}[self.place]] = self.value
         return {**super().__getitem__(index), **columns}
 
 
 def bad_number(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
-    """In the loss of one micro-batch, in a weight or in a reference loss of the data."""
+    """In the loss or the gradient of one micro-batch, in a weight or in a reference loss of the data."""
     (name, value), place, rule = dice.choice(list(BAD.items())), dice.choice(PLACES), dice.choice(RULES)
     rank, forward = dice.randrange(RANKS), dice.randint(1, 6)
     found = run(partial(_train, rule, place, value, rank, forward), folder, ranks=RANKS)
@@ -73,7 +74,7 @@ def _train(rule: str, place: str, value: float, at_rank: int, at_forward: int, f
         "num_attention_heads": 2,
     }
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=64, **sizes))
-    rank, forwards = int(os.environ["RANK"]), [0]
+    rank, forwards, backwards = int(os.environ["RANK"]), [0], [0]
 
     def poison(module: Any, given: Any, output: torch.Tensor) -> torch.Tensor | None:
         forwards[0] += 1
@@ -83,7 +84,13 @@ def _train(rule: str, place: str, value: float, at_rank: int, at_forward: int, f
         bad[0] = value
         return output + bad
 
+    def poison_gradient(gradient: torch.Tensor) -> torch.Tensor:
+        backwards[0] += 1
+        return gradient + value if rank == at_rank and backwards[0] == at_forward else gradient
+
     model.get_input_embeddings().register_forward_hook(poison)
+    if place == "gradients":
+        next(model.parameters()).register_hook(poison_gradient)
     args = TrainingArguments(
         output_dir=str(folder / "out"), max_steps=3, save_strategy="no", use_cpu=True, report_to="none", seed=3,
         per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-2, disable_tqdm=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 from fuzz.inputs.judge import fault_of
 
 from faults.server import Run, run
-from faults.victims import STEPS, Victim
+from faults.trainings import STEPS
+from faults.victims import Victim
+
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 @dataclass(frozen=True)
@@ -35,19 +39,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Clean:
-    """A run that nothing happened to: its end, its calls that change files by process, and its seconds."""
+    """A run that nothing happened to: its end, its calls that change files by process, its seconds and steps."""
 
     end: dict[str, str]
     calls: list[int]
     seconds: float
+    steps: int = STEPS
+
+
+def struck(victim: Victim, folder: Path, **how: Any) -> Run:
+    """Run it with a fault; how: as `run` takes it."""
+    return run(victim.start, folder, ranks=victim.ranks, group=victim.group, **how)
 
 
 def clean_run(victim: Victim, folder: Path) -> Clean:
     """Run it undisturbed."""
-    found = run(victim.start, folder, ranks=victim.ranks)
+    found = struck(victim, folder)
     if found.code:
         raise RuntimeError(f"{victim.name} fails without any fault: {found.said[-2000:]}")
-    return Clean(victim.end(folder), found.calls, found.seconds)
+    return Clean(victim.end(folder), found.calls, found.seconds, found.steps)
 
 
 def judged(
@@ -56,34 +66,30 @@ def judged(
     what: str,
     clean: Clean,
     folder: Path,
-    struck: Run,
+    found: Run,
     *,
     may_refuse: bool = False,
     expected: Callable[[Run], str] | None = None,
 ) -> Outcome:
     """Recover, and compare with the clean run.
 
-    struck: the run that the fault happened to. may_refuse: whether the recovery may end in one sentence instead, which
-    says what is damaged. expected: what is wrong with the struck run itself, empty if nothing is.
+    found: the run that the fault happened to. may_refuse: whether the recovery may end in one sentence instead, which
+    says what is damaged. expected: what is wrong with that run itself, empty if nothing is.
     """
     facts = (kind, victim.name, what)
-    if struck.hung:
-        return Outcome(*facts, fault=f"hung: {struck.said[-300:]}")
-    if (
-        struck.code >= 0
-        and not victim.plain
-        and (wrong := _words(struck, victim) or (expected(struck) if expected else ""))
-    ):
-        return Outcome(*facts, fault=f"{wrong}: {struck.said[-500:]}")
+    if found.hung:
+        return Outcome(*facts, fault=f"hung: {found.said[-300:]}")
+    if not victim.plain and (wrong := _words(found, victim) or (expected(found) if expected else "")):
+        return Outcome(*facts, fault=f"{wrong}: {found.said[-500:]}")
     lost = 0
-    if struck.code or not _ended(victim, folder):
+    if found.code or not _ended(victim, folder):
         before, whole = newest(victim, folder), finished_files(victim, folder)
-        again = run(victim.start, folder, ranks=victim.ranks)
-        if again.code and may_refuse and not victim.plain and not _words(again, victim):
+        again = struck(victim, folder)
+        if again.code > 0 and may_refuse and not victim.plain and not _words(again, victim):
             return Outcome(*facts)
         if again.code or again.hung:
             return Outcome(*facts, fault=f"not recovered, {'hung' if again.hung else again.codes}: {again.said[-500:]}")
-        lost = max(0, again.steps - (STEPS - before)) if victim.trains and victim.name != "compare" else 0
+        lost = max(0, again.steps - (clean.steps - before)) if victim.trains and victim.name != "compare" else 0
         lost += sum(mark != _mark(folder, name) for name, mark in whole.items())
     end = victim.end(folder)
     differing = sum(end.get(name) != clean.end.get(name) for name in end.keys() | clean.end.keys())
@@ -93,15 +99,21 @@ def judged(
 
 
 def _words(found: Run, victim: Victim) -> str:
-    """What is wrong with how a run ended that was not killed: no sentence, a traceback."""
-    if found.code in (0, 130) or found.code < 0:
+    """What is wrong with how a run ended that was not killed: no sentence, a traceback.
+
+    Ranks whose neighbour was killed may end as they like: their launcher kills them too.
+    """
+    if crashed := [code for code in found.codes if -code in CRASHES]:
+        return f"a crash by signal {-crashed[0]}"
+    codes = [code for code in found.codes if code > 0 and code != 130]
+    if not codes or (victim.group == "launched" and any(code < 0 for code in found.codes)):
         return ""
     if victim.script:
         known = re.search(
             r"^(samplewise\S*SamplewiseError|OSError|\w+Error: \[Errno|KeyboardInterrupt)", found.said, re.M
         )
         return "" if known else "an error without a reason"
-    return fault_of(found.code, found.said)
+    return fault_of(codes[0], found.said)
 
 
 def _ended(victim: Victim, folder: Path) -> bool:

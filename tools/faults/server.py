@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -11,15 +12,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from faults import shim
 from faults.shim import Strike
 
 PATIENCE = 120.0
-"""Seconds after which a run counts as hung."""
+"""Seconds after which a run counts as hung; those in which the machine stops this process too do not count."""
+STOPPED = 2.0
+"""Seconds between two looks at the processes that mean that."""
 Work = Callable[[Path], object]
 """What a process does in its folder; a command of the library, or training in Python."""
+Group = Literal["launched", "array", "alone"]
+"""Several processes: ranks that a launcher ends together, tasks of an array that it does not, or strangers."""
 
 
 @dataclass
@@ -51,26 +56,32 @@ def run(
     at_rank: int = 0,
     signals: Sequence[tuple[float, int]] = (),
     patience: float = PATIENCE,
-    launched: bool = True,
+    group: Group = "launched",
+    largest_file: int | None = None,
 ) -> Run:
     """Do the work in as many processes. signals: (seconds from the start, signal) for the process at `at_rank`.
 
-    launched: the processes are ranks of one group; False where they are started side by side and know nothing of it.
+    largest_file: bytes that a file of the process at `at_rank` may have.
     """
-    began, port = time.monotonic(), _port() if launched and ranks > 1 else 0
-    children = [
-        _child(work, folder, rank, ranks if launched else 1, port, strike if strike and rank == at_rank else Strike())
-        for rank in range(ranks)
-    ]  # fmt: skip
+    began, launched = time.monotonic(), group == "launched" and ranks > 1
+    port = _port() if launched else 0
+    children = []
+    for rank in range(ranks):
+        own = _environment(group, rank, ranks, port) if ranks > 1 else {}
+        struck = (strike or Strike(), largest_file) if rank == at_rank else (Strike(), None)
+        children.append(_child(work, folder, rank, own, *struck))
     found = Run([0] * ranks, calls=[0] * ranks)
     alive, left = {pid: rank for rank, pid in enumerate(children)}, list(signals)
+    looked, away = began, 0.0
     while alive:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid in alive:
             found.codes[alive.pop(pid)] = os.waitstatus_to_exitcode(status)
             if launched and any(code < 0 for code in found.codes):  # as a launcher does
                 _end(alive)
-        spent = time.monotonic() - began
+        looked, before = time.monotonic(), looked
+        away += looked - before if looked - before > STOPPED else 0.0
+        spent = looked - began - away
         while left and spent >= left[0][0]:
             _, what = left.pop(0)
             if children[at_rank] in alive:
@@ -109,7 +120,19 @@ def _port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _child(work: Work, folder: Path, rank: int, ranks: int, port: int, strike: Strike) -> int:
+def _environment(group: Group, rank: int, ranks: int, port: int) -> dict[str, str]:
+    if group == "array":
+        names = {"ID": rank, "MIN": 0, "COUNT": ranks}
+        return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in names.items()}
+    if group == "alone":
+        return {}
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in names.items()}
+
+
+def _child(
+    work: Work, folder: Path, rank: int, environment: dict[str, str], strike: Strike, largest_file: int | None
+) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -119,11 +142,9 @@ def _child(work: Work, folder: Path, rank: int, ranks: int, port: int, strike: S
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.chdir(folder)
-        if ranks > 1:
-            os.environ.update(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-            )  # fmt: skip
+        os.environ.update(environment)
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
         code = _worked(work, folder, rank, strike)
     except BaseException:
         traceback.print_exc()
@@ -150,6 +171,7 @@ def _worked(work: Work, folder: Path, rank: int, strike: Strike) -> int:
         code = int(ended.code or 0)
     kept, made = shim.calls(), steps[0]
     shim.arm(Path("/nowhere"), Strike())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     (folder / f".facts-{rank}").write_text(json.dumps({"calls": kept, "steps": made}))
     return code
 

@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 from fuzz.inputs.world import SMALL, World, run_file
 
-from faults.server import Work, command
-
-STEPS, SAVED = 6, 2
-"""Optimizer steps of a training run, and after how many a checkpoint is written."""
+from faults.server import Group, Work, command
+from faults.trainings import in_python, training
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,10 @@ class Victim:
     """start: what makes or resumes it in its folder: the second time the same again, as the documents say.
 
     end: what it left behind, as text by name; two runs that ended alike have equal ends. ranks: its processes.
-    trains: whether it has checkpoints, so that steps done again can be counted. shares: whether processes divide the
-    work without a launcher. plain: without this library, for comparison. script: whether it is Python of a user's own,
-    whose errors come with a traceback. into_folder: whether it writes into a folder that is there before.
+    group: what they are to each other. trains: whether it has checkpoints, so that steps done again can be counted.
+    shares: whether its files are parts of the work that a later run keeps. plain: without this library, for comparison.
+    script: whether it is Python of a user's own, whose errors come with a traceback. into_folder: whether it writes
+    into a folder that is there before.
     """
 
     name: str
@@ -35,6 +33,7 @@ class Victim:
     start: Work
     end: Callable[[Path], dict[str, str]]
     ranks: int = 1
+    group: Group = "launched"
     trains: bool = False
     shares: bool = False
     plain: bool = False
@@ -59,29 +58,6 @@ def _results(folder: Path) -> dict[str, str]:
         "documents": json.dumps(results["documents"]), "training": json.dumps(results["training"]),
         "model": _digest(out / "model" / "model.safetensors"),
     }  # fmt: skip
-
-
-def training(world: World, **changes: Any) -> Work:
-    """`samplewise train`, with --resume where it was begun before. changes: of the run file."""
-
-    def work(folder: Path) -> None:
-        config: dict[str, Any] = (
-            run_file(world) | {"output": str(folder / "out")} | {k: v for k, v in changes.items() if k != "data"}
-        )
-        config["data"] = {**config["data"], **changes.get("data", {})}
-        config["training"] |= {
-            "max_steps": STEPS,
-            "save_steps": SAVED,
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 2,
-        }
-        (folder / "run.yaml").write_text(yaml.safe_dump(config))
-        again = ["--resume"] if (folder / "out").exists() else []
-        if (folder / "out" / "results.json").exists():
-            return
-        command("train", "run.yaml", *again)(folder)
-
-    return work
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -116,62 +92,19 @@ def _compare(world: World) -> Work:
     return work
 
 
-class Rows:
-    """24 rows of fixed random tokens."""
-
-    def __init__(self) -> None:
-        import torch
-
-        draw = torch.Generator().manual_seed(1)
-        self.rows = [torch.randint(4, 64, (8,), generator=draw) for _ in range(24)]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"input_ids": self.rows[index], "labels": self.rows[index]}
-
-
-def _in_python(world: World, rule: str | None, folder: Path) -> None:
-    """Training in Python with a Trainer, resumed as its users do; without a rule with the plain one."""
-    import torch
-    import transformers
-
-    from samplewise.trainers import WeightedTrainer
-
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_pretrained(world.model)
-    args = transformers.TrainingArguments(
-        output_dir=str(folder / "out"), max_steps=STEPS, save_steps=SAVED, use_cpu=True, report_to="none", seed=3,
-        per_device_train_batch_size=2, learning_rate=1e-2, disable_tqdm=True, save_total_limit=2, logging_steps=1,
-        dataloader_pin_memory=False, ddp_timeout=60,
-    )  # fmt: skip
-    options: dict[str, Any] = {} if rule is None else {"rule": rule}
-    kind = transformers.Trainer if rule is None else WeightedTrainer
-    trainer = kind(model, args, train_dataset=Rows(), **options)  # pyright: ignore[reportArgumentType]
-    trainer.train(resume_from_checkpoint=_something_to_resume(folder / "out", rule))
-    if trainer.args.should_save:
-        digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        (folder / "end.json").write_text(json.dumps({"weights": digest, "losses": losses}))
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def _something_to_resume(out: Path, rule: str | None) -> bool:
-    """Whether a user would say `resume_from_checkpoint=True`: with this library where a checkpoint is whole."""
-    marker = "" if rule is None else "/samplewise/complete.json"
-    return any(out.glob(f"checkpoint-*{marker}"))
-
-
 def _end_of_python(folder: Path) -> dict[str, str]:
     return json.loads((folder / "end.json").read_text())
 
 
+def scoring(world: World) -> list[str]:
+    """The words of a scoring of some shards into {out}."""
+    given = ["--model", str(world.model), "--data", str(world.corpus), *SMALL, "--shard-bytes", "300"]
+    return ["score", *given, "--out", "{out}"]
+
+
 def victims(world: World) -> list[Victim]:
     """Every one that the suite knows."""
-    scoring = ["--model", str(world.model), "--data", str(world.corpus), *SMALL, "--shard-bytes", "300"]
-    score = command("score", *scoring, "--out", "{out}")
+    score = command(*scoring(world))
     scores = str(world.scores)
     select = command("select", scores, "--rule", "band(drop_top=0.25)", "--out", "{out}/kept.jsonl.zst")
     trained = {
@@ -179,16 +112,32 @@ def victims(world: World) -> list[Victim]:
         "train, one pass": {"rule": "ir_dro(r=1.0)"},
         "train, a pool": {"rule": "top_k(0.5)", "pool": 2},
         "train, a stream": {"rule": "ir_dro(r=1.0)", "data": {"streaming": True, "held_out_documents": 2}},
-    }
-    python = {rule or "plain": partial(_in_python, world, rule) for rule in ("chi2_dro(rho=0.5)", None)}
-    weighted = python["chi2_dro(rho=0.5)"]
+        "train, stored losses": {
+            "rule": "top_k(0.5)", "loss_from": "stored", "data": {"scores": {"stored_loss": scores}}
+        },
+        "train, epochs": {
+            "rule": 'infobatch(share=0.5, scope="epoch")', "training": {"max_steps": -1, "num_train_epochs": 3}
+        },
+    }  # fmt: skip
+    scripts = {
+        "one pass": {"rule": "ir_dro(r=1.0)"}, "two passes": {"rule": "chi2_dro(rho=0.5)"},
+        "a pool": {"rule": "top_k(0.5)", "pool": 2}, "micro-batches": {"rule": "ir_dro(r=1.0)", "normalize": "micro"},
+        "stored losses": {"rule": "top_k(0.5)", "loss_from": "stored"},
+        "epochs": {"rule": 'infobatch(share=0.5, scope="epoch")', "epochs": 2},
+    }  # fmt: skip
+    own = partial(Victim, end=_end_of_python, trains=True, script=True)
     return [
         *(Victim(name, world, training(world, **more), _results, trains=True) for name, more in trained.items()),
-        Victim("WeightedTrainer", world, weighted, _end_of_python, trains=True, script=True),
-        Victim("WeightedTrainer, 2 processes", world, weighted, _end_of_python, ranks=2, trains=True, script=True),
+        own("WeightedTrainer", world, partial(in_python, world, scripts["two passes"])),
+        *(
+            own(f"WeightedTrainer, 2 processes, {name}", world, partial(in_python, world, options), ranks=2)
+            for name, options in scripts.items()
+        ),
         Victim("score", world, score, _files, shares=True),
+        Victim("score, 3 processes", world, score, _files, ranks=3, shares=True),
+        Victim("score, 3 tasks of an array", world, score, _files, ranks=3, group="array", shares=True),
         Victim("select", world, select, _files, into_folder=True),
         Victim("report", world, command("report", scores, "--out", "{out}/report.html"), _files, into_folder=True),
         Victim("compare", world, _compare(world), _compared, trains=True),
-        Victim("plain Trainer", world, python["plain"], _end_of_python, trains=True, plain=True, script=True),
-    ]  # fmt: skip
+        own("plain Trainer", world, partial(in_python, world, None), plain=True),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -57,8 +57,14 @@ def figures(history: History) -> str:
     return f"loss {last['loss']:.3f}, ess {last['ess']:.0%}, kept {last['kept']:.0%}"
 
 
+_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 class StopOnSignal(TrainerCallback):
-    """Ctrl-C, or SIGTERM, lets the step end, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM, or the end of the terminal (SIGHUP) lets the step end, saves a checkpoint and stops.
+
+    A second one stops at once. What is ignored already, as nohup does with SIGHUP, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -72,7 +78,7 @@ class StopOnSignal(TrainerCallback):
     def listening(self) -> Iterator[None]:
         """Handle the signals inside the block. Outside the main thread, where Python forbids it, this does nothing."""
         try:
-            before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            before = {n: signal.signal(n, self._ask) for n in _ASKING if signal.getsignal(n) is not signal.SIG_IGN}
         except ValueError:
             yield
             return
@@ -86,7 +92,8 @@ class StopOnSignal(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print(
-            "\nstopping: the step is finished and a checkpoint saved first (Ctrl-C again stops at once)",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        with suppress(RuntimeError):  # it came while a line was being written there
+            print(
+                "\nstopping: the step is finished and a checkpoint saved first (Ctrl-C again stops at once)",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip

@@ -14,7 +14,7 @@ from samplewise.config.settings_file import to_yaml
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import told, wanting
-from samplewise.core.file_lock import lock
+from samplewise.core.file_lock import TRIES, locked_file
 
 FINGERPRINTS = ".fingerprints.json"
 LOCK, CONFIG, EVALUATION_BEFORE, RESULTS = ".lock", "run.yaml", ".before.json", "results.json"
@@ -28,26 +28,19 @@ def locked(folder: Path) -> Iterator[None]:
 
     The operating system holds the lock, so that a crash leaves none behind. Errors: SamplewiseError if it is taken.
     """
-    made = _make(folder)
-    path = folder / LOCK
+    made, handle = _make_and_lock(folder)
+    if handle is None:
+        raise SamplewiseError(
+            "output", expected="a folder that no other run uses now", got=f"{folder}, which is in use",
+            remedy="Wait for that run, or name another folder.",
+        )  # fmt: skip
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _not_writable(folder, error) from None
-    try:
-        try:
-            lock(handle, wait=False)
-        except OSError:
-            raise SamplewiseError(
-                "output", expected="a folder that no other run uses now", got=f"{folder}, which is in use",
-                remedy="Wait for that run, or name another folder.",
-            ) from None  # fmt: skip
         for left in filter(is_temporary, folder.iterdir()):
             left.unlink()  # a run was killed while it wrote
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            (folder / LOCK).unlink(missing_ok=True)
             for each in made:
                 if not any(each.iterdir()):
                     each.rmdir()
@@ -55,8 +48,21 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _make_and_lock(folder: Path) -> tuple[list[Path], int | None]:
+    """The folders that were created, the innermost first, and the lock; None where another run has it."""
+    error = OSError()
+    for _ in range(TRIES):
+        made = _make(folder)
+        try:
+            return made, locked_file(folder / LOCK)
+        except FileNotFoundError as gone:  # a run that came to nothing has just removed the folder
+            error = gone
+        except OSError as refused:
+            raise _not_writable(folder, refused) from None
+    raise _not_writable(folder, error)
+
+
 def _make(folder: Path) -> list[Path]:
-    """The folders that were created, the innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,11 +176,14 @@ def size_text(size: int) -> str:
 
 
 @contextmanager
-def exhaustion_explained(folder: Path) -> Iterator[None]:
-    """Errors: SamplewiseError in place of the many that libraries raise on a full disk, or without file handles."""
+def exhaustion_explained(folder: Path, then: str = "resume with --resume") -> Iterator[None]:
+    """Errors: SamplewiseError in place of the many that libraries raise on a full disk, or without file handles.
+
+    then: how the work continues once there is room.
+    """
     try:
         yield
     except Exception as error:
         if (want := wanting(error)) is None:
             raise
-        raise told(want, "output", f"writing to {folder}", "resume with --resume") from error
+        raise told(want, "output", f"writing to {folder}", then) from error

@@ -17,7 +17,7 @@ from fuzz.gradients.hosts import STEPS, Seen, run
 from fuzz.gradients.models import build, in_double
 from fuzz.gradients.oracle import Answer, Host, answer
 
-TOLERANCE = {"float32": 1e-4, "float64": 5e-6, "bfloat16": 0.1, "autocast": 0.1}
+TOLERANCE = {"float32": 1e-5, "float64": 5e-6, "bfloat16": 0.1, "autocast": 0.1}
 """Of the whole gradient's length. Norms and rotations compute in fp32 whatever the model's precision."""
 ROUNDINGS = 10.0
 """What is allowed beyond it: so many times what the oracle itself is off when it runs in the case's precision."""

@@ -1,0 +1,88 @@
+"""`score` on the actors of a Ray cluster, one of which, or the driver, is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from fuzz.inputs.world import World
+
+from faults.outcome import Clean, Outcome, judged
+from faults.server import Run
+from faults.victims import Victim, scoring
+
+PATIENCE = 300.0
+"""Seconds for a cluster to start, score and end, on a machine that does other things too."""
+
+
+def killed_on_ray(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
+    """SIGKILL for an actor as it scores: Ray gives its shards to another. For the driver: the same command resumes."""
+    whom = dice.choice(["actor", "driver"])
+    on_ray = replace(victim, name="score on Ray", start=partial(_score, victim.world))
+    found = _started(victim.world, folder, whom, wait=dice.uniform(0, 2))
+    if whom == "actor" and found.code:
+        return Outcome("Ray", on_ray.name, whom, fault=f"ended with its actor: {found.said[-500:]}")
+    return judged("Ray", on_ray, f"killed: {whom}", clean, folder, found)
+
+
+def _score(world: World, folder: Path) -> None:
+    raise SystemExit(_started(world, folder, "nobody", wait=0).code)
+
+
+def _started(world: World, folder: Path, whom: str, wait: float) -> Run:
+    words = [word.replace("{out}", str(folder / "out")) for word in scoring(world)]
+    command = [sys.executable, "-m", "samplewise", *words, "--engine", "ray", "--workers", "2"]
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    if whom != "nobody":
+        threading.Thread(target=_kill, args=(process, whom, wait), daemon=True).start()
+    try:
+        said = process.communicate(timeout=PATIENCE)[1]
+        return Run([process.returncode], said)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return Run([process.wait()], hung=True)
+
+
+def _kill(process: subprocess.Popen[str], whom: str, wait: float) -> None:
+    while process.poll() is None:
+        actors = [pid for pid, line in _descendants(process.pid) if "_MapWorker" in line or "ray::" in line]
+        if actors:
+            time.sleep(wait)
+            try:
+                os.kill(actors[0] if whom == "actor" else process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended meanwhile; there may be another
+            return
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> list[tuple[int, str]]:
+    """(process, command line) of every process that comes from it."""
+    parents: dict[int, int] = {}
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            try:
+                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, left = [], [pid]
+    while left:
+        above = left.pop()
+        for child in [own for own, parent in parents.items() if parent == above]:
+            left.append(child)
+            try:
+                found.append((child, Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()))
+            except OSError:
+                continue
+    return found
