@@ -38,7 +38,8 @@ import torch  # isort: skip
 from transformers import TrainerCallback  # isort: skip
 
 from samplewise.core.exhausted import lacks_memory
-from samplewise.corpus.losses import _padded, batches, score_pieces
+from samplewise.corpus.batching import batches
+from samplewise.corpus.losses import _padded, score_pieces
 from samplewise.evidence.doctor import examine, kernels, logits, speed, waits
 from samplewise.evidence.doctor.checks import Check
 from samplewise.evidence.doctor.in_dtypes import agreement_in_dtypes, vocabulary_of
@@ -183,7 +184,8 @@ def from_logits(model: Any, pieces: list, budget: int) -> list[float]:
     """The usual way: padded batches of like length, or one text a forward, and the model's logits in fp32."""
     found: list[float] = []
     for index in batches([len(piece.ids) for piece in pieces], budget):
-        ids, labels = _padded([pieces[i] for i in index], next(model.parameters()).device)
+        device = next(model.parameters()).device
+        ids, labels = (each.to(device) for each in _padded([pieces[i] for i in index]))
         found += logits.row_losses(model, {"input_ids": ids, "labels": labels}).tolist()
     return found
 

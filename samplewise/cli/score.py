@@ -28,6 +28,12 @@ Answers = Annotated[
     typer.Option("--answers", help="Also score the answers without their prompts (IFD)."),
 ]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="The precision of the model.")]
+BatchTokens = Annotated[
+    int | None, typer.Option(help="Tokens per batch. Default: 2,048; on a GPU, what its free memory allows.")
+]
+Compile = Annotated[
+    bool | None, typer.Option("--compile", help="Compile the model's layers first (torch.compile); takes some minutes.")
+]
 ShardBytes = Annotated[
     int | None, typer.Option(help="Bytes of text per shard. A killed run repeats at most one shard.")
 ]
@@ -57,7 +63,8 @@ def score(
     keep_fields: Keep = None,
     answers: Answers = None,
     dtype: Dtype = "auto",
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch.")] = None,
+    batch_tokens: BatchTokens = None,
+    compile: Compile = None,
     shard_bytes: ShardBytes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be scored.")] = False,
     engine: Engine = "local",
@@ -74,7 +81,7 @@ def score(
         "kind": kind, "text_field": text_field, "format": format, "template": template, "config": config,
         "split": split, "streaming": streaming, "limit": limit, "max_length": max_length, "min_tokens": min_tokens,
         "stride": stride, "rolling": rolling, "characters": characters, "batch_tokens": batch_tokens,
-        "shard_bytes": shard_bytes, "answers": answers,
+        "shard_bytes": shard_bytes, "answers": answers, "compile": compile,
         "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)

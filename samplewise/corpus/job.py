@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -14,9 +13,11 @@ from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import build
+from samplewise.corpus.batching import Budget
+from samplewise.corpus.device import compile_layers, measured, on_best_device
 from samplewise.corpus.files import Listed, fingerprint, list_corpus
 from samplewise.corpus.fingerprints import fingerprint_model, fingerprint_template, fingerprint_tokenizer
-from samplewise.corpus.losses import ACCELERATOR_TOKENS, check_model
+from samplewise.corpus.losses import check_model
 from samplewise.corpus.manifest import Manifest, read_manifest
 from samplewise.corpus.parts import Done, Mark, Parts
 from samplewise.corpus.pieces import Piece
@@ -24,6 +25,7 @@ from samplewise.corpus.place import Place, is_url
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Block, Quarantined, Reader, Reading, Rows, rows_of
 from samplewise.corpus.settings import (
+    CPU_TOKENS,
     SHARD_BYTES,
     ScoreSettings,
     Target,
@@ -31,7 +33,7 @@ from samplewise.corpus.settings import (
     settings_from,
     within_context,
 )
-from samplewise.corpus.shard import cutter, finish_block, finish_column, score_block
+from samplewise.corpus.shard import Cut, cutter, finish_block, finish_column, score_block
 from samplewise.corpus.store import ADDED, check_name
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
@@ -44,7 +46,7 @@ from samplewise.models import ModelDescription, load_model, native_bfloat16
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that it takes to score a block. facts: the fingerprints."""
+    """Everything that it takes to score a block. facts: the fingerprints. budget: of batches, as memory allows."""
 
     target: Target
     settings: ScoreSettings
@@ -56,6 +58,11 @@ class Job:
     template: ChatTemplate | None
     description: ModelDescription
     facts: dict[str, Any]
+    budget: Budget
+
+    def cutter(self) -> Cut:
+        """What makes pieces of a block's entries."""
+        return cutter(self.settings, self.tokenizer, self.template)
 
     def reader(self) -> Reader:
         """A reader from the start of the corpus."""
@@ -95,26 +102,52 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         parts=parts,
         files=files,
         left_out=left_out,
-        model=model.to(_device()),
+        model=on_best_device(model),
         tokenizer=tokenizer,
         template=template,
         description=description,
         facts=facts,
+        budget=Budget(settings.batch_tokens),
     )
-    if parts.run() is None and not place.exists(parts.inside("manifest.json")):
-        _check_first(job)
-        parts.begin(facts)
+    if not place.exists(parts.inside("manifest.json")):
+        _make_ready(job)
     return job
 
 
-def work(job: Job, index: int, block: Block, before: float, progress: Progress) -> Done:
-    """Score one block and write its shard. before: the share of the corpus at its start."""
-    found = cutter(job.settings, job.tokenizer, job.template)(block.entries)
+def _make_ready(job: Job) -> None:
+    """Check the model and compile it, before the folder says that a run has begun."""
+    new = job.parts.run() is None
+    if new:
+        _check_first(job)
+    if job.settings.compile:
+        compile_layers(job.model)
+    if new:
+        job.parts.begin(job.facts)
+
+
+def measure(job: Job) -> str | None:
+    """Measure how many ids a batch may have, where nobody said it; returns a line on it, or None."""
+    settings = job.settings
+    if job.budget.tokens is not None:
+        return None
+    if next(job.model.parameters()).device.type != "cuda":  # the folder was begun on a GPU
+        job.budget.tokens = CPU_TOKENS
+        return None
+    found = measured(job.model, settings.max_length + max(settings.stride - 1, 0))
+    job.budget.tokens = found.tokens
+    each = f"{found.each / 1e6:,.2f} MB a token" if found.each > 0 else "nothing tried fits"
+    return f"batches    of at most {found.tokens:,} tokens: {found.free / 1e9:,.1f} GB are free, {each}"
+
+
+def work(
+    job: Job, index: int, block: Block, found: list[Piece | Quarantined], before: float, progress: Progress
+) -> Done:
+    """Score one block, cut into what was found, and write its shard. before: the share of the corpus at its start."""
     if job.target.strict:
         _refuse_quarantined(found)
     progress.begin(before, block.share, sum(each.n_tokens for each in found if isinstance(each, Piece)))
     prefix = prefix_of(job.tokenizer).id
-    scored = score_block(job.model, found, job.settings, progress.advance, prefix)
+    scored = score_block(job.model, found, job.settings, job.budget, progress.advance, prefix)
     if job.target.strict:
         _refuse_quarantined(scored[2])
     if job.target.column is not None:
@@ -133,18 +166,21 @@ def _base(place: Place, target: Target) -> Manifest | None:
 
 
 def _begun(parts: Parts, base: Manifest | None) -> ScoreSettings | None:
-    """The settings of the scores that a column is added to, or of what was begun here; None at a start."""
-    facts = base.fingerprints if base is not None else parts.run()
+    """The settings of what was begun here, else of the scores that a column is added to; None at a start."""
+    facts = parts.run()
     if facts is None and parts.place.exists(parts.inside("manifest.json")):
         facts = read_manifest(parts.place, parts.folder).fingerprints
+    of_base = facts is None and base is not None
+    facts = base.fingerprints if of_base and base is not None else facts
     if not facts or "settings" not in facts:
         return None
-    return build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
+    settings = build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
+    return replace(settings, batch_tokens=_defaults().batch_tokens, compile=False) if of_base else settings
 
 
 def _defaults() -> ScoreSettings:
     if torch.cuda.is_available():
-        return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=ACCELERATOR_TOKENS)
+        return ScoreSettings(shard_bytes=SHARD_BYTES["accelerator"], batch_tokens=None)
     return ScoreSettings()
 
 
@@ -157,7 +193,8 @@ def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, Counter[
 def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> None:
     """Raises SamplewiseError where this is another run than the one that the folder has begun, finished or is of."""
     if base is not None:
-        check_same(facts, base.fingerprints, str(parts.place), leave_out=("model", "dtype"))
+        others = ("model", "dtype", "settings.batch_tokens", "settings.compile")
+        check_same(facts, base.fingerprints, str(parts.place), leave_out=others)
     begun = parts.run()
     if parts.place.exists(parts.inside("manifest.json")):
         begun = read_manifest(parts.place, parts.folder).fingerprints
@@ -175,7 +212,7 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
 def _check_first(job: Job) -> None:
     """Check the model on the first pieces, before hours are spent."""
     block = job.reader().block(2**12)
-    found = cutter(job.settings, job.tokenizer, job.template)(block.entries)
+    found = job.cutter()(block.entries)
     pieces = list(islice((each for each in found if isinstance(each, Piece)), 2))
     if pieces:
         check_model(job.model, pieces)
@@ -188,9 +225,3 @@ def _refuse_quarantined(found: list[Any]) -> None:
                 place_of(each.source, each.row, each.line), expected="a record that can be scored (--strict is on)",
                 got=f"{each.reason}: {each.got}", remedy="Fix the record, or omit --strict to quarantine it.",
             )  # fmt: skip
-
-
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")

@@ -13,7 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samplewise.core.device_memory import give_unused_back
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.exhausted import lacks_memory
+from samplewise.core.host import copying, to_device
+from samplewise.corpus.ahead import one_behind
+from samplewise.corpus.batching import Budget, batches
 from samplewise.corpus.pieces import Piece
 from samplewise.losses.check_head import check_head
 from samplewise.losses.evaluation import evaluating
@@ -22,67 +27,73 @@ from samplewise.losses.kernels import score
 from samplewise.losses.token_losses import IGNORED
 
 QUANTILES = (0.1, 0.5, 0.9)
-CPU_TOKENS, ACCELERATOR_TOKENS = 2**11, 2**15
-"""Ids of a batch. On a CPU the size makes no difference from 512 to 4,096; 8,192 were slower (SmolLM2-135M, bf16)."""
-
 REMEDY = "Such a model cannot be scored. Adapters can be merged into it first: merge_and_unload, save_pretrained."
 
 Values = dict[str, np.ndarray]
+Losses = Callable[[], np.ndarray]
 
 
 def score_pieces(
-    model: nn.Module, pieces: Sequence[Piece], *, batch_tokens: int, done: Callable[[int], object] = lambda n: None
-) -> Values:
+    model: nn.Module, pieces: Sequence[Piece], *, batch_tokens: int | Budget,
+    done: Callable[[int], object] = lambda n: None,
+) -> Values:  # fmt: skip
     """loss, loss_q10, loss_q50, loss_q90, completion_loss: [n] float32 each, nats/token, in the order of the pieces.
 
     Quantiles are of a piece's predicted tokens, interpolated linearly. completion_loss is NaN without a completion.
+    batch_tokens: ids of a batch; a `Budget` keeps what it was halved to when memory ran out.
     done: is told the predicted tokens of each batch. What lies together in a batch changes nothing but the rounding.
+    A device has the next batch before the host waits for the losses of this one.
+    Errors: SamplewiseError where memory runs out in a single piece.
     """
+    budget = Budget(batch_tokens) if isinstance(batch_tokens, int) else batch_tokens
     names = ("loss", *(f"loss_q{round(100 * q)}" for q in QUANTILES), "completion_loss")
     found = {name: np.full(len(pieces), np.nan, np.float32) for name in names}
     with evaluating(model):
-        for index in batches([len(piece.ids) for piece in pieces], batch_tokens):
+        for index, losses in one_behind(_begun(model, pieces, budget)):
             batch = [pieces[i] for i in index]
-            token, owner = token_losses(model, batch)
-            for name, values in _reduced(batch, token, owner).items():
+            for name, values in _reduced(batch, losses()).items():
                 found[name][index] = values
             done(sum(piece.n_tokens for piece in batch))
     return found
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
-    """Positions of pieces batch by batch, the longest first; rows × longest within the budget, or one row.
-
-    A batch of an eighth of the budget ends where pieces become shorter than 0.9 of its longest: padding costs more
-    than another call.
-
-    >>> [each.tolist() for each in batches([3, 9, 2, 3], budget=9)]
-    [[1], [0, 3], [2]]
-    """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    at = 0
-    while at < len(order):
-        longest = lengths[order[at]]
-        most = at + max(1, budget // longest)
-        end = at + 1
-        while end < min(most, len(order)):
-            if lengths[order[end]] < 0.9 * longest and (end - at) * longest >= budget // 8:
-                break
-            end += 1
-        yield order[at:end]
-        at = end
+def _begun(
+    model: nn.Module, pieces: Sequence[Piece], budget: Budget
+) -> Iterator[tuple[np.ndarray, Callable[[], np.ndarray]]]:
+    """(positions of a batch's pieces, what waits for their token losses), each when the device has been given it."""
+    for whole in batches([len(piece.ids) for piece in pieces], budget):
+        parts = [whole]
+        while parts:
+            batch = [pieces[i] for i in parts[0]]
+            losses = _unless_full(lambda batch=batch: token_losses(model, batch), budget, batch)
+            if losses is None:
+                parts[:1] = np.array_split(parts[0], 2)
+            else:
+                yield parts.pop(0), losses
 
 
-def token_losses(model: nn.Module, batch: Sequence[Piece]) -> tuple[Tensor, Tensor]:
-    """([P] loss of every predicted token, piece by piece, [P] the piece it belongs to), on the model's device."""
+def _unless_full(call: Callable[[], Losses], budget: Budget, batch: Sequence[Piece]) -> Losses | None:
+    """What `call` returns; None where it found no memory, and the budget is halved."""
+    try:
+        return call()
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        budget.halve(len(batch), max(len(piece.ids) for piece in batch), error)
+    give_unused_back()  # here, where the error no longer holds the tensors of what failed
+    return None
+
+
+def token_losses(model: nn.Module, batch: Sequence[Piece]) -> Losses:
+    """What waits for the [P] losses of every predicted token, piece by piece; the device has its work already."""
     head = find_head(model)
-    ids, labels = _padded(batch, head.weight.device)
-    hidden = head.body(input_ids=ids).last_hidden_state
+    ids, labels = _padded(batch)
+    hidden = head.body(input_ids=to_device(ids, head.weight.device)).last_hidden_state
     options = {"bias": head.bias, "softcap": head.softcap, "scale": head.scale}
     found = score(hidden, head.weight, labels, token_losses=True, **options).token_loss
     assert found is not None
-    predicted = labels != IGNORED
-    return found[predicted], predicted.nonzero()[:, 0]
+    waiting, predicted = copying(found.float()), labels.numpy() != IGNORED
+    return lambda: waiting()[predicted]
 
 
 def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
@@ -93,11 +104,11 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
     heads = [replace(each, ids=each.ids[:48], start=1, completion=None) for each in pieces[:2]]
     heads[-1] = replace(heads[-1], ids=heads[-1].ids[: max(2, len(heads[-1].ids) // 2)])
     with evaluating(model):
-        ids, _ = _padded(heads, find_head(model, REMEDY).weight.device)
+        ids = _padded(heads)[0].to(find_head(model, REMEDY).weight.device)
         real = [torch.arange(ids.shape[1], device=ids.device) < len(each.ids) for each in heads]
         check_head(model, {"input_ids": ids, "attention_mask": torch.stack(real).long()}, REMEDY)
-        together = _reduced(heads, *token_losses(model, heads))["loss"]
-        alone = np.concatenate([_reduced([each], *token_losses(model, [each]))["loss"] for each in heads])
+        together = _reduced(heads, token_losses(model, heads)())["loss"]
+        alone = np.concatenate([_reduced([each], token_losses(model, [each])())["loss"] for each in heads])
     limit = 1e-4 if find_head(model).weight.dtype in (torch.float32, torch.float64) else 5e-2
     worst = float(np.nanmax(np.abs(together - alone), initial=0.0))
     if not worst <= limit:
@@ -108,20 +119,21 @@ def check_model(model: nn.Module, pieces: Sequence[Piece]) -> None:
         )  # fmt: skip
 
 
-def _padded(batch: Sequence[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
-    """input_ids and labels, [B, T] int64 each; a token of the text pads, since models warn of real pad tokens."""
+def _padded(batch: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+    """input_ids and labels, [B, T] int64 each, on the host; a token of the text pads, as models warn of pad tokens."""
     width = max(len(piece.ids) for piece in batch)
     ids = np.full((len(batch), width), batch[0].ids[-1], np.int64)
     labels = np.full((len(batch), width), IGNORED, np.int64)
     for row, piece in enumerate(batch):
         ids[row, : len(piece.ids)] = piece.ids
         labels[row, piece.start : len(piece.ids)] = piece.ids[piece.start :]
-    return torch.from_numpy(ids).to(device), torch.from_numpy(labels).to(device)
+    return torch.from_numpy(ids), torch.from_numpy(labels)
 
 
-def _reduced(batch: Sequence[Piece], token: Tensor, owner: Tensor) -> Values:
-    values, rows = token.float().cpu().numpy(), owner.cpu().numpy()
+def _reduced(batch: Sequence[Piece], values: np.ndarray) -> Values:
+    """From token losses [P], piece by piece."""
     counts = np.array([piece.n_tokens for piece in batch])
+    rows = np.repeat(np.arange(len(batch)), counts)
     found = {"loss": np.bincount(rows, values.astype(np.float64), len(batch)) / counts}
     found |= _quantiles(values, rows, counts)
     if any(piece.completion is not None for piece in batch):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from samplewise.core.errors import missing_extra
-from samplewise.corpus.job import Job, mark_of, prepare, work
+from samplewise.corpus.job import Job, mark_of, measure, prepare, work
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Position
 from samplewise.corpus.settings import Target
@@ -72,7 +72,8 @@ class _Worker:
 
     def __init__(self, target: dict[str, Any], settings: dict[str, Any]) -> None:
         self.job = prepare(Target(**target), settings)
-        self.reader = self.job.reader()
+        measure(self.job)
+        self.reader, self.cut = self.job.reader(), self.job.cutter()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         tokens = []
@@ -83,5 +84,6 @@ class _Worker:
                 self.reader = self.job.reader()
             self.reader.skip_to(start)
             block = self.reader.block(self.job.settings.shard_bytes)
-            tokens.append(work(self.job, index, block, 0.0, Progress(show=False)).tokens)
+            found = self.cut(block.entries)
+            tokens.append(work(self.job, index, block, found, 0.0, Progress(show=False)).tokens)
         return {"tokens": np.array(tokens)}

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 from samplewise import __version__
-from samplewise.corpus.claims import alone_in, claimed, folder_claimed, take_away
+from samplewise.corpus.claims import alone_in, folder_claimed, take_away
 from samplewise.corpus.finish import QUARANTINE, finish, summary
-from samplewise.corpus.job import Job, mark_of, prepare, work
+from samplewise.corpus.job import Job, measure, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
 from samplewise.corpus.place import Place, writable
@@ -22,6 +21,7 @@ from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.settings import Target
 from samplewise.corpus.shard import columns_of
 from samplewise.corpus.store import ADDED
+from samplewise.corpus.take import claim_of, each_taken
 from samplewise.data.beside import in_words
 from samplewise.data.fields import field_of, names_of
 
@@ -86,13 +86,16 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
 
             progress.tokens = score_with_ray(job, workers)
         else:
+            line = measure(job)
+            if line is not None and rank == 0:
+                say(line)
             while _pass(job, rank, ranks, progress) and ranks > 1:
                 pass  # shards that a process lost after it had claimed them
     finally:
         tokens, seconds = progress.close()
     columns = columns_of(job.settings) if job.target.column is None else {"id": "int64", job.target.column: "float"}
     made = {"model": job.description.name, "data": job.target.data, "samplewise": __version__}
-    with _claimed(job.parts, "finish", wait=True):
+    with claim_of(job.parts, "finish", wait=True):
         manifest = finish(job.parts, job.facts, columns, made, say)
     _conclude(manifest, job, tokens, seconds, rank, ranks, say)
     return manifest
@@ -100,24 +103,12 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
 
 def _pass(job: Job, rank: int, ranks: int, progress: Progress) -> bool:
     """Go through the corpus once, scoring every shard that no process has taken; returns whether there was one."""
-    reader, worked, before = job.reader(), False, 0.0
-    for index in count():
-        mark = job.parts.mark(index)
-        if mark is None or job.parts.done(index) is None:
-            mine = not job.parts.place.remote or index % ranks == rank  # no locks in object stores: dealt out
-            with _claimed(job.parts, f"{index:05d}") as free:
-                if mine and free and (job.parts.mark(index) is None or job.parts.done(index) is None):
-                    block = reader.block(job.settings.shard_bytes)
-                    mark = mark_of(block)
-                    job.parts.set_mark(index, mark)
-                    work(job, index, block, before, progress)
-                    worked = True
-        mark = mark or mark_of(reader.block(job.settings.shard_bytes))  # another's, who has only begun
-        before = mark.share
-        progress.show(before)
-        if mark.last:
-            break
-        reader.skip_to(mark.end)
+    worked = False
+    with closing(each_taken(job, rank, ranks)) as blocks:
+        for taken in blocks:
+            work(job, taken.index, taken.block, taken.found, taken.before, progress)
+            worked = True
+    progress.show(1.0)
     return worked
 
 
@@ -139,15 +130,6 @@ def _held(parts: Parts, rank: int, ranks: int) -> Iterator[None]:
                 for each in made[1:]:
                     if not any(each.iterdir()):
                         each.rmdir()
-
-
-@contextmanager
-def _claimed(parts: Parts, name: str, wait: bool = False) -> Iterator[bool]:
-    if parts.place.remote:
-        yield True
-        return
-    with claimed(parts.place.local / parts.inside(f"{FOLDER}/{name}.claim"), wait=wait) as free:
-        yield free
 
 
 def _clean(parts: Parts) -> None:
@@ -200,6 +182,9 @@ def _conclude(
         return
     who = f" by rank {rank} of {ranks}" if ranks > 1 else ""
     say(f"scored     {tokens:,} tokens now{who}, in {seconds:,.0f} s ({tokens / max(seconds, 1e-9):,.0f} tokens/s)")
+    if job.budget.halved:
+        times = "once" if job.budget.halved == 1 else f"{job.budget.halved} times"
+        say(f"memory     ran out {times}; batches were halved, in the end to {job.budget.tokens:,} tokens")
     shards = f"{len(manifest.shards):,} shards" if len(manifest.shards) != 1 else "1 shard"
     say(f"table      {manifest.windows:,} rows in {shards}: {job.target.out}")
     for line in summary(manifest, job.parts.place.inside(job.parts.inside(QUARANTINE))):

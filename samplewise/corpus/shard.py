@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.corpus.batching import Budget
 from samplewise.corpus.losses import Values, score_pieces
 from samplewise.corpus.manifest import Shard
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
@@ -57,13 +58,14 @@ def score_block(
     model: nn.Module,
     found: Sequence[Piece | Quarantined],
     settings: ScoreSettings,
+    budget: Budget,
     done: Callable[[int], object],
     prefix: int | None = None,
 ) -> tuple[list[Piece], Values, list[Quarantined]]:
     """Pieces, their losses, and the quarantined: a record with a loss that is not finite is, with all its windows."""
     pieces = [each for each in found if isinstance(each, Piece)]
     alone = [answers_alone(piece, prefix) for piece in pieces] if settings.answers else []
-    values = score_pieces(model, [*pieces, *alone], batch_tokens=settings.batch_tokens, done=done)
+    values = score_pieces(model, [*pieces, *alone], batch_tokens=budget, done=done)
     values, answers = ({name: each[part] for name, each in values.items()} for part in _halves(len(pieces)))
     values |= {"answer_loss": answers["loss"]} if settings.answers else {}
     finite = np.isfinite(values["loss"])

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -143,11 +144,10 @@ def test_a_loss_that_is_not_finite_quarantines_its_record(tiny_model, tmp_path, 
     token_losses = losses.token_losses
 
     def poisoned(model, batch):
-        token, owner = token_losses(model, batch)
+        found = token_losses(model, batch)()
+        owner = np.repeat(np.arange(len(batch)), [piece.n_tokens for piece in batch])
         bad = [i for i, piece in enumerate(batch) if piece.row == 3 and piece.window == 1]
-        for i in bad:
-            token[owner == i] = float("inf")
-        return token, owner
+        return lambda: np.where(np.isin(owner, bad), np.float32("inf"), found)
 
     monkeypatch.setattr(losses, "token_losses", poisoned)
     text = json.dumps({"text": "w1 w2 w3 w4 w5 " * 20}).encode()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from samplewise.core import device_memory
 from samplewise.evidence.doctor.checks import Check, judge
 from samplewise.losses.body import decoder_of, unwrapped
 
@@ -57,12 +58,7 @@ class LiveBytes(TorchDispatchMode):
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
     """The most that `work` takes above what was there before; None on a device that does not say."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return device_memory.peak_bytes(work, device)
     if device.type != "cpu":
         return None
     with LiveBytes() as live:
