@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -14,15 +16,45 @@ from torch import Tensor
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import fetched
 
+_among: ContextVar[Any] = ContextVar("among", default=None)
+
+
+@contextmanager
+def among(group: Any) -> Generator[None]:
+    """Inside, ranks are those of this process group; None: all processes."""
+    token = _among.set(group)
+    try:
+        yield
+    finally:
+        _among.reset(token)
+
 
 def world_size() -> int:
     """How many processes train together; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size(_among.get()) if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """This process's number among all of them (not among those of its machine); 0 without a process group."""
-    return dist.get_rank() if world_size() > 1 else 0
+    return dist.get_rank(_among.get()) if world_size() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is the first of all processes, the one that writes files; whatever group the ranks are of."""
+    with among(None):
+        return rank() == 0
+
+
+def ranks_at(place: int, device: torch.device | str = "cpu") -> Any:
+    """The process group of the ranks that are at this place of their own smaller groups; every rank calls it.
+
+    Of ranks (0, 1), (2, 3) that split a model in two, 0 and 2 have one half, 1 and 3 the other: they differ in rows.
+    """
+    places = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(places, torch.tensor([place], dtype=torch.int64, device=device))
+    every: list[int] = torch.cat(places).tolist()
+    groups = {each: dist.new_group([i for i, there in enumerate(every) if there == each]) for each in sorted({*every})}
+    return groups[place]
 
 
 def gather_fields(
@@ -42,12 +74,12 @@ def gather_fields(
         return local, [slice(0, count)]
     packed = torch.stack([field.contiguous().view(torch.int64) for field in local.values()]).to(device)
     counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
-    dist.all_gather(counts, torch.tensor([count], dtype=torch.int64, device=device))
+    dist.all_gather(counts, torch.tensor([count], dtype=torch.int64, device=device), group=_among.get())
     sizes: list[int] = torch.cat(counts).tolist()  # one wait for the device, not one a rank
     padded = packed.new_zeros(len(fields), max(sizes))
     padded[:, :count] = packed
     parts = [torch.zeros_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
+    dist.all_gather(parts, padded, group=_among.get())
     whole = torch.cat([part[:, :size] for part, size in zip(parts, sizes, strict=True)], 1).cpu()
     ends = list(accumulate(sizes))
     gathered = {name: whole[k].view(field.dtype) for k, (name, field) in enumerate(local.items())}
@@ -66,7 +98,7 @@ def largest(value: int, device: torch.device | str = "cpu") -> int:
     if world_size() == 1:
         return value
     tensor = torch.tensor([value], dtype=torch.int64, device=device)
-    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX, group=_among.get())
     return int(tensor)
 
 
@@ -76,7 +108,7 @@ def totals(values: list[float], device: torch.device | str = "cpu") -> list[floa
         return values
     dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
     tensor = torch.tensor(values, dtype=dtype, device=device)
-    dist.all_reduce(tensor, dist.ReduceOp.SUM)
+    dist.all_reduce(tensor, dist.ReduceOp.SUM, group=_among.get())
     return tensor.tolist()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from samplewise.core.checkpoint import is_temporary, write_bytes
-from samplewise.core.distributed import rank
+from samplewise.core.distributed import is_first
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.core.samples import Samples
 from samplewise.engine.observers import StatelessObserver
@@ -41,12 +41,12 @@ class SampleLog(StatelessObserver):
 
     def on_begin(self, step: int) -> None:
         """Forget what was written of later steps than `step`: they are run again."""
-        if rank() == 0:
+        if is_first():
             self._resume(step)
 
     def on_step(self, result: StepResult) -> None:
         """Record the samples of a finished step, on the first rank."""
-        if rank() == 0:
+        if is_first():
             self.add(result.step, result.samples, result.weights)
 
     def claim(self, trial: Any = None) -> None:
@@ -56,7 +56,7 @@ class SampleLog(StatelessObserver):
                 "log_samples", expected="none in a hyperparameter search", got=self.folder,
                 remedy="Leave it out, and log samples when you train the best trial again.",
             )  # fmt: skip
-        if rank() > 0:
+        if not is_first():
             return
         self._steps, self._rows = [], 0
         if found := self._parts():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samplewise.core.checkpoint import load_state, save_state
-from samplewise.core.distributed import rank
+from samplewise.core.distributed import is_first
 from samplewise.core.errors import SamplewiseError
 from samplewise.engine.step import Step
 
@@ -25,7 +25,7 @@ def restore(engine: Step, state: Mapping[str, Any]) -> None:
 def write(engine: Step, folder: Path) -> None:
     """Write the state into `folder`/samplewise as JSON and safetensors, from the first rank."""
     engine.flush()
-    if rank() == 0:
+    if is_first():
         facts = saved(engine)
         save_state(folder, facts.pop("state"), facts)
 

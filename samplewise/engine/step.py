@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samplewise.core.clock import Clock
-from samplewise.core.distributed import check_same, largest, rank
+from samplewise.core.distributed import among, check_same, largest, rank
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import advise
 from samplewise.core.micro_batch import MicroBatch
@@ -25,10 +25,11 @@ from samplewise.engine.base_weights import TokenMean, loop_scale, total_base_wei
 from samplewise.engine.context import StepContext
 from samplewise.engine.figures import Figures
 from samplewise.engine.loss_history import LossHistory
-from samplewise.engine.modes import Mode, RetryInTwoPasses, Stored, TwoPass, select_mode
+from samplewise.engine.modes import Mode, RetryInTwoPasses, Stored, TwoPass, refuse_own_term, select_mode
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.padding import without_left_padding
+from samplewise.engine.parallel import ALL_RANKS, check_same_rows, parallel_ranks
 from samplewise.engine.plan import ShortSteps
 from samplewise.engine.reading import read_step
 from samplewise.engine.reference import Reference
@@ -73,6 +74,7 @@ class Step:
         self.own: list[Observer] = [self.figures, self.watcher, *([] if self.log is None else [self.log])]
         self.added = list(observers)
         self.attached: Attached | None = None
+        self.parallel = ALL_RANKS
         self.begin()
 
     @property
@@ -137,21 +139,22 @@ class Step:
         if self.rule.epochs is not None:
             self.state = self.rule.epochs.begin(epoch, self.state)
 
-    def attach(self, model: nn.Module, *, head: str = "whole", check: bool = True, compiles: bool = False) -> None:
+    def attach(
+        self, model: nn.Module, *, head: str = "whole", check: bool = True, compiles: bool = False,
+        same_rows: bool = False,
+    ) -> None:  # fmt: skip
         """Make `model` return sample losses until `detach`. It is the model itself, before DDP.
 
         head: "whole"; "sharded" (FSDP2: whole inside the forward only, where it is looked at).
         check: compare both paths to the losses on the first micro-batch. compiles: the loop is about to compile it.
+        same_rows: the loop gives the ranks of tensor parallelism the same rows; else such a model is an error.
         Errors: SamplewiseError where losses cannot be had without logits, unless options.logits is "allow".
         """
         self.detach()
         model, compiles = uncompiled(model), compiles or uncompiled(model) is not model
-        if self.options.normalize == "micro" and has_own_term(model):
-            raise SamplewiseError(
-                "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
-                remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
-                "(AdaLoRA's) trains without it.",
-            )  # fmt: skip
+        self.parallel = parallel_ranks(model, self.device, same_rows)
+        if self.options.normalize == "micro":
+            refuse_own_term(model)
         self.attached = attach_forward(model, logits=self.options.logits, losses=self.options.losses, head=head)
         self.attached.checked |= not check
         self.sharded = head != "whole" or not check
@@ -177,9 +180,8 @@ class Step:
         """
         with self._at("planning"):
             assert self.attached is not None, "attach comes first"
-            mean = mean or TokenMean()
             given = read_step(batches, self.device, own_loss=self.options.losses is not None)
-            self.given, scale = self._prepared(given, mean)
+            self.given, scale = self._prepared(given, mean or TokenMean())
             self._look_at_packing(model)
             self.retried = False
             self._mode = self._select(self._context(scale), can_rescale)
@@ -188,7 +190,7 @@ class Step:
     def _prepared(self, batches: list[MicroBatch], mean: TokenMean) -> tuple[list[MicroBatch], float]:
         """The micro-batches with base weights and reference losses, and what the loop's own divisor differs by."""
         batches, unpredicted = without_left_padding(batches, self.device)
-        self._first_look(batches[0])
+        self._first_look(batches)
         per_token = self.options.per == "token"
         scale = loop_scale(batches, mean, unpredicted, self.device) if per_token else 1.0
         batches = with_base_weights(batches, self.options.per, mean, self.options.norm)
@@ -208,7 +210,6 @@ class Step:
         )  # fmt: skip
 
     def _select(self, context: StepContext, can_rescale: bool) -> Mode:
-        assert self.attached is not None
         if self.history is not None and self.options.loss_from == "stored":
             if not self.history.is_stale(context.step):
                 return Stored(context, self.history)
@@ -284,12 +285,13 @@ class Step:
         if last is None or last.mode != result.mode:
             logger.info("step %d: rule %s, per %s, mode %s", result.step, self.rule, self.options.per, result.mode)
 
-    def _first_look(self, micro: MicroBatch) -> None:
+    def _first_look(self, batches: Sequence[MicroBatch]) -> None:
         """Once a run: does the logits-free path agree with the model's logits, and can rows be cut apart?"""
         if self._looked:
             return
-        self._looked = True
+        self._looked, micro = True, batches[0]
         assert self.attached is not None
+        check_same_rows(self.parallel, batches, self.device)
         if not is_packed(micro):
             rows_of(micro)  # refuses what cannot be cut by rows
         if has_dropout(self.attached.model):
@@ -307,9 +309,10 @@ class Step:
 
     @contextmanager
     def _at(self, doing: str) -> Iterator[None]:
-        """An error that leaves the step says where it happened, once."""
+        """An error that leaves the step says where it happened, once. Ranks are those that have rows of their own."""
         try:
-            yield
+            with among(self.parallel.data):
+                yield
         except RetryInTwoPasses:
             raise
         except Exception as error:
@@ -326,17 +329,14 @@ class Step:
 
         They would weigh other samples, or wait for ever.
         """
-        options, names = self.options, ("per", "normalize", "pool", "max_nonfinite", "allow_negative", "norm")
-        facts = {"rule": options.rule.expression} | {name: getattr(options, name) for name in names}
+        names = ("per", "normalize", "pool", "max_nonfinite", "allow_negative", "norm")
+        facts = {"rule": self.options.rule.expression} | {name: getattr(self.options, name) for name in names}
         facts |= {"step": self.steps, "torch.__version__": torch.__version__, **more}
         check_same({name: str(value) for name, value in facts.items()}, self.device)
 
     def state_dict(self) -> State:
         """The rule's state and the observers': flat, numbers and tensors."""
-        state = dict(self.state)
-        for observer in self.observers:
-            state |= observer.state_dict()
-        return state
+        return {**self.state, **{key: value for each in self.observers for key, value in each.state_dict().items()}}
 
     def load_state_dict(self, state: State, *, steps: int, rule: str) -> None:
         """Resume after `steps` steps. rule: the expression that the state is of; that of another is left alone."""

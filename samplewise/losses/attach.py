@@ -20,7 +20,6 @@ from samplewise.losses.kernels import Tally
 from samplewise.losses.own_terms import refuse_term_from_logits, refuse_unweighable
 from samplewise.losses.packing_check import check_packing
 from samplewise.losses.request import attach_objective
-from samplewise.losses.sharded import refuse_tensor_parallel
 from samplewise.losses.without_logits import WithoutLogits
 
 logger = logging.getLogger("samplewise")
@@ -66,7 +65,6 @@ def attach_forward(
     Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".
     """
     model = uncompiled(model)
-    refuse_tensor_parallel(model)
     if losses is not None:
         return Attached(model, FromLosses(losses), lambda: None)
     refuse_unweighable(model)

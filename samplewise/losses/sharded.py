@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from samplewise.core.errors import SamplewiseError
 from samplewise.losses.body import forward_of
 from samplewise.losses.kernels import Shard
 
@@ -44,13 +43,19 @@ def is_tensor_parallel(parameter: Tensor | None) -> bool:
     return "tp" in (getattr(mesh, "mesh_dim_names", None) or ())
 
 
-def refuse_tensor_parallel(model: nn.Module) -> None:
-    """Errors: SamplewiseError for a model whose ranks work on the same rows: a step would count each of them again."""
-    if any(is_tensor_parallel(parameter) for parameter in model.parameters()):
-        raise SamplewiseError(
-            "model", expected="ranks with rows of their own", got="tensor parallelism",
-            remedy="Use FSDP2 alone; in a loop of your own `samplewise.losses.request` can: docs/ranks.md.",
-        )  # fmt: skip
+def tensor_parallel_mesh(model: nn.Module) -> Any:
+    """The mesh, of the one dimension "tp", over which the model is split: its ranks need the same rows. Else None."""
+    split = next((each for each in model.parameters() if is_tensor_parallel(each)), None)
+    mesh: Any = getattr(split, "device_mesh", None)
+    return mesh if mesh is None or mesh.ndim == 1 else mesh["tp"]
+
+
+def is_gathered_in_forward(model: nn.Module) -> bool:
+    """Whether parameters are whole inside the forward only: FSDP2's. Tensor parallelism computes with the pieces."""
+    return any(
+        is_unit(module) or any(in_pieces(p) and not is_tensor_parallel(p) for p in module.parameters(recurse=False))
+        for module in model.modules()
+    )
 
 
 def vocabulary_shard(weight: Any) -> Shard | None:

@@ -16,7 +16,7 @@ from llamafactory.v1.utils.callbacks import TrainerCallback  # pyright: ignore[r
 from torch import Tensor
 
 from samplewise.core.checkpoint import mark_complete
-from samplewise.core.distributed import rank
+from samplewise.core.distributed import is_first
 from samplewise.core.errors import SamplewiseError
 from samplewise.trainers.identify import IdentifiedRows
 from samplewise.trainers.llamafactory_rows import FieldsRenderer, micro_batch
@@ -89,7 +89,7 @@ class _EveryStep(TrainerCallback):
         if args.save_steps and state.global_step % args.save_steps == 0:  # v1 fills and marks the folder after this
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}" / RULE
             self.step.save(folder)
-            if rank() == 0:
+            if is_first():
                 mark_complete(folder)
 
     def on_log(self, args: Any, state: Any, logs: dict[str, Any], **_: Any) -> None:

@@ -18,7 +18,7 @@ from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.saving import read, restore, saved, write
 from samplewise.engine.step import Step
-from samplewise.losses.sharded import in_pieces
+from samplewise.losses.sharded import is_gathered_in_forward
 from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.accelerators import autocast, check_accelerator, check_fabric, discard_gradients
 from samplewise.trainers.collate import split_into_turns
@@ -66,11 +66,12 @@ class WeightedStep:
             check_fabric(fabric, model, accelerator)
             # Below Fabric's wrapper, which would convert the engine's request too; the autocast is entered here anyway.
             self._called = self._called._forward_module
-        sharded = any(in_pieces(parameter) for parameter in model.parameters())
+        sharded = is_gathered_in_forward(model)
         self.engine = Step(chosen, next(model.parameters()).device, observers)
         inner: Any = getattr(model, "module", model)
         self._updates_in_backward = has_deepspeed(accelerator)
-        self.engine.attach(inner, head="sharded" if sharded else "whole", check=not self._updates_in_backward)
+        look = {"head": "sharded" if sharded else "whole", "check": not self._updates_in_backward}
+        self.engine.attach(inner, **look, same_rows=accelerator is None and fabric is None)
         if has_partitioned_head(accelerator):
             gather_head(inner)
         self._started, self._reason = False, None

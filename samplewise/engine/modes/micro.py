@@ -13,6 +13,17 @@ from samplewise.core.weighing import no_token_in_step
 from samplewise.engine.context import StepContext
 from samplewise.engine.modes.base import Mode, samples_of, step_fields
 from samplewise.engine.plan import Plan, plan_step
+from samplewise.losses.own_terms import has_own_term
+
+
+def refuse_own_term(model: nn.Module) -> None:
+    """Errors: SamplewiseError for a model that adds a term to its loss, which `Micro` would leave out."""
+    if has_own_term(model):
+        raise SamplewiseError(
+            "normalize", expected="'step' for a model with a loss term of its own", got="'micro'",
+            remedy="Two passes keep the term; output_router_logits=False (a router's) or orth_reg_weight=0 "
+            "(AdaLoRA's) trains without it.",
+        )  # fmt: skip
 
 
 class Micro(Mode):

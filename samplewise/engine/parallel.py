@@ -1,0 +1,57 @@
+"""Which ranks have rows of their own, where tensor parallelism gives several of them the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from samplewise.core.distributed import among, check_same, ranks_at
+from samplewise.core.errors import SamplewiseError
+from samplewise.core.host import host
+from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.sharded import tensor_parallel_mesh
+
+
+@dataclass(frozen=True)
+class ParallelRanks:
+    """data: the process group of the ranks that differ in rows, None for all. same: of those with this rank's rows."""
+
+    data: Any = None
+    same: Any = None
+
+
+ALL_RANKS = ParallelRanks()
+
+
+def parallel_ranks(model: nn.Module, device: torch.device, same_rows: bool) -> ParallelRanks:
+    """The groups of a model that is split over a mesh with a dimension "tp"; all ranks call it.
+
+    Errors: SamplewiseError for such a model in a loop that gives every rank rows of its own: the step would count the
+    rows of each, and the model mix them up.
+    """
+    mesh = tensor_parallel_mesh(model)
+    if mesh is None:
+        return ALL_RANKS
+    if not same_rows:
+        raise SamplewiseError(
+            "model", expected="ranks with rows of their own", got="tensor parallelism",
+            remedy="Use FSDP2 alone, or WeightedStep in a loop of your own: docs/ranks.md.",
+        )  # fmt: skip
+    return ParallelRanks(ranks_at(mesh.get_local_rank(), device), mesh.get_group())
+
+
+def check_same_rows(ranks: ParallelRanks, batches: Sequence[MicroBatch], device: torch.device) -> None:
+    """Errors: SamplewiseError on all ranks that share the model's layers, where they were given different rows."""
+    if ranks.same is None:
+        return
+    seen = hashlib.sha256()
+    for micro in batches:
+        for values in (micro.id, micro.targets):
+            seen.update(host(values).tobytes())
+    with among(ranks.same):
+        check_same({"rows of the ranks of one tensor-parallel group (SHA-256)": seen.hexdigest()[:16]}, device)

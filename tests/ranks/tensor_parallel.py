@@ -1,0 +1,121 @@
+"""A model that transformers loads in parts, over ranks that have the same rows, alone and within FSDP2.
+
+    python tests/ranks/tensor_parallel.py RANKS
+
+Two ranks share each row; RANKS / 2 pairs have rows of their own. Every rank compares the step with that of the whole
+model on all rows, and raises where they differ.
+"""
+
+import sys
+import tempfile
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.distributed as dist
+import transformers
+from forks import forked
+from torch.distributed.tensor import DTensor
+from transformers.distributed import DistributedConfig
+
+from samplewise.core.errors import SamplewiseError
+from samplewise.trainers import WeightedStep, WeightedTrainer
+
+SHARED = 2
+MICRO, SIZE, STEPS = 2, 3, 2
+CASES: dict[str, dict[str, Any]] = {
+    "one pass": {"rule": "ir_dro(r=1.0)"},
+    "two passes, few kept": {"rule": "top_k(0.25)"},
+    "per token": {"rule": "uniform()", "options": {"per": "token"}},
+    "a token rule of the step": {
+        "rule": "ir_dro(r=1.0)",
+        "options": {"token_rule": 'top_tokens(keep=0.6, scope="step")'},
+    },
+    "from logits": {"rule": "ir_dro(r=1.0)", "options": {"losses": lambda model, micro: from_logits(model, micro)}},
+    "tied": {"rule": "ir_dro(r=1.0)", "kind": "tied"},
+}
+
+
+def from_logits(model: torch.nn.Module, micro: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    from samplewise.losses.token_losses import sample_losses
+
+    return sample_losses(
+        model(**{key: micro.inputs[key] for key in ("input_ids", "attention_mask")}).logits, micro.inputs["mine"]
+    )
+
+
+def rows(first: int, count: int, own: bool) -> dict[str, torch.Tensor]:
+    data = tiny.Rows(64)
+    batch = tiny.collate([data[i] for i in range(first, first + count)])
+    if own:
+        batch["mine"] = batch.pop("labels")
+    return {**batch, "sample_id": torch.arange(first, first + count)}
+
+
+def ended(model: torch.nn.Module, case: dict[str, Any], pairs: int, pair: int | None) -> list[dict[str, Any]]:
+    """Losses, figures and gradients of two steps. pair: whose rows; None: those of all, in one process."""
+    options = dict(case.get("options", {}))
+    own = "losses" in options
+    step, found = WeightedStep(model, case["rule"], **options), []
+    for number in range(STEPS):
+        every = [
+            [rows(((number * pairs + each) * MICRO + k) * SIZE, SIZE, own) for k in range(MICRO)]
+            for each in range(pairs)
+        ]
+        batches = [batch for each in every for batch in each] if pair is None else every[pair]
+        model.zero_grad()
+        for micro in step.plan(batches):
+            step.backward(micro)
+        figures = step.finish()
+        grads = {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+        found.append({"loss": torch.tensor([figures[key] for key in ("loss", "ess", "kept")]), **grads})
+    step.detach()
+    return found
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
+
+
+def compare(name: str, got: list[dict[str, Any]], want: list[dict[str, Any]]) -> None:
+    for number, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        assert ours.keys() == theirs.keys(), (name, ours.keys() ^ theirs.keys())
+        for key, right in theirs.items():
+            off = float((ours[key].double() - right.double()).norm() / right.double().norm().clamp(min=1e-12))
+            assert off <= 1e-5, (name, number, key, off)
+
+
+def refusals(model: torch.nn.Module, rank: int) -> None:
+    """Ranks of a pair with different rows; and the Trainer."""
+    step = WeightedStep(model, "uniform()")
+    with pytest.raises(SamplewiseError, match=r"rows of the ranks of one tensor-parallel group.*the same on all ranks"):
+        next(iter(step.plan([rows(SIZE * rank, SIZE, False)])))
+    step.detach()
+    with pytest.raises(SamplewiseError, match="tp_size=2"), tempfile.TemporaryDirectory() as folder:
+        WeightedTrainer(
+            model, tiny.arguments(folder), train_dataset=tiny.Rows(8), data_collator=tiny.collate, rule="uniform()"
+        )
+
+
+def work(rank: int, folder: str, ranks: int) -> None:
+    dist.init_process_group("gloo")
+    pairs = ranks // SHARED
+    config = DistributedConfig(tp_size=SHARED, tp_plan="auto", fsdp_size=pairs)
+    for name, case in CASES.items():
+        path = f"{folder}/{case.get('kind', 'untied')}"
+        load: Any = transformers.AutoModelForCausalLM.from_pretrained
+        split, alone = load(path, distributed_config=config), load(path)
+        assert isinstance(split.lm_head.weight, DTensor)
+        compare(name, ended(split.train(), case, pairs, rank // SHARED), ended(alone.train(), case, pairs, None))
+    refusals(load(path, distributed_config=config), rank)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    with tempfile.TemporaryDirectory() as place:
+        for kind in ("untied", "tied"):
+            tiny.model("llama", tie_word_embeddings=kind == "tied").save_pretrained(f"{place}/{kind}")
+        codes = forked(count, lambda rank: work(rank, place, count))
+    raise SystemExit(max(map(abs, codes)))
