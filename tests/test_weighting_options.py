@@ -21,7 +21,7 @@ from samplewise.evidence.run.prepared import Prepared
 OTHER = {
     "rule": "band(drop_top=0.25)", "token_rule": "rho1(keep=0.5)", "reference_model": "r", "loss_from": "stored",
     "per": "token", "normalize": "micro", "pool": 3, "max_nonfinite": 0.5, "logits": "allow", "log_samples": "rows",
-    "allow_negative": True, "norm": "nonzero_tokens",
+    "allow_negative": True, "norm": "nonzero_tokens", "backend": "torch",
 }  # fmt: skip
 """A value for every option that is not its default."""
 

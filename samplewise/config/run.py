@@ -117,7 +117,7 @@ class RunConfig(Weighting):
 
     model: a hub id, a folder or a .gguf file. data: its `kind` says which.
     rule, token_rule, reference_model, loss_from, per, normalize, pool, max_nonfinite, allow_negative, norm, logits,
-    log_samples: how samples are weighed, as in `samplewise.engine.weighting`.
+    backend, log_samples: how samples are weighed, as in `samplewise.engine.weighting`.
     training: fields of `transformers.TrainingArguments`, of `trl.SFTConfig` for instructions.
     lora: adapters, or null to train all of the model.
     output: a folder that is this run's own.

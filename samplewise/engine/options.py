@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.token_rule import TokenRule
-from samplewise.engine.weighting import Weighting, weighting_values
+from samplewise.engine.weighting import TrainingBackend, Weighting, weighting_values
 from samplewise.rules.base import refuses_negative
 from samplewise.rules.parse import parse_rule, parse_token_rule
 
@@ -23,7 +23,8 @@ class WeightingOptions(Weighting):
     rule: a Rule or its text. Required.
     token_rule: a TokenRule or its text, `rho1(…)`; or it stands in the rule, `chain(flow(), dft())`.
     reference_model: a model, or its name. log_samples: also a Path.
-    per, normalize, pool, max_nonfinite, allow_negative, norm, logits, loss_from: as in `samplewise.engine.weighting`.
+    per, normalize, pool, max_nonfinite, allow_negative, norm, logits, backend, loss_from: as in
+        `samplewise.engine.weighting`.
     losses: a loss of your own, (model, micro-batch) -> ([n] losses, [n] counts of tokens), differentiable, in place of
         the causal language model's: preference pairs, classifiers, encoders. Counts are 1 each where there are none.
     turns: every unbroken run of predicted tokens (an assistant's turn) is a sample of its own; by default a row or,
@@ -82,6 +83,7 @@ class WeightingOptions(Weighting):
                 remedy="Remove the token rule, or use normalize='step'.",
             )
         needs_tokens = {"token_rule": self.token_rule, "reference_model": self.reference_model, "turns": self.turns}
+        needs_tokens["backend"] = self.backend != "auto"
         for name, value in needs_tokens.items():
             if self.losses is not None and value:
                 raise SamplewiseError(
@@ -127,6 +129,7 @@ CHOICES: Mapping[str, tuple[object, ...]] = {
     "allow_negative": (True, False),
     "norm": ("weights", "nonzero_tokens"),
     "loss_from": ("fresh", "stored"),
+    "backend": get_args(TrainingBackend),
 }
 
 

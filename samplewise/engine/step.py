@@ -92,8 +92,7 @@ class Step:
         self.same_rule = False  # whether the state is a checkpoint's
         wanted = self.options.loss_from == "stored" or self.rule.epochs is not None
         self.history = LossHistory(self.options.min_stored_corr) if wanted else None
-        self.clock, self._spent = Clock(), {}
-        self.short = ShortSteps()
+        self.clock, self._spent, self.short = Clock(), {}, ShortSteps()
         self._mode: Mode | None = None
         self._looked = self._resolved = self._packing_looked = False
 
@@ -155,7 +154,8 @@ class Step:
         self.parallel = parallel_ranks(model, self.device, same_rows)
         if self.options.normalize == "micro":
             refuse_own_term(model)
-        self.attached = attach_forward(model, logits=self.options.logits, losses=self.options.losses, head=head)
+        chosen = {name: getattr(self.options, name) for name in ("logits", "losses", "backend")}
+        self.attached = attach_forward(model, head=head, **chosen)
         self.attached.checked |= not check
         self.sharded = head != "whole" or not check
         self.reference.check(model)

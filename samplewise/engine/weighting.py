@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from samplewise.engine.plan import Per, StepNorm
 
+TrainingBackend = Literal["auto", "chunked", "triton", "torch", "liger"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOptions:
@@ -49,6 +51,8 @@ class StepOptions:
         of a weight other than 0 (of those samples, and of `token_weights`): then the size of weights counts. For the
         data's weights, selections and other rules that have a scale (`Rule.absolute`).
     logits: "refuse" models whose losses cannot be had without logits, or "allow" the logits, at their price.
+    backend: which kernels compute losses from hidden states and head, as in `samplewise.losses.kernels`; "auto" takes
+        "triton" on CUDA where it can run, else "chunked". What was asked for and cannot run is an error.
     """
 
     per: Per = "sample"
@@ -58,6 +62,7 @@ class StepOptions:
     allow_negative: bool = False
     norm: StepNorm = "weights"
     logits: Literal["refuse", "allow"] = "refuse"
+    backend: TrainingBackend = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,8 +79,8 @@ class PlanConfig(StepOptions):
     labels: a file of labels of the corpus, as `samplewise corrupt` writes; what each gets is counted, no rule sees it.
     tasks, answers: benchmarks and written answers, measured after training. measures: of held-out text and domains too:
     the loss at a fitted temperature ("tempered"), the accuracy of the next token. per, normalize, pool, max_nonfinite,
-    logits: of every arm that has none of its own, as in `samplewise.engine.weighting`. training: as in a run file, its
-    seed apart, which is each of seeds in turn.
+    logits, backend: of every arm that has none of its own, as in `samplewise.engine.weighting`. training: as in a run
+    file, its seed apart, which is each of seeds in turn.
     """
 
     model: str | ScratchConfig

@@ -16,7 +16,7 @@ from samplewise.losses.compiled import uncompiled
 from samplewise.losses.forward import Forward
 from samplewise.losses.from_logits import FromLogits, FromLosses
 from samplewise.losses.head import find_head
-from samplewise.losses.kernels import Tally
+from samplewise.losses.kernels import Backend, Tally
 from samplewise.losses.own_terms import refuse_term_from_logits, refuse_unweighable
 from samplewise.losses.packing_check import check_packing
 from samplewise.losses.request import attach_objective
@@ -39,10 +39,11 @@ class Attached:
         if self.checked or not isinstance(self.forward, WithoutLogits):
             return
         self.checked = True
+        backend = self.forward.backend
         try:
-            check_head(self.model, micro.inputs)
+            check_head(self.model, micro.inputs, backend=backend)
         except SamplewiseError:
-            if not allow_logits:
+            if not allow_logits or backend != "auto":
                 raise
             logger.warning("%s trains from logits", type(self.model).__name__)
             self.forward = _from_logits(self.model, self.forward.tally)
@@ -57,12 +58,13 @@ class Attached:
 
 
 def attach_forward(
-    model: nn.Module, *, logits: str = "refuse", losses: Callable[..., Any] | None = None, head: str = "whole"
-) -> Attached:
+    model: nn.Module, *, logits: str = "refuse", losses: Callable[..., Any] | None = None, head: str = "whole",
+    backend: Backend = "auto",
+) -> Attached:  # fmt: skip
     """Choose how `model` returns sample losses, and attach that to it.
 
-    losses: a loss of one's own. head: "whole" or "sharded", as in `Step.attach`.
-    Errors: SamplewiseError where losses cannot be had without logits and `logits` is "refuse".
+    losses: a loss of one's own. head: "whole" or "sharded", as in `Step.attach`. backend: of the kernels.
+    Errors: SamplewiseError where losses cannot be had without logits, and `logits` is "refuse" or a backend is named.
     """
     model = uncompiled(model)
     if losses is not None:
@@ -72,10 +74,10 @@ def attach_forward(
         try:
             find_head(model)
         except SamplewiseError:
-            if logits == "refuse":
+            if logits == "refuse" or backend != "auto":
                 raise
             return Attached(model, _from_logits(model), lambda: None)
-    return Attached(model, WithoutLogits(), attach_objective(model), checked=head != "whole")
+    return Attached(model, WithoutLogits(backend), attach_objective(model), checked=head != "whole")
 
 
 def _from_logits(model: nn.Module, tally: Tally | None = None) -> Forward:

@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "per token": {"rule": "uniform()", "options": {"per": "token"}},
     "a token rule of the step": {
         "rule": "ir_dro(r=1.0)",
-        "options": {"token_rule": 'top_tokens(keep=0.6, scope="step")'},
+        "options": {"token_rule": 'random_tokens(keep=0.6, scope="step")'},
     },
     "from logits": {"rule": "ir_dro(r=1.0)", "options": {"losses": lambda model, micro: from_logits(model, micro)}},
     "tied": {"rule": "ir_dro(r=1.0)", "kind": "tied"},

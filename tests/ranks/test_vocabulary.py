@@ -7,13 +7,22 @@ from pathlib import Path
 import pytest
 from test_loops import ENVIRONMENT
 
-PROGRAM = Path(__file__).with_name("vocabulary.py")
+HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def ran(program: str, ranks: int) -> None:
+    command = [sys.executable, str(HERE / program), str(ranks)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.slow
 def test_a_split_head_is_the_whole_one(ranks):
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(ranks)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    ran("vocabulary.py", ranks)
+
+
+@pytest.mark.parametrize("ranks", [2, 4], ids=["tensor parallelism", "within FSDP2"])
+@pytest.mark.slow
+def test_a_model_that_transformers_loads_in_parts_takes_the_steps_of_the_whole_one(ranks):
+    ran("tensor_parallel.py", ranks)

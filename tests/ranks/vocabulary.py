@@ -19,9 +19,10 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.step import Step
 from samplewise.losses.kernels import Shard, Tally, objective, sample_losses, score
 from samplewise.losses.request import Request, with_objective
-from samplewise.trainers import WeightedStep
 
 ROWS, LENGTH, SIZE, VOCABULARY = 5, 11, 8, 37
 LABELS = torch.randint(VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -136,13 +137,13 @@ def model(kind: str, ranks: int) -> torch.nn.Module:
 
 
 def refusals(shard: Shard, split: torch.nn.Module) -> None:
-    """Others than our kernels, and the engine, which would count each row once for every rank."""
+    """Others than our kernels; and a loop that would count each row once for every rank."""
     given = parts(torch.float32, shard)
     for backend in ("torch", "reference", "triton", "liger"):
         with pytest.raises(SamplewiseError, match="a head that is split over ranks"):
             score(given.hidden, given.head, LABELS, shard=shard, backend=backend)
     with pytest.raises(SamplewiseError, match="tensor parallelism"):
-        WeightedStep(split, "uniform()")
+        Step(WeightingOptions(rule="uniform()"), torch.device("cpu")).attach(split)
 
 
 def work(rank: int) -> None:
