@@ -74,7 +74,7 @@ class Taker:
             if self.stopped.is_set():
                 break
             found += self.cut(block.entries[start : start + AT_ONCE])
-        return Taken(index, block, self.before, mark, found, claim.pop_all())
+        return Taken(index, block, self.before, mark=mark, found=found, claim=claim.pop_all())
 
 
 def each_taken(job: Job, rank: int, ranks: int) -> Generator[Taken]:
