@@ -39,6 +39,7 @@ from transformers import TrainerCallback  # isort: skip
 
 from samplewise.core.exhausted import lacks_memory
 from samplewise.corpus.batching import batches
+from samplewise.corpus.device import measured
 from samplewise.corpus.losses import _padded, score_pieces
 from samplewise.evidence.doctor import examine, kernels, logits, speed, waits
 from samplewise.evidence.doctor.checks import Check
@@ -150,9 +151,10 @@ class Run:
         tokens = SCORED[way] if self.given.tokens is None else self.given.tokens
         pieces = speed.random_pieces(vocabulary_of(model), tokens, min(2048, tokens // 2))
         budget = 2**15 if self.device.type == "cuda" else 2**11
+        own = measured(model, max(len(piece.ids) for piece in pieces)).tokens if self.device.type == "cuda" else budget
         before = reset_peak(self.device)
         work = {
-            "ours": lambda: score_pieces(model, pieces, batch_tokens=budget),
+            "ours": lambda: score_pieces(model, pieces, batch_tokens=own),
             "batches, logits": lambda: from_logits(model, pieces, budget),
             "one text a forward, logits": lambda: from_logits(model, pieces, 1),
         }[way]
@@ -164,7 +166,8 @@ class Run:
             speed.synchronize(self.device)
             seconds = time.perf_counter() - start
         rate = sum(piece.n_tokens for piece in pieces) / seconds
-        return {"result": "ok", "per_second": rate, "seconds": seconds, **highest_since(before)}
+        figures = {"per_second": rate, "seconds": seconds, "batch_tokens": own if way == "ours" else budget}
+        return {"result": "ok", **figures, **highest_since(before)}
 
 
 def reset_peak(device: torch.device) -> int | None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from samplewise.core.exhausted import lacks_memory
+from samplewise.corpus.device import measured
 from samplewise.evidence.doctor import kernels, memory, paths, speed, stand_ins, waits
 from samplewise.evidence.doctor.checks import Check
 from samplewise.evidence.doctor.documents import even_rows
@@ -25,7 +26,10 @@ from samplewise.trainers import WeightedStep
 
 @dataclass(frozen=True)
 class Size:
-    """rows × length tokens of a step whose memory and time are measured; tokens to score, of texts up to `longest`."""
+    """rows × length tokens of a step whose memory and time are measured; tokens to score, of texts up to `longest`.
+
+    budget: ids of a batch, where the device does not say how much memory it has.
+    """
 
     rows: int
     length: int
@@ -131,4 +135,5 @@ def _step_time(model: nn.Module, device: torch.device, size: Size) -> Check:
 
 
 def _scoring(model: nn.Module, device: torch.device, size: Size) -> Check:
-    return speed.check_scoring(model, size.tokens, size.longest, size.budget, device)
+    budget = measured(model, size.longest).tokens if device.type == "cuda" else size.budget
+    return speed.check_scoring(model, size.tokens, size.longest, budget, device)

@@ -113,7 +113,7 @@ def check_scoring(model: nn.Module, tokens: int, longest: int, budget: int, devi
         seconds = time.perf_counter() - start
     predicted = sum(piece.n_tokens for piece in pieces)
     finite = bool(np.isfinite(found).all())
-    text = f"{predicted / seconds:,.0f} tokens/s, {len(pieces)} texts of at most {longest} tokens"
+    text = f"{predicted / seconds:,.0f} tokens/s, {len(pieces)} texts of at most {longest} tokens, {budget:,} a batch"
     if not finite:
         return Check("scoring", "fail", f"losses that are not finite; {text}")
     return Check("scoring", "info", text, {"tokens": predicted, "seconds": seconds, "per_second": predicted / seconds})
