@@ -38,9 +38,9 @@ def compile_layers(model: nn.Module) -> None:
     layers, rows = repeated_layers(model), [random_piece(model, length) for length in (40, 33, 17)]
     with evaluating(model):
         before = token_losses(model, rows)()
-        for layer in layers:
-            layer.compile(dynamic=True)
         try:
+            for layer in layers:
+                layer.compile(dynamic=True)
             after = token_losses(model, rows)()
         except Exception as error:  # of dynamo, inductor, Triton, a C++ compiler
             if lacks_memory(error):

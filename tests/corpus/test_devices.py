@@ -41,7 +41,7 @@ def test_the_host_reads_a_device_once_a_batch(model):
     with waits() as reads:
         found = score_pieces(on_device(tiny.model("llama", attn_implementation="eager")), PIECES, batch_tokens=90)
     ours = {where: count for where, count in reads.items() if not where.startswith("elsewhere")}
-    assert sum(ours.values()) == len(list(batches([len(each.ids) for each in PIECES], 90))) == 7, ours
+    assert sum(ours.values()) == len(list(batches([len(each.ids) for each in PIECES], 90))) == 8, ours
     for name, values in want.items():
         np.testing.assert_array_equal(found[name], values)
 
@@ -251,6 +251,7 @@ def test_ranks_take_ahead_only_where_enough_is_left_for_all(tiny_model, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, as it imports its compiler
 def test_compiled_layers_give_the_same_scores(tiny_model, corpus, tmp_path):
     score(tiny_model, corpus, tmp_path / "plain")
     manifest = score(tiny_model, corpus, tmp_path / "out", compile=True)
