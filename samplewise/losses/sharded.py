@@ -37,6 +37,11 @@ def in_pieces(parameter: Tensor | None) -> bool:
     return hasattr(parameter, "full_tensor")
 
 
+def own_part(values: Any) -> Tensor:
+    """What this rank holds of a DTensor, the same memory; any other tensor is itself."""
+    return values.to_local() if in_pieces(values) else values
+
+
 def is_tensor_parallel(parameter: Tensor | None) -> bool:
     """Whether it is split over a mesh with a dimension "tp", whose ranks work on the same rows."""
     mesh: Any = getattr(parameter, "device_mesh", None)

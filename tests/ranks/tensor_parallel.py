@@ -2,8 +2,8 @@
 
     python tests/ranks/tensor_parallel.py RANKS
 
-Two ranks share each row; RANKS / 2 pairs have rows of their own. Every rank compares the step with that of the whole
-model on all rows, and raises where they differ.
+Two ranks share each row; RANKS / 2 pairs have rows of their own. Every rank compares its steps with those that one
+process took with the whole model on all rows, and raises where they differ.
 """
 
 import sys
@@ -20,7 +20,10 @@ from torch.distributed.tensor import DTensor
 from transformers.distributed import DistributedConfig
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.trainers import WeightedStep, WeightedTrainer
+from samplewise.engine.options import WeightingOptions
+from samplewise.engine.step import Step
+from samplewise.losses.token_losses import sample_losses
+from samplewise.trainers import WeightedStep
 
 SHARED = 2
 MICRO, SIZE, STEPS = 2, 3, 2
@@ -30,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "per token": {"rule": "uniform()", "options": {"per": "token"}},
     "a token rule of the step": {
         "rule": "ir_dro(r=1.0)",
-        "options": {"token_rule": 'random_tokens(keep=0.6, scope="step")'},
+        "options": {"token_rule": 'token_band(drop_top=0.2, scope="step")'},
     },
     "from logits": {"rule": "ir_dro(r=1.0)", "options": {"losses": lambda model, micro: from_logits(model, micro)}},
     "tied": {"rule": "ir_dro(r=1.0)", "kind": "tied"},
@@ -38,8 +41,6 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def from_logits(model: torch.nn.Module, micro: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    from samplewise.losses.token_losses import sample_losses
-
     return sample_losses(
         model(**{key: micro.inputs[key] for key in ("input_ids", "attention_mask")}).logits, micro.inputs["mine"]
     )
@@ -87,35 +88,40 @@ def compare(name: str, got: list[dict[str, Any]], want: list[dict[str, Any]]) ->
 
 
 def refusals(model: torch.nn.Module, rank: int) -> None:
-    """Ranks of a pair with different rows; and the Trainer."""
+    """Ranks that hold parts of the same layers, with different rows; and a loop that says nothing of such ranks."""
     step = WeightedStep(model, "uniform()")
     with pytest.raises(SamplewiseError, match=r"rows of the ranks of one tensor-parallel group.*the same on all ranks"):
         next(iter(step.plan([rows(SIZE * rank, SIZE, False)])))
     step.detach()
-    with pytest.raises(SamplewiseError, match="tp_size=2"), tempfile.TemporaryDirectory() as folder:
-        WeightedTrainer(
-            model, tiny.arguments(folder), train_dataset=tiny.Rows(8), data_collator=tiny.collate, rule="uniform()"
-        )
+    with pytest.raises(SamplewiseError, match=r"rows of their own, got tensor parallelism.*WeightedStep"):
+        Step(WeightingOptions(rule="uniform()"), torch.device("cpu")).attach(model)
 
 
-def work(rank: int, folder: str, ranks: int) -> None:
+def path_of(case: dict[str, Any], folder: str) -> str:
+    return f"{folder}/{case.get('kind', 'untied')}"
+
+
+def work(rank: int, folder: str, ranks: int, want: dict[str, list[dict[str, Any]]]) -> None:
     dist.init_process_group("gloo")
     pairs = ranks // SHARED
     config = DistributedConfig(tp_size=SHARED, tp_plan="auto", fsdp_size=pairs)
     for name, case in CASES.items():
-        path = f"{folder}/{case.get('kind', 'untied')}"
-        load: Any = transformers.AutoModelForCausalLM.from_pretrained
-        split, alone = load(path, distributed_config=config), load(path)
+        split = load(path_of(case, folder), distributed_config=config).train()
         assert isinstance(split.lm_head.weight, DTensor)
-        compare(name, ended(split.train(), case, pairs, rank // SHARED), ended(alone.train(), case, pairs, None))
-    refusals(load(path, distributed_config=config), rank)
+        compare(name, ended(split, case, pairs, rank // SHARED), want[name])
+    refusals(split, rank)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     count = int(sys.argv[1])
+    transformers.logging.disable_progress_bar()
+    load: Any = transformers.AutoModelForCausalLM.from_pretrained
     with tempfile.TemporaryDirectory() as place:
         for kind in ("untied", "tied"):
             tiny.model("llama", tie_word_embeddings=kind == "tied").save_pretrained(f"{place}/{kind}")
-        codes = forked(count, lambda rank: work(rank, place, count))
+        whole_model = {
+            name: ended(load(path_of(case, place)).train(), case, count // SHARED, None) for name, case in CASES.items()
+        }
+        codes = forked(count, lambda rank: work(rank, place, count, whole_model))
     raise SystemExit(max(map(abs, codes)))

@@ -22,6 +22,7 @@ from samplewise.engine.modes.base import Mode, RetryInTwoPasses
 from samplewise.engine.modes.parts import Parts
 from samplewise.engine.plan import normalizer
 from samplewise.losses.kernels import Factor
+from samplewise.losses.sharded import own_part
 
 MIN_LARGEST_FACTOR, MAX_LARGEST_FACTOR = math.exp(-40), math.exp(40)
 """Where the largest unnormalized weight of a step must lie: far inside fp32, gradients included."""
@@ -82,7 +83,7 @@ class OnePass(Mode):
     def end(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
         """The one division of the step."""
         if self.rescale is not None:
-            gradients = [p.grad for p in parameters() if p.grad is not None]
+            gradients = [own_part(p.grad) for p in parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self.rescale)
 
     def _settle(self, objective: Tensor) -> float:
