@@ -14,17 +14,34 @@ from samplewise.core.distributed import among, check_same, ranks_at
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host
 from samplewise.core.micro_batch import MicroBatch
+from samplewise.losses.body import unwrapped
 from samplewise.losses.sharded import tensor_parallel_mesh
 
 
 @dataclass(frozen=True)
 class ParallelRanks:
-    """data: the process group of the ranks that differ in rows, None for all. same: of those with this rank's rows."""
+    """data: the process group of the ranks that differ in rows, None for all. same: of those with this rank's rows.
+
+    once: whether gradients allow one backward a step only.
+    """
 
     data: Any = None
     same: Any = None
+    once: bool = False
+
+    def backwards(self, count: int) -> int:
+        """The number of backwards of a step. Errors: SamplewiseError where so many give wrong gradients."""
+        if self.once and count > 1:
+            raise SamplewiseError(
+                "micro-batches", expected="one a step for this model's tp_plan, which sums the gradients of norms over "
+                "ranks after every backward, those of earlier ones again", got=count,
+                remedy="Give each step one micro-batch, or use FSDP2 alone.",
+            )  # fmt: skip
+        return count
 
 
+SUMMED_AFTER_EACH = "replicated_with_grad_allreduce"
+"""transformers' style for norms within heads (Qwen 3's q_norm and k_norm)."""
 ALL_RANKS = ParallelRanks()
 
 
@@ -42,7 +59,8 @@ def parallel_ranks(model: nn.Module, device: torch.device, same_rows: bool) -> P
             "model", expected="ranks with rows of their own", got="tensor parallelism",
             remedy="Use FSDP2 alone, or WeightedStep in a loop of your own: docs/ranks.md.",
         )  # fmt: skip
-    return ParallelRanks(ranks_at(mesh.get_local_rank(), device), mesh.get_group())
+    plan: Any = getattr(unwrapped(model), "_tp_plan", None) or {}
+    return ParallelRanks(ranks_at(mesh.get_local_rank(), device), mesh.get_group(), SUMMED_AFTER_EACH in plan.values())
 
 
 def check_same_rows(ranks: ParallelRanks, batches: Sequence[MicroBatch], device: torch.device) -> None:

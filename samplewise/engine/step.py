@@ -220,7 +220,7 @@ class Step:
         assert self._mode is not None
         with self.clock.timed("rule"):
             micro_batches = self._mode.begin(model, self.given)
-        self.left = len(micro_batches)
+        self.left = self.parallel.backwards(len(micro_batches))
         return micro_batches
 
     def loss(self, model: nn.Module, micro: MicroBatch) -> Tensor:

@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "from logits": {"rule": "ir_dro(r=1.0)", "options": {"losses": lambda model, micro: from_logits(model, micro)}},
     "tied": {"rule": "ir_dro(r=1.0)", "kind": "tied"},
+    "Qwen 3, one backward": {"rule": "top_k(0.25)", "kind": "qwen3"},
 }
 
 
@@ -87,11 +88,18 @@ def compare(name: str, got: list[dict[str, Any]], want: list[dict[str, Any]]) ->
             assert off <= 1e-5, (name, number, key, off)
 
 
-def refusals(model: torch.nn.Module, rank: int) -> None:
-    """Ranks that hold parts of the same layers, with different rows; and a loop that says nothing of such ranks."""
+def refusals(model: torch.nn.Module, norms: torch.nn.Module, rank: int) -> None:
+    """Ranks that hold parts of the same layers, with different rows; and a loop that says nothing of such ranks.
+
+    norms: a model whose norms' gradients transformers sums over ranks after every backward.
+    """
     step = WeightedStep(model, "uniform()")
     with pytest.raises(SamplewiseError, match=r"rows of the ranks of one tensor-parallel group.*the same on all ranks"):
         next(iter(step.plan([rows(SIZE * rank, SIZE, False)])))
+    step.detach()
+    step, batches = WeightedStep(norms, "ir_dro(r=1.0)"), [rows(SIZE * k, SIZE, False) for k in range(MICRO)]
+    with pytest.raises(SamplewiseError, match=r"^micro-batches: expected one a step.*tp_plan.*got 2"):
+        next(iter(step.plan(batches)))
     step.detach()
     with pytest.raises(SamplewiseError, match=r"rows of their own, got tensor parallelism.*WeightedStep"):
         Step(WeightingOptions(rule="uniform()"), torch.device("cpu")).attach(model)
@@ -105,11 +113,12 @@ def work(rank: int, folder: str, ranks: int, want: dict[str, list[dict[str, Any]
     dist.init_process_group("gloo")
     pairs = ranks // SHARED
     config = DistributedConfig(tp_size=SHARED, tp_plan="auto", fsdp_size=pairs)
+    models = {}
     for name, case in CASES.items():
-        split = load(path_of(case, folder), distributed_config=config).train()
+        split = models[case.get("kind")] = load(path_of(case, folder), distributed_config=config).train()
         assert isinstance(split.lm_head.weight, DTensor)
         compare(name, ended(split, case, pairs, rank // SHARED), want[name])
-    refusals(split, rank)
+    refusals(models["tied"], models["qwen3"], rank)
     dist.destroy_process_group()
 
 
@@ -120,6 +129,9 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         for kind in ("untied", "tied"):
             tiny.model("llama", tie_word_embeddings=kind == "tied").save_pretrained(f"{place}/{kind}")
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": tiny.VOCABULARY}
+        transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**sizes, **heads)).save_pretrained(f"{place}/qwen3")
         whole_model = {
             name: ended(load(path_of(case, place)).train(), case, count // SHARED, None) for name, case in CASES.items()
         }
