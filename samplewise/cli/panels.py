@@ -11,7 +11,7 @@ PANELS = {
         "The corpus": ["kind", "text_field", "format", "template", "config", "split", "streaming", "limit"],
         "Windows": ["max_length", "min_tokens", "stride", "rolling"],
         "What is written": ["column", "characters", "shard_bytes", "strict", "json_file"],
-        "Speed": ["dtype", "batch_tokens", "compile", "engine", "workers"],
+        "Speed": ["dtype", "batch_tokens", "compiled", "engine", "workers"],
     },
     "select": {
         "What is selected": ["rule", "above", "below", "tokens", "take", "by", "within", "unit", "seed"],
