@@ -81,7 +81,7 @@ def score(
         "kind": kind, "text_field": text_field, "format": format, "template": template, "config": config,
         "split": split, "streaming": streaming, "limit": limit, "max_length": max_length, "min_tokens": min_tokens,
         "stride": stride, "rolling": rolling, "characters": characters, "batch_tokens": batch_tokens,
-        "shard_bytes": shard_bytes, "answers": answers, "compile": compiled,
+        "shard_bytes": shard_bytes, "answers": answers, "compiled": compiled,
         "keep_fields": None if keep_fields is None else [name.strip() for name in keep_fields.split(",")],
     }  # fmt: skip
     quiet(debug)

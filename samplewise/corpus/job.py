@@ -119,7 +119,7 @@ def _make_ready(job: Job) -> None:
     new = job.parts.run() is None
     if new:
         _check_first(job)
-    if job.settings.compile:
+    if job.settings.compiled:
         compile_layers(job.model)
     if new:
         job.parts.begin(job.facts)
@@ -175,7 +175,7 @@ def _begun(parts: Parts, base: Manifest | None) -> ScoreSettings | None:
     if not facts or "settings" not in facts:
         return None
     settings = build(ScoreSettings, facts["settings"], f"{parts.place}: settings.")
-    return replace(settings, batch_tokens=_defaults().batch_tokens, compile=False) if of_base else settings
+    return replace(settings, batch_tokens=_defaults().batch_tokens, compiled=False) if of_base else settings
 
 
 def _defaults() -> ScoreSettings:
@@ -193,7 +193,7 @@ def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, Counter[
 def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> None:
     """Raises SamplewiseError where this is another run than the one that the folder has begun, finished or is of."""
     if base is not None:
-        others = ("model", "dtype", "settings.batch_tokens", "settings.compile")
+        others = ("model", "dtype", "settings.batch_tokens", "settings.compiled")
         check_same(facts, base.fingerprints, str(parts.place), leave_out=others)
     begun = parts.run()
     if parts.place.exists(parts.inside("manifest.json")):

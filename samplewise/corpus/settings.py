@@ -24,7 +24,7 @@ class ScoreSettings:
     records only. max_length, min_tokens, stride, rolling, characters: as in `pieces.Cutting`; a max_length that is not
     given follows a model of a shorter context. shard_bytes: of text to a shard, the work that a killed run may lose.
     batch_tokens: ids to a batch; None: measured from the memory of each device, so that sums may be rounded otherwise.
-    compile: whether the model's layers are compiled. keep_fields: of the records, each a column of the scores as text
+    compiled: whether the model's layers are compiled. keep_fields: of the records, each a column of the scores as text
     (`data.fields`).
     answers: of conversations, also the loss of the answers without what is said before them.
     """
@@ -46,7 +46,7 @@ class ScoreSettings:
     batch_tokens: int | None = CPU_TOKENS
     keep_fields: list[str] = field(default_factory=list)
     answers: bool = False
-    compile: bool = False
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

@@ -254,11 +254,11 @@ def test_ranks_take_ahead_only_where_enough_is_left_for_all(tiny_model, tmp_path
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, as it imports its compiler
 def test_compiled_layers_give_the_same_scores(tiny_model, corpus, tmp_path):
     score(tiny_model, corpus, tmp_path / "plain")
-    manifest = score(tiny_model, corpus, tmp_path / "out", compile=True)
+    manifest = score(tiny_model, corpus, tmp_path / "out", compiled=True)
     ours, theirs = table(tmp_path / "out"), table(tmp_path / "plain")
     assert ours["id"] == theirs["id"]
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=0, atol=2e-6)
-    assert manifest.fingerprints["settings"]["compile"] is True
+    assert manifest.fingerprints["settings"]["compiled"] is True
 
 
 def test_every_layer_is_compiled_and_nothing_else(model, monkeypatch):
@@ -293,7 +293,7 @@ def test_layers_that_cannot_be_compiled_are_refused_before_the_folder_begins(
 
     monkeypatch.setattr(torch.nn.Module, "compile", broken)
     with pytest.raises(SamplewiseError, match=rf"--compile.*{words}.*without --compile"):
-        score(tiny_model, corpus, tmp_path / "out", compile=True)
+        score(tiny_model, corpus, tmp_path / "out", compiled=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -301,13 +301,13 @@ def test_a_folder_remembers_whether_layers_were_compiled(tiny_model, corpus, tmp
     compiled = []
     monkeypatch.setattr(job, "compile_layers", compiled.append)
     score(tiny_model, corpus, tmp_path / "out", limit=10)
-    with pytest.raises(SamplewiseError, match=r"settings\.compile was False and is now True"):
-        score(tiny_model, corpus, tmp_path / "out", limit=10, compile=True)
-    score(tiny_model, corpus, tmp_path / "out", limit=10, column="again", compile=True)
+    with pytest.raises(SamplewiseError, match=r"settings\.compiled was False and is now True"):
+        score(tiny_model, corpus, tmp_path / "out", limit=10, compiled=True)
+    score(tiny_model, corpus, tmp_path / "out", limit=10, column="again", compiled=True)
     assert len(compiled) == 1, "of the column; a finished folder needs none"
     monkeypatch.setattr(job, "score_block", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        score(tiny_model, corpus, tmp_path / "other", limit=10, compile=True)
+        score(tiny_model, corpus, tmp_path / "other", limit=10, compiled=True)
     monkeypatch.undo()
     monkeypatch.setattr(job, "compile_layers", compiled.append)
     score(tiny_model, corpus, tmp_path / "other", limit=10)  # resumed without the option: as it was begun
