@@ -1,6 +1,7 @@
 """How wide the interval of a plan's primary comparison is expected to be with more seeds: what a pilot is run for.
 
     python tools/half_width.py build/results/s5-tilt/pilot --seeds 5
+    python tools/half_width.py results/r6-long/science --seeds 5 --of "ir_dro r=3" uniform loss networks,web
 
 Prints the half-width of the 95% interval, in the metric's unit, from the variances of the seeds that are finished.
 """
@@ -10,13 +11,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import read_json
 from samplewise.evidence.outcome import RESULTS, VALUES
 from samplewise.evidence.primary import Primary, half_widths_at
 
-REMEDY = "Name the folder of a comparison whose plan has a primary comparison."
+REMEDY = "Name the folder of a comparison whose plan has a primary comparison, or one with --of."
+
+
+def asked(results: dict[str, Any], of: list[str] | None) -> Primary:
+    """The comparison that is meant. Errors: SamplewiseError where the plan has no primary one, and none is given."""
+    if of is not None:
+        return Primary(of[0], (of[1],), of[2], tuple(of[3].split(",")))
+    if "primary" not in results.get("asked", {}):
+        raise SamplewiseError("folder", expected="a plan with a primary comparison", got="none", remedy=REMEDY)
+    return Primary.from_json(results["asked"]["primary"])
 
 
 def main() -> int:
@@ -24,12 +35,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--of", nargs=4, metavar=("ARM", "CONTROL", "METRIC", "DOMAINS"), help="another comparison")
     given = parser.parse_args()
     try:
         results, values = (read_json(given.folder / name, "a comparison", REMEDY) for name in (RESULTS, VALUES))
-        if "primary" not in results.get("asked", {}):
-            raise SamplewiseError("folder", expected="a plan with a primary comparison", got="none", remedy=REMEDY)
-        primary = Primary.from_json(results["asked"]["primary"])
+        primary = asked(results, given.of)
         for control, width in half_widths_at(primary, results["documents"], values, given.seeds).items():
             print(
                 f"{primary.arm} − {control}, {primary.metric} on {primary.domain}: ±{width:.4f} at {given.seeds} seeds"

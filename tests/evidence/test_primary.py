@@ -1,7 +1,9 @@
 """Controls of an arm's own, the primary comparison, and what is registered before the first arm: on numbers alone."""
 
 import json
+from pathlib import Path
 
+import half_width
 import numpy as np
 import plans
 import pytest
@@ -147,6 +149,17 @@ def test_a_pilot_tells_how_wide_the_interval_will_be():
     few = {"after": {arm: {"0": seeds["0"], "1": seeds["1"]} for arm, seeds in losses.items()}}
     with pytest.raises(SamplewiseError, match="3 finished seeds of rho and uniform, got 2"):
         half_widths_at(asked, documents, few, 5)
+
+
+def test_the_tool_tells_the_width_of_a_comparison_that_is_published(monkeypatch, capsys):
+    folder = str(Path(__file__).parents[2] / "results/r6-long/science")
+    given = ["half_width.py", folder, "--seeds", "5"]
+    monkeypatch.setattr("sys.argv", [*given, "--of", "ir_dro r=3", "uniform", "loss", "networks,web"])
+    assert half_width.main() == 0
+    assert capsys.readouterr().out == ("ir_dro r=3 − uniform, loss on the mean of networks, web: ±0.0009 at 5 seeds\n")
+    monkeypatch.setattr("sys.argv", given)
+    assert half_width.main() == 1, "its plan has no primary comparison"
+    assert "one with --of" in capsys.readouterr().err
 
 
 # ---- registered beforehand ----
