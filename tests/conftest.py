@@ -6,6 +6,7 @@ from hypothesis import settings
 
 collect_ignore = [
     "ranks/worker.py",
+    "ranks/group.py",
     "ranks/killed.py",
     "ranks/met.py",
     "ranks/loops.py",

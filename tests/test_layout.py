@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import house
@@ -83,6 +84,7 @@ def package(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -96,11 +98,17 @@ def names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a file's tree: to walk it is what takes the time here."""
+    return list(ast.walk(tree(path)))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """All that a file imports, at any depth."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from names(node)
+    found = (names(node) for node in nodes(path) if isinstance(node, (ast.Import, ast.ImportFrom)))
+    return frozenset(name for each in found for name in each)
 
 
 def imported_at_once(path: Path) -> Iterator[str]:
@@ -110,9 +118,14 @@ def imported_at_once(path: Path) -> Iterator[str]:
             yield from names(node)
 
 
-def used(path: Path) -> Iterator[str]:
+@cache
+def used(path: Path) -> frozenset[str]:
     """Dotted names that a file's code spells out, such as torch.load."""
-    for node in ast.walk(tree(path)):
+    return frozenset(_dotted(path))
+
+
+def _dotted(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
@@ -121,6 +134,7 @@ def used(path: Path) -> Iterator[str]:
             yield ".".join([node.id, *reversed(parts)])
 
 
+@cache
 def module_of(name: str) -> Path | None:
     """The file of this package that a dotted name is found in."""
     parts = name.split(".")
@@ -228,7 +242,7 @@ def test_nothing_is_unpickled_or_evaluated():
     for path in FILES:
         assert not [name for name in imported(path) if name.split(".")[0] in NEVER], inside(path)
         assert set(used(path)).isdisjoint(NEVER_CALLED), inside(path)
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
                 on = isinstance(node.value, ast.Constant) and node.value.value
                 assert not on, f"{node.arg} in {inside(path)}, line {node.lineno}"

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,9 +34,14 @@ def found(pattern: str, text: str) -> list[str]:
     return [match[0] for match in re.finditer(rf"(?i)(?<![\w/-]){pattern}(?![\w])", text)]
 
 
+@cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
 def strings(module: Path) -> tuple[list[str], list[str]]:
     """(docstrings, other strings) of a module."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
+    tree = parsed(module)
     loose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # those below constants too
     every = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     docs, others = ([str(node.value) for node in every if (id(node) in loose) is one] for one in (True, False))
@@ -66,8 +72,7 @@ def test_messages_and_docstrings_use_the_words_of_the_glossary():
 
 def test_docstrings_say_something():
     for module in MODULES:
-        tree = ast.parse(module.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        for node in ast.walk(parsed(module)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and (doc := ast.get_docstring(node)):
                 assert len(doc.split()) > 4, f"{module.relative_to(ROOT)}, {node.name}: {doc!r}"
 

@@ -1,12 +1,10 @@
 """What an epoch leaves out is the same on every rank, on any number of them, and after a restart in its middle."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
-from test_loops import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("epochs_of_ranks.py")
 
@@ -14,8 +12,7 @@ PROGRAM = Path(__file__).with_name("epochs_of_ranks.py")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("epochs")
-    command = [sys.executable, str(PROGRAM), str(folder)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = preloaded.run(PROGRAM, folder, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 

@@ -1,13 +1,11 @@
 """FSDP2 through the Trainer: parameters after a few steps against DDP's, on two gloo processes. No GPU."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
-from test_loops import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("fsdp2.py")
 LLAMA, MIXTRAL = ({"transformer_layer_cls_to_wrap": name} for name in ("LlamaDecoderLayer", "MixtralDecoderLayer"))
@@ -53,8 +51,7 @@ ALONE = {  # FSDP2 only
 def ends(folder: Path, runs: dict[str, dict]) -> dict[str, dict]:
     """What each run ends with; of those without settings of FSDP also under DDP, as `<name> (DDP)`."""
     (folder / "runs.json").write_text(json.dumps(runs))
-    command = [sys.executable, str(PROGRAM), str(folder), str(folder / "runs.json")]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=590)
+    done = preloaded.run(PROGRAM, folder, str(folder / "runs.json"), timeout=590)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in runs}
 

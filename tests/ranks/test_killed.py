@@ -1,25 +1,17 @@
 """Killed with SIGKILL at any moment and resumed, a run ends with the very bits of the run that was not killed."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 
 PROGRAM = Path(__file__).with_name("killed.py")
-FOLDERS = os.pathsep.join(str(folder) for folder in Path(__file__).parents[1:3])
-ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": FOLDERS,
-}  # fmt: skip
 
 
 def ends(folder: Path, case: str, ranks: int, moments: list[str]) -> list[dict]:
     """What the run ended with for each moment of death."""
-    command = [sys.executable, str(PROGRAM), str(folder), case, str(ranks), *moments]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=550)
+    done = preloaded.run(PROGRAM, folder, case, str(ranks), *moments, timeout=550)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads(line) for line in (folder / "ends.jsonl").read_text().splitlines()]
 

@@ -1,27 +1,19 @@
 """One step is one step, however it is split: DDP, FSDP2 and accelerate against one process with one micro-batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 
 PROGRAM = Path(__file__).with_name("loops.py")
-FOLDERS = os.pathsep.join(str(folder) for folder in Path(__file__).parents[1:3])
-ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": FOLDERS,
-}  # fmt: skip
 TILT, CHOICE = "ir_dro(r=0.3)", "chain(top_k(0.5), ir_dro(r=0.5))"  # one pass from the second step on; two passes
 LIMITS = {("gradients", "float64"): 1e-10, ("gradients", "float32"): 1e-6,
           ("parameters", "float64"): 1e-10, ("parameters", "float32"): 2e-5}  # fmt: skip
 
 
 def ends(folder: Path, cases: list[str]) -> dict:
-    command = [sys.executable, str(PROGRAM), str(folder), *cases]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=590)
+    done = preloaded.run(PROGRAM, folder, *cases, timeout=590)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return {case: torch.load(folder / f"{case}.pt", weights_only=True) for case in cases}
 

@@ -1,22 +1,15 @@
 """Ranks that differ, see bad numbers, have nothing to train on, die or hang: all take the same way, or end in time."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pyarrow.parquet
 import pytest
 
 PROGRAM = Path(__file__).with_name("met.py")
-FOLDERS = os.pathsep.join(str(folder) for folder in Path(__file__).parents[1:3])
-ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": FOLDERS,
-}  # fmt: skip
 FAST = ["same:3", "other_rule:2", "too_many_bad:2", "nan:1", "nan:2", "overflow:1", "overflow:2", "no_sample:1",
         "no_sample:2", "dies:2", "hangs:2", "saves:2", "goes_on:1", "goes_on_with_less:1",
         "repeats:2"]  # fmt: skip
@@ -25,8 +18,7 @@ SLOW = ["inf:1", "inf:2", "no_sample_scored:1", "no_sample_scored:2"]
 
 class Scenes:
     def __init__(self, folder: Path, scenes: list[str]) -> None:
-        command = [sys.executable, str(PROGRAM), str(folder), *scenes]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+        done = preloaded.run(PROGRAM, folder, *scenes, timeout=500)
         assert done.returncode == 0, done.stderr[-4000:]
         self.folder, self.errors = folder, done.stderr
 

@@ -1,14 +1,12 @@
 """Preference pairs on two processes: the gradient and the metrics of one process, and Dr. DPO's own."""
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 from preferences import PAIRS, by_hand, close, gradient, pairs, policy
-from test_loops import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("pairs.py")
 
@@ -16,8 +14,7 @@ PROGRAM = Path(__file__).with_name("pairs.py")
 @pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(tmp_path):
     """A rule that weighs all pairs, and one that keeps a single pair, so that the other rank runs a blank one."""
-    command = [sys.executable, str(PROGRAM), str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = preloaded.run(PROGRAM, tmp_path, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     for number in range(2):
         one, two = (torch.load(tmp_path / f"{number}-{ranks}.pt", weights_only=True) for ranks in (1, 2))

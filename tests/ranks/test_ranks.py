@@ -1,21 +1,18 @@
 """The same step on several processes: DDP through torchrun, gradients against one process with all micro-batches."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
+from preloaded import ENVIRONMENT
 
 WORKER = Path(__file__).with_name("worker.py")
-FOLDERS = os.pathsep.join(str(folder) for folder in Path(__file__).parents[1:3])
-ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": FOLDERS,
-}  # fmt: skip
+GROUP = Path(__file__).with_name("group.py")
 
 
 def free_port() -> int:
@@ -25,29 +22,37 @@ def free_port() -> int:
 
 
 def launch(
-    folder: Path, rule: str, split: str, *, per="sample", dtype="float64", steps=2, more=(), launcher="torchrun"
+    folder: Path, rule: str, split: str, *, per="sample", dtype="float64", steps=2, more=(), launcher="forks"
 ) -> tuple[dict, list]:
     """What the optimizer saw on rank 0, and what was logged."""
     out = folder / split.replace("|", "+")
-    arguments = [str(WORKER), str(out), rule, per, split, dtype, str(steps), *more]
+    arguments = [str(out), rule, per, split, dtype, str(steps), *more]
+    if launcher == "forks":
+        done = preloaded.run(GROUP, split.count("|") + 1, *arguments)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        print(done.stdout)
+    else:
+        launched([str(WORKER), *arguments], launcher, split.count("|") + 1)
+    return torch.load(out / "tensors.pt", weights_only=True), json.loads((out / "history.json").read_text())
+
+
+def launched(program: list[str], launcher: str, processes: int) -> None:
+    """Run a program on so many ranks by a launcher of torch or accelerate, and wait for it."""
     groups = [
         subprocess.Popen(
-            [sys.executable, *options, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, *options, *program], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True,
         )
-        for options in launchers(launcher, split.count("|") + 1)
+        for options in launchers(launcher, processes)
     ]  # fmt: skip
     for group in groups:
         said, _ = group.communicate(timeout=240)
         assert group.returncode == 0, said[-5000:]
         print(said)
-    return torch.load(out / "tensors.pt", weights_only=True), json.loads((out / "history.json").read_text())
 
 
 def launchers(name: str, processes: int) -> list[list[str]]:
     """The options of each command that together start so many processes."""
-    if processes == 1:
-        return [[]]
     port = ["--master_port", str(free_port())]
     torchrun = ["-m", "torch.distributed.run"]
     return {  # with --cpu and without MPI, accelerate starts one process whatever is asked for
@@ -120,7 +125,9 @@ def test_five_clipped_adamw_steps(tmp_path, rule, dtype, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "split"), [("accelerate", "3|5"), ("two machines", "2|1|3|2")])
+@pytest.mark.parametrize(
+    ("launcher", "split"), [("torchrun", "2,2|2,2"), ("accelerate", "3|5"), ("two machines", "2|1|3|2")]
+)
 @pytest.mark.parametrize("rule", ["ir_dro(r=0.3)", "chain(top_k(0.5), ir_dro(r=0.5))"])
 def test_other_launchers_and_ranks_that_are_not_local_ones(tmp_path, capfd, launcher, split, rule):
     alone, _ = launch(tmp_path, rule, "4,4")

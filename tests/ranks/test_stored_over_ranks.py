@@ -1,17 +1,14 @@
 """A rank with fewer samples to score than another runs a blank row, whose loss is nobody's."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import torch
-from test_loops import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("stored.py")
 
 
 def test_a_blank_rows_loss_is_not_that_of_sample_0(tmp_path):
-    command = [sys.executable, str(PROGRAM), str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = preloaded.run(PROGRAM, tmp_path, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert torch.load(tmp_path / "kept.pt", weights_only=True).tolist() == [1, 2, 4, 5]

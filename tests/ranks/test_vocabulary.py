@@ -1,18 +1,15 @@
 """A head that is split over 2 and 4 ranks gives the whole head's losses, gradients, entropy and correctness."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
-from test_loops import ENVIRONMENT
 
 HERE = Path(__file__).parent
 
 
 def ran(program: str, ranks: int) -> None:
-    command = [sys.executable, str(HERE / program), str(ranks)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = preloaded.run(HERE / program, ranks)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
