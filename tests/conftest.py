@@ -1,5 +1,6 @@
 """Tests run offline, on the CPU, with one torch thread each: two that spin slow a step 40-fold beside another job."""
 
+import gc
 import os
 
 from hypothesis import settings
@@ -27,6 +28,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def pytest_collection_finish(session):
+    """accelerate collects garbage at each `train()`: half of a small test's time, if all that is imported is looked at."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config):

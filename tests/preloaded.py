@@ -51,6 +51,7 @@ def _server() -> subprocess.Popen[str]:
 
 def serve() -> None:
     """Read a line of JSON for each program, write one with its end."""
+    import gc
     import tempfile
 
     import torch  # noqa: F401
@@ -58,6 +59,7 @@ def serve() -> None:
 
     import samplewise.trainers.trl  # noqa: F401
 
+    gc.freeze()  # a collection, which accelerate asks for at each `train()`, does not look at what was imported
     for line in sys.stdin:
         asked = json.loads(line)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
