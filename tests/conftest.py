@@ -31,7 +31,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def pytest_collection_finish(session):
-    """accelerate collects garbage at each `train()`: half of a small test's time, if all that is imported is looked at."""
+    """Leave what is imported out of collections: accelerate asks for one at each `train()`, half of a small test."""
     gc.collect()
     gc.freeze()
 
