@@ -12,7 +12,7 @@ from scored_texts import write_scored_texts
 
 from samplewise.cli.streams import Stream
 
-HOSTILE = "a\x1b]0;owned\x07\x1b[31m\x9b2J\r.jsonl"
+HOSTILE = "a\x1b]0;owned\x07\x1b[31m\x9b2J\r\nkept all.jsonl"
 ROWS = [(HOSTILE, 1.0 + i, 8, f"text {i}") for i in range(20)]
 
 
@@ -21,7 +21,7 @@ def test_what_a_command_prints_does_not_control_the_terminal(tmp_path):
     out = tmp_path / "ids.txt"
     done = world.samplewise("select", scores, "--out", out, "--ids", "--rule", "band(drop_top=0.2)")
     assert done.returncode == 0, done.stderr
-    assert r"a\x1b]0;owned\x07\x1b[31m\x9b2J\r.jsonl:" in done.stdout
+    assert r"a\x1b]0;owned\x07\x1b[31m\x9b2J\r\nkept all.jsonl:" in done.stdout
     assert not [each for each in done.stdout if not each.isprintable() and each != "\n"]
 
 

@@ -88,7 +88,7 @@ class Place:
             self.url = str(path).rstrip("/")
         else:
             self.root = os.path.abspath(os.path.expanduser(str(path).removeprefix("file://")))
-            self.url = self.root
+            self.url = check_name_is_utf8(self.root)
 
     def __str__(self) -> str:
         return self.url
@@ -183,6 +183,18 @@ class Place:
     def open(self, name: str) -> Any:
         """Open a file for reading, seekable."""
         return self.files.open(f"{self.root}/{name}", "rb") if self.remote else (self.local / name).open("rb")
+
+
+def check_name_is_utf8(path: str) -> str:
+    """The path. Raises SamplewiseError where its bytes are no UTF-8, which DuckDB cannot open."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SamplewiseError(
+            "path", expected="the name of a folder or file in UTF-8", got=repr(path)[1:-1],
+            remedy="Rename it; under a locale of another encoding, set PYTHONUTF8=1.",
+        ) from None  # fmt: skip
+    return path
 
 
 def open_url(url: str) -> tuple[Any, str]:

@@ -76,21 +76,28 @@ def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:
         )
     if small := said["parts_too_small_for_the_rule"]:
         lines.append(
-            f"too small  {len(small):,} of {said['parts_in_all']:,} parts for the rule to act on: {small[0]}, …"
+            f"too small  {len(small):,} of {said['parts_in_all']:,} parts for the rule to act on: {_line(small[0])}, …"
         )
     if control := said["control"]:
         lines.append(f"control    {control['kept']:,} {unit}s, {control['kept_tokens']:,} tokens at random; "
                      f"mean {by} {control['mean']['kept']:.4f}")  # fmt: skip
-    lines += [f"warning    {text}" for text in said["kept_by"]["warnings"][:shown]]
+    lines += [f"warning    {_line(text)}" for text in said["kept_by"]["warnings"][:shown]]
     for edge, examples in said["left_out"].items():
         if examples:
             lines.append(f"left out {edge} (nearest first; {len(examples)} in the statement):")
-            lines += [f"  {e[by]:8.3f}  {e['source']}:{e['row']}  {_short(e.get('text'))}" for e in examples[:shown]]
+            lines += [
+                f"  {e[by]:8.3f}  {_line(e['source'])}:{e['row']}  {_short(e.get('text'))}" for e in examples[:shown]
+            ]
     return lines
 
 
 def _number(value: float | None) -> str:
     return "nothing" if value is None else f"{value:.4f}"
+
+
+def _line(text: str) -> str:
+    """The text in one line: the name of a file may hold ends of lines, and begin others that say what is not so."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _short(text: str | None) -> str:

@@ -21,6 +21,8 @@ from samplewise.data.lines import TextLines, TooLongLine
 from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, fix_or_skip, too_long
 from samplewise.data.signatures import ARROW_FILE, ARROW_STREAM, PARQUET, foreign
 
+AT_ONCE = 16
+"""Rows of a Parquet file that are unpacked at a time: a few kilobytes of it can hold rows of hundreds of megabytes."""
 Wanted = str | tuple[str, ...] | None
 Read = Callable[[BinaryIO, Wanted], Iterator[tuple[int | None, Record]]]
 
@@ -84,7 +86,7 @@ def read_parquet(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Re
     if columns is None:
         yield None, dict.fromkeys(table.schema_arrow.names)  # for the message
         return
-    yield from _rows(table.iter_batches(batch_size=256, columns=columns), table.schema_arrow)
+    yield from _rows(table.iter_batches(batch_size=AT_ONCE, columns=columns), table.schema_arrow)
 
 
 def read_arrow(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Record]]:
@@ -121,7 +123,11 @@ def _columns(names: list[str], field: Wanted) -> list[str] | None:
 def _rows(batches: Iterable[Any], schema: Any) -> Iterator[tuple[int | None, Record]]:
     kinds = {own.name: own.type for own in schema}
     for batch in batches:
+        large = batch.nbytes > LONGEST
         for row in range(batch.num_rows):
+            if large and batch.slice(row, 1).nbytes > LONGEST:
+                yield None, too_long()
+                continue
             try:
                 found = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
                 yield None, unpadded_row(found, kinds, text=True)

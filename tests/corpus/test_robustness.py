@@ -90,6 +90,15 @@ def test_a_folder_that_cannot_be_written_is_said(tiny_model, tmp_path):
         score(tiny_model, written(tmp_path / "data.jsonl", *GOOD), tmp_path / "file" / "out")
 
 
+def test_a_folder_whose_name_is_no_utf8_is_refused_by_name(tiny_model, tmp_path):
+    """Before anything is scored: DuckDB could not open what was written there. The corpus itself may be anywhere."""
+    data = written(tmp_path / os.fsdecode(b"d\xe9") / "a.jsonl", *GOOD)
+    with pytest.raises(SamplewiseError, match=r"in UTF-8, got .*o\\udce9ut"):
+        score(tiny_model, data.parent, tmp_path / os.fsdecode(b"o\xe9ut"))
+    assert score(tiny_model, data.parent, tmp_path / "out").rows_scored == 30
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("o")] == ["out"]
+
+
 def test_rows_of_a_datasets_name(tiny_model, tmp_path, monkeypatch):
     import datasets
 

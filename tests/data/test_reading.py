@@ -225,7 +225,7 @@ def test_no_bytes_raise_anything_but_our_error(tmp_path, data, name):
             list(read_documents(tmp_path / name, on_error=on_error))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
 def test_a_bomb_is_left_out_and_what_follows_is_read(tmp_path, monkeypatch, name):
     monkeypatch.setattr("samplewise.data.formats.LONGEST", 1000)
     monkeypatch.setattr(records, "LONGEST", 1000)
@@ -238,6 +238,21 @@ def test_a_bomb_is_left_out_and_what_follows_is_read(tmp_path, monkeypatch, name
     for name in ("a.txt", "b.json"):
         with pytest.raises(SamplewiseError, match="at most 1000 bytes"):
             list(read_documents(tmp_path / name))
+
+
+def test_a_table_that_unpacks_to_gigabytes_is_read_a_few_rows_at_a_time(tmp_path):
+    """A text that is stored once and stands in 100 rows: 256 kB of memory for each, in a file of some kilobytes."""
+    import pyarrow as pa
+
+    path = write(tmp_path / "a.parquet", ["x" * 2**18] * 100)
+    assert path.stat().st_size < 2**16
+    before, pool = pa.default_memory_pool(), pa.system_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        assert sum(len(document.text) for document in read_documents(path)) == 100 * 2**18
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 50 * 2**18
 
 
 def test_empty_documents_are_counted_and_an_empty_corpus_is_an_error(tmp_path):

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.replaced import replaced, replaced_folder
 from samplewise.corpus.amounts import size_in_bytes
-from samplewise.corpus.place import Place, is_url
+from samplewise.corpus.place import Place, check_name_is_utf8, is_url
 
 FILES = ("jsonl", "jsonl.zst", "jsonl.gz", "parquet")
 TOKENS = ("mds-tokens", "megatron")
@@ -107,7 +107,7 @@ def parent_of(path: str) -> tuple[Place, str]:
     >>> str(place), name
     ('memory://a/b', 'o.jsonl')
     """
-    scheme, mark, rest = str(path).removeprefix("file://").rpartition("://")
+    scheme, mark, rest = check_name_is_utf8(str(path)).removeprefix("file://").rpartition("://")
     folder, slash, name = rest.rstrip("/").rpartition("/")
     if not name or name in (".", ".."):
         raise SamplewiseError("--out", expected="a file or folder", got=str(path), remedy="Name one.")
