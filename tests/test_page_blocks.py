@@ -152,6 +152,7 @@ RUN_ELSEWHERE = {  # with what they need, or in the environment of another frame
     "fabric.setup": "frameworks/test_lightning__fabric.py",
     "samplewise.trainers.swift": "frameworks/test_swift.py",
     "fsdp_config=": "ranks/test_fsdp2.py",
+    "distributed_config=": "ranks/test_vocabulary.py",
 }
 SLOW = ("look, rule", "trainer_state.json", "read_instructions")
 PYTHON = blocks("python")
