@@ -1,7 +1,8 @@
 """Seconds and peak memory of selecting among made-up scores: `python bench/selection.py [--rows 50_000_000]`.
 
 The scores are made first, and kept in --folder for the next time. Each selection runs in a process of its own, through
-the command; the memory is the largest resident set of that process (Linux).
+the command; the memory is the largest resident set of that process (Linux). --by-hand also runs the SQL that one
+would write in DuckDB for the same ids or weights, in a process of its own, and shows the ratio of CPU times.
 """
 
 from __future__ import annotations
@@ -19,8 +20,31 @@ CASES = {
     "band per source": ["--rule", "band(drop_top=0.1)", "--within", "source"],
     "budget of tokens": ["--rule", "band(drop_top=0.1)", "--tokens", "2B"],
     "random": ["--rule", "random_keep(0.5)"],
+    "a tilt, ir_dro": ["--rule", "ir_dro(r=1)", "--weights"],
     "band, documents": ["--rule", "band(drop_top=0.1)", "--unit", "document"],
 }
+HAND = {
+    "band": """
+        SELECT id FROM s, (SELECT quantile_disc(loss, [0.3, 0.9]) AS q FROM s) WHERE loss > q[1] AND loss <= q[2]
+    """,
+    "band per source": """
+        SELECT id FROM s JOIN (SELECT source, quantile_disc(loss, 0.9) AS q FROM s GROUP BY source) USING (source)
+        WHERE loss <= q
+    """,
+    "budget of tokens": """
+        SELECT id FROM (
+            SELECT id, sum(n_tokens) OVER (ORDER BY loss DESC, id ROWS UNBOUNDED PRECEDING) AS used
+            FROM s, (SELECT quantile_disc(loss, 0.9) AS q FROM s) WHERE loss <= q
+        ) WHERE used <= 2000000000
+    """,
+    "random": "SELECT id FROM s WHERE hash(id, 7) < 9223372036854775808::UBIGINT",
+    "a tilt, ir_dro": """
+        SELECT id, doc_id, source, row, "window", exp(loss - top) / mean AS sample_weight
+        FROM s, (SELECT avg(exp(loss - top)) AS mean, any_value(top) AS top
+                 FROM s, (SELECT max(loss) AS top FROM s))
+    """,
+}
+"""The same, or for random ids as many, written by hand for this table alone."""
 
 
 def main() -> None:
@@ -28,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000_000)
     parser.add_argument("--folder", type=Path, default=Path("build/bench-select"))
     parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--by-hand", action="store_true")
     options = parser.parse_args()
     scores = options.folder / f"scores-{options.rows}"
     if not (scores / "manifest.json").exists():
@@ -35,7 +60,11 @@ def main() -> None:
     print(f"{options.rows:,} rows\n{'':<20}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}")
     for name in options.cases:
         wall, cpu, peak = run(scores, options.folder / "ids.parquet", CASES[name])
-        print(f"{name:<20}{wall:>9.1f}{cpu:>9.1f}{peak:>9.0f}", flush=True)
+        more = ""
+        if options.by_hand and name in HAND:
+            own = by_hand(scores, options.folder / "hand.parquet", HAND[name])
+            more = f"   by hand {own:.1f} CPU s, ratio {cpu / own:.2f}"
+        print(f"{name:<20}{wall:>9.1f}{cpu:>9.1f}{peak:>9.0f}{more}", flush=True)
 
 
 def run(scores: Path, out: Path, arguments: list[str]) -> tuple[float, float, float]:
@@ -46,7 +75,8 @@ def run(scores: Path, out: Path, arguments: list[str]) -> tuple[float, float, fl
         "finally: peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"
         "print('used', time.process_time(), peak)"
     )
-    command = [sys.executable, "-c", program, "select", str(scores), "--ids", "--out", str(out), *arguments]
+    kind = [] if "--weights" in arguments else ["--ids"]
+    command = [sys.executable, "-c", program, "select", str(scores), *kind, "--out", str(out), *arguments]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     wall = time.perf_counter() - start
@@ -54,6 +84,19 @@ def run(scores: Path, out: Path, arguments: list[str]) -> tuple[float, float, fl
         raise SystemExit(done.stderr)
     _, cpu, peak = done.stdout.splitlines()[-1].split()
     return wall, float(cpu), float(peak) / 1024
+
+
+def by_hand(scores: Path, out: Path, query: str) -> float:
+    """Processor seconds of one query of DuckDB, its import included."""
+    program = (
+        "import duckdb, sys, time; c = duckdb.connect(config={'memory_limit': '2GB'})\n"
+        "c.read_parquet(sys.argv[1] + '/*.parquet').create_view('s')\n"
+        "c.execute(f\"COPY ({sys.argv[2]}) TO '{sys.argv[3]}' (FORMAT parquet)\"); print(time.process_time())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(scores), query, str(out)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return float(done.stdout)
 
 
 def make(folder: Path, rows: int, shard: int = 1_000_000) -> None:

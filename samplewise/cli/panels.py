@@ -10,11 +10,14 @@ PANELS = {
     "score": {
         "The corpus": ["kind", "text_field", "format", "template", "config", "split", "streaming", "limit"],
         "Windows": ["max_length", "min_tokens", "stride", "rolling"],
-        "What is written": ["column", "characters", "shard_bytes", "strict", "json_file"],
+        "What is written": ["column", "sample", "characters", "shard_bytes", "strict", "json_file"],
         "Speed": ["dtype", "batch_tokens", "compiled", "engine", "workers"],
     },
     "select": {
-        "What is selected": ["rule", "above", "below", "tokens", "take", "by", "within", "unit", "seed"],
+        "What is selected": [
+            "rule", "drop_junk", "drop_shared", "above", "below", "tokens", "take", "by", "join", "within", "unit",
+            "seed",
+        ],
         "What is written": [
             "out", "format", "shard_size", "tokenizer", "ids", "weights", "control", "json_file",
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ def report(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
     out: Annotated[Path, typer.Option(help="The .html file to write.")],
     title: Annotated[str, typer.Option(help="The title of the page.")] = "",
+    within: Annotated[
+        str | None,
+        typer.Option(help="Also show each value of a column of the scores, a field of the records, or host(url)."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
     memory: Memory = "2GB",
     no_verify: NoVerify = False,
     debug: Debug = False,
@@ -25,6 +31,7 @@ def report(
         require(("duckdb", "corpus"), ("pyarrow", "corpus"), ("jinja2", "report"))
         from samplewise.corpus.amounts import memory_bytes
         from samplewise.corpus.guard import inputs, refuse_inputs
+        from samplewise.corpus.reread import read_again
         from samplewise.corpus.store import open_scores
         from samplewise.report.corpus import write_corpus_report
 
@@ -38,6 +45,7 @@ def report(
             )
         memory_bytes(memory)
         found = open_scores(scores, verify=not no_verify)
-        refuse_inputs("--out", out, inputs(found.place, found.manifest.made.get("data", "")))
-        write_corpus_report(out, found, title=title, memory=memory)
+        refuse_inputs("--out", out, inputs(found.place, data or found.manifest.made.get("data", "")))
+        records = partial(read_again, found.manifest, data)
+        write_corpus_report(out, found, title=title, memory=memory, within=within, records=records)
         print(f"page       {out}")

@@ -13,6 +13,10 @@ Model = Annotated[str, typer.Option(help="The model: a hub id, a folder or a .gg
 Data = Annotated[str, typer.Option(help="The corpus: a file, folder, glob, `datasets` name or URL.")]
 Out = Annotated[str, typer.Option(help="The folder or URL to write to. Run the same command again to resume.")]
 As = Annotated[str | None, typer.Option("--as", help="Add the losses to finished scores, as a column of this name.")]
+Sample = Annotated[
+    int | None,
+    typer.Option(help="With --as: score only about this many windows, to see how well the scores stand in for it."),
+]
 Kind = Annotated[Literal["text", "instructions"] | None, typer.Option(help="What the records hold. Default: text.")]
 Streaming = Annotated[
     bool | None, typer.Option("--streaming", help="Stream a `datasets` name instead of downloading it.")
@@ -47,6 +51,7 @@ def score(
     data: Data,
     out: Out,
     column: As = None,
+    sample: Sample = None,
     kind: Kind = None,
     text_field: Annotated[str | None, typer.Option(help="The field that holds the text. Default: text.")] = None,
     format: Annotated[str | None, typer.Option(help="The format of instruction rows. Default: auto.")] = None,
@@ -91,7 +96,7 @@ def score(
         from samplewise.corpus.settings import Target
 
         hush_transformers(debug)
-        target = Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict)
+        target = Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict, sample=sample)
         manifest = score_corpus(target, engine=engine, workers=workers, **given)
         if manifest is not None:  # another process finishes it
             write_figures(json_file, asdict(manifest))

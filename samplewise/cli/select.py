@@ -69,6 +69,13 @@ Reweight = Annotated[
 DropJunk = Annotated[
     float | None, typer.Option(help="Leave out texts of this junk score or more, such as 0.5: see samplewise report.")
 ]
+DropShared = Annotated[
+    float | None, typer.Option(help="Leave out texts of which this share, such as 0.5, are lines of many documents.")
+]
+Join = Annotated[
+    list[str] | None,
+    typer.Option("--join", metavar="NAME=FOLDER", help="Other scores of the same corpus: their loss as a column NAME."),
+]
 Control = Annotated[str | None, typer.Option(help="Write a random selection of the same size to this file.")]
 
 Out = Annotated[str, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet; or a folder.")]
@@ -85,11 +92,13 @@ def select(
     out: Out,
     rule: RuleText = None,
     drop_junk: DropJunk = None,
+    drop_shared: DropShared = None,
     above: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at least this.")] = None,
     below: Annotated[float | None, typer.Option(help="Keep samples whose loss (or --by) is at most this.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Keep at most this many tokens, such as 2B.")] = None,
     take: Annotated[Take, typer.Option(help="Which losses --tokens takes first.")] = Take.highest,
     by: By = "loss",
+    join: Join = None,
     within: Within = None,
     per: Per = None,
     shares: Shares = None,
@@ -115,22 +124,19 @@ def select(
     quiet(debug)
     with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))
-        from samplewise.corpus.quotas import check_parts, quotas_of
+        from samplewise.corpus.quotas import quotas_of
         from samplewise.corpus.run_select import Target, run_select
         from samplewise.corpus.selection import Choice
 
-        quotas = quotas_of(shares, minimum, maximum, alpha=alpha, reweight=reweight)
-        _check(any(part is not None for part in (rule, drop_junk, above, below, tokens, quotas)), ids and weights)
-        check_parts(quotas, per=per, within=within, tokens=tokens)
         choice = Choice(
-            rule=_parsed(rule), drop_junk=drop_junk, above=above, below=below, tokens=_budget(tokens), take=take.value,
-            by=by, within=within, unit=unit.value, seed=seed, per=per, quotas=quotas,
+            rule=_parsed(rule), drop_junk=drop_junk, drop_shared=drop_shared, above=above, below=below,
+            tokens=_budget(tokens), take=take.value, by=by, within=within, unit=unit.value, seed=seed, per=per,
+            quotas=quotas_of(shares, minimum, maximum, alpha=alpha, reweight=reweight),
         )  # fmt: skip
-        target = Target(
-            _kind(ids, weights), out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer
-        )
-        print("\n".join(run_select(scores, choice, target, memory=memory, verify=not no_verify)))
-        write_figures(json_file, _statement(target.output(out)))
+        _check(choice, tokens, ids and weights)
+        to = Target(_kind(ids, weights), out, control, data, format=format, shard_size=shard_size, tokenizer=tokenizer)
+        print("\n".join(run_select(scores, choice, to, memory=memory, verify=not no_verify, join=join or ())))
+        write_figures(json_file, _statement(to.output(out)))
 
 
 def _parsed(rule: str | None) -> Any:
@@ -154,10 +160,13 @@ def _statement(written: Any) -> dict[str, Any]:
     return json.loads(written.place.read(written.statement))
 
 
-def _check(chosen: bool, both: bool) -> None:
-    if not chosen:
+def _check(choice: Any, tokens: str | None, both: bool) -> None:
+    from samplewise.corpus.quotas import check_parts
+
+    parts = (choice.rule, choice.drop_junk, choice.drop_shared, choice.above, choice.below, tokens, choice.quotas)
+    if all(part is None for part in parts):
         raise SamplewiseError(
-            "select", expected="--rule, --drop-junk, --above, --below or --tokens", got="none of them",
+            "select", expected="--rule, --drop-junk, --drop-shared, --above, --below or --tokens", got="none of them",
             remedy='Give at least one, for example --rule "band(drop_top=0.1)".',
         )  # fmt: skip
     if both:
@@ -165,3 +174,4 @@ def _check(chosen: bool, both: bool) -> None:
             "--ids", expected="one kind of output", got="--weights as well",
             remedy="Run the command once for each kind.",
         )  # fmt: skip
+    check_parts(choice.quotas, per=choice.per, within=choice.within, tokens=tokens)

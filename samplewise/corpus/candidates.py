@@ -136,7 +136,7 @@ def _make_scored(
 
 def _rows(scores: Scores, needed: list[str]) -> str:
     """SQL of all windows. The joined view is only taken where an added column is needed: a join costs memory."""
-    if any(name in scores.added for name in needed):
+    if any(name in scores.added or name in scores.joined for name in needed):
         return "SELECT * FROM scores"
     files = [scores.place.inside(shard.name) for shard in scores.manifest.shards]
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in files)

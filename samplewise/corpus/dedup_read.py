@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from samplewise.corpus.files import Listed, list_corpus
-from samplewise.corpus.place import is_url
 from samplewise.corpus.reader import Kind, Rows, rows_of
 from samplewise.data.formats import FORMATS, read_records
 from samplewise.data.ids import document_id
@@ -16,6 +15,7 @@ from samplewise.data.read import text_of
 from samplewise.data.records import Problem, Record
 from samplewise.data.row_shapes import conversation_of
 from samplewise.data.sources import is_local
+from samplewise.data.urls import is_url
 
 
 class Found(NamedTuple):

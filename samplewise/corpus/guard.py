@@ -8,7 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus.place import Place, is_url
+from samplewise.corpus.place import Place
+from samplewise.data.urls import is_url
 
 
 def inputs(place: Place | None, data: str = "") -> set[Path | str]:

@@ -21,7 +21,7 @@ from samplewise.corpus.losses import check_model
 from samplewise.corpus.manifest import Manifest, read_manifest
 from samplewise.corpus.parts import Done, Mark, Parts
 from samplewise.corpus.pieces import Piece
-from samplewise.corpus.place import Place, is_url
+from samplewise.corpus.place import Place
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Block, Quarantined, Reader, Reading, Rows, rows_of
 from samplewise.corpus.settings import (
@@ -34,19 +34,28 @@ from samplewise.corpus.settings import (
     within_context,
 )
 from samplewise.corpus.shard import Cut, cutter, finish_block, finish_column, score_block
+from samplewise.corpus.stand_in import MIN_PAIRS
 from samplewise.corpus.store import ADDED, check_name
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
 from samplewise.data.records import place_of
 from samplewise.data.sources import is_local
 from samplewise.data.template import ChatTemplate, chat_template
+from samplewise.data.urls import is_url
 from samplewise.data.windows import prefix_of
 from samplewise.models import ModelDescription, load_model, native_bfloat16
+from samplewise.rules.base import uniforms
+
+SAMPLE_SEED = 20240601
+"""Of --sample. Another than that of any selection, so that a random one and the sample are independent."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that it takes to score a block. facts: the fingerprints. budget: of batches, as memory allows."""
+    """Everything that it takes to score a block. facts: the fingerprints. budget: of batches, as memory allows.
+
+    share: of the windows that are scored.
+    """
 
     target: Target
     settings: ScoreSettings
@@ -59,6 +68,7 @@ class Job:
     description: ModelDescription
     facts: dict[str, Any]
     budget: Budget
+    share: float = 1.0
 
     def cutter(self) -> Cut:
         """What makes pieces of a block's entries."""
@@ -95,6 +105,10 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         "corpus": fingerprint(files) if isinstance(files, list) else target.data,
         "settings": asdict(settings),
     }
+    share = 1.0
+    if target.sample is not None:
+        facts["sample"] = target.sample
+        share = _share(target.sample, base)
     _check_facts(parts, facts, base)
     job = Job(
         target=target,
@@ -108,6 +122,7 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         description=description,
         facts=facts,
         budget=Budget(settings.batch_tokens),
+        share=share,
     )
     if not place.exists(parts.inside("manifest.json")):
         _make_ready(job)
@@ -145,6 +160,8 @@ def work(
     """Score one block, cut into what was found, and write its shard. before: the share of the corpus at its start."""
     if job.target.strict:
         _refuse_quarantined(found)
+    if job.share < 1.0:
+        found = _drawn(found, job.share)
     progress.begin(before, block.share, sum(each.n_tokens for each in found if isinstance(each, Piece)))
     prefix = prefix_of(job.tokenizer).id
     scored = score_block(job.model, found, job.settings, job.budget, progress.advance, prefix)
@@ -153,6 +170,27 @@ def work(
     if job.target.column is not None:
         return finish_column(job.parts, index, job.target.column, len(block.entries), scored)
     return finish_block(job.parts, index, job.settings, block.entries, scored)
+
+
+def _share(sample: int, base: Manifest | None) -> float:
+    if base is None:
+        raise SamplewiseError(
+            "--sample", expected="--as NAME, and scores of the whole corpus to compare with", got="no --as",
+            remedy="Score the corpus with the smaller model first, then add this model's losses with --as.",
+        )  # fmt: skip
+    if sample < MIN_PAIRS:
+        raise SamplewiseError(
+            "--sample", expected=f"at least {MIN_PAIRS} windows", got=sample,
+            remedy="A rank correlation of fewer says little: 1,000 give it to ±0.02 where it is high.",
+        )  # fmt: skip
+    return min(1.0, sample / max(1, base.windows))
+
+
+def _drawn(found: list[Piece | Quarantined], share: float) -> list[Piece | Quarantined]:
+    """What is quarantined, and the pieces whose ids are drawn: the same in every process and every run."""
+    ids = torch.tensor([each.id for each in found if isinstance(each, Piece)], dtype=torch.int64)
+    drawn = iter((uniforms(ids, 0, SAMPLE_SEED) < share).tolist())
+    return [each for each in found if isinstance(each, Quarantined) or next(drawn)]
 
 
 def mark_of(block: Block) -> Mark:
@@ -193,7 +231,7 @@ def _corpus(data: str, settings: ScoreSettings) -> tuple[Listed | Rows, Counter[
 def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> None:
     """Raises SamplewiseError where this is another run than the one that the folder has begun, finished or is of."""
     if base is not None:
-        others = ("model", "dtype", "settings.batch_tokens", "settings.compiled")
+        others = ("model", "dtype", "sample", "settings.batch_tokens", "settings.compiled")
         check_same(facts, base.fingerprints, str(parts.place), leave_out=others)
     begun = parts.run()
     if parts.place.exists(parts.inside("manifest.json")):

@@ -54,11 +54,11 @@ def below(border: float) -> str:
     return f"id NOT IN (SELECT id FROM junk WHERE junk >= {border!r})"
 
 
-def check_texts(scores: Scores) -> None:
-    """Errors: SamplewiseError for scores without texts."""
+def check_texts(scores: Scores, option: str = "--drop-junk") -> None:
+    """Errors: SamplewiseError for scores without texts, which the option needs."""
     if "text" not in scores.columns:
         raise SamplewiseError(
-            "--drop-junk", expected="scores with the beginnings of their texts", got="scores made with --text 0",
+            option, expected="scores with the beginnings of their texts", got="scores made with --text 0",
             remedy="Score again with --text 600.",
         )  # fmt: skip
 

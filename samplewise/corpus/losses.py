@@ -19,6 +19,7 @@ from samplewise.core.exhausted import lacks_memory
 from samplewise.core.host import copying, to_device
 from samplewise.corpus.ahead import one_behind
 from samplewise.corpus.batching import Budget, batches
+from samplewise.corpus.change import changes
 from samplewise.corpus.pieces import Piece
 from samplewise.losses.check_head import check_head
 from samplewise.losses.evaluation import evaluating
@@ -37,16 +38,18 @@ def score_pieces(
     model: nn.Module, pieces: Sequence[Piece], *, batch_tokens: int | Budget,
     done: Callable[[int], object] = lambda n: None,
 ) -> Values:  # fmt: skip
-    """loss, loss_q10, loss_q50, loss_q90, completion_loss: [n] float32 each, nats/token, in the order of the pieces.
+    """loss, loss_q10, loss_q50, loss_q90, loss_change, completion_loss: [n] float32 each, nats/token, in the order of
+    the pieces.
 
-    Quantiles are of a piece's predicted tokens, interpolated linearly. completion_loss is NaN without a completion.
+    Quantiles are of a piece's predicted tokens, interpolated linearly. loss_change: as in `changes`. completion_loss is
+    NaN without a completion.
     batch_tokens: ids of a batch; a `Budget` keeps what it was halved to when memory ran out.
     done: is told the predicted tokens of each batch. What lies together in a batch changes nothing but the rounding.
     A device has the next batch before the host waits for the losses of this one.
     Errors: SamplewiseError where memory runs out in a single piece.
     """
     budget = Budget(batch_tokens) if isinstance(batch_tokens, int) else batch_tokens
-    names = ("loss", *(f"loss_q{round(100 * q)}" for q in QUANTILES), "completion_loss")
+    names = ("loss", *(f"loss_q{round(100 * q)}" for q in QUANTILES), "loss_change", "completion_loss")
     found = {name: np.full(len(pieces), np.nan, np.float32) for name in names}
     with evaluating(model):
         for index, losses in one_behind(_begun(model, pieces, budget)):
@@ -135,7 +138,7 @@ def _reduced(batch: Sequence[Piece], values: np.ndarray) -> Values:
     counts = np.array([piece.n_tokens for piece in batch])
     rows = np.repeat(np.arange(len(batch)), counts)
     found = {"loss": np.bincount(rows, values.astype(np.float64), len(batch)) / counts}
-    found |= _quantiles(values, rows, counts)
+    found |= _quantiles(values, rows, counts) | {"loss_change": changes(values, rows, counts)}
     if any(piece.completion is not None for piece in batch):
         inside = np.concatenate([_completion(piece) for piece in batch])
         size = np.bincount(rows, inside, len(batch))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from samplewise.corpus.within import BUCKETS, part_name
+from samplewise.corpus.within import part_name
 
 if TYPE_CHECKING:
     from samplewise.corpus.selection import Selection
@@ -15,8 +16,6 @@ FEWEST = 20
 """Samples of a group below which its share says nothing."""
 LISTED = 200
 """Groups listed in a statement at most, the largest first."""
-REMEDY = {BUCKETS: "length", "source": "source"}
-"""What to select within, by the name of a grouping."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,9 @@ class Group:
     kept: int
 
 
-def warned(groups: Sequence[Group], within: str) -> list[str]:
+def warned(groups: Sequence[Group], within: str | None) -> list[str]:
     """A sentence for each group that loses more than twice the share that all lose, or of which less than half the
-    share
-    of all is kept; the worst first.
+    share of all is kept; the worst first. within: what the groups are, as `--within` takes it; None for what it cannot.
     """
     samples, kept = sum(own.samples for own in groups), sum(own.kept for own in groups)
     if len(groups) < 2 or kept == samples:
@@ -39,7 +37,7 @@ def warned(groups: Sequence[Group], within: str) -> list[str]:
     whole = kept / samples
     bad = [own for own in groups if own.samples >= FEWEST
            and (1 - own.kept / own.samples > 2 * (1 - whole) or own.kept / own.samples < whole / 2)]  # fmt: skip
-    remedy = f" To select separately: --within {REMEDY[within]}." if within in REMEDY else ""
+    remedy = f" To select separately: --within {shlex.quote(within)}." if within is not None else ""
     return [f"Of {own.name}, {own.kept:,} of {own.samples:,} samples are kept ({own.kept / own.samples:.1%}); of all, "
             f"{whole:.1%}.{remedy}" for own in sorted(bad, key=lambda own: own.kept / own.samples)]  # fmt: skip
 
@@ -65,5 +63,6 @@ def kept_by(selection: Selection) -> dict[str, Any]:
     ways = ["source", "length", *(["language"] if choice.drop_junk is not None else [])]
     groups = {by: groups_of(selection, by) for by in ways}
     listed = {by: [own.__dict__ for own in found[:LISTED]] for by, found in groups.items() if len(found) > 1}
-    said = [text for by, found in groups.items() if choice.within is None for text in warned(found, by)]
+    named = {by: None if by == "language" else by for by in groups}
+    said = [text for by, found in groups.items() if choice.within is None for text in warned(found, named[by])]
     return {"groups": listed, "warnings": said}

@@ -8,7 +8,6 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import build
 from samplewise.corpus.files import fingerprint, list_corpus
 from samplewise.corpus.manifest import Manifest
-from samplewise.corpus.place import is_url
 from samplewise.corpus.reader import Quarantined, Reader, Reading, rows_of
 from samplewise.corpus.settings import ScoreSettings
 from samplewise.data.conversation import Conversation
@@ -16,6 +15,7 @@ from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
 from samplewise.data.read import Document
 from samplewise.data.sources import is_local
+from samplewise.data.urls import is_url
 
 BYTES = 2**20
 """Of text held at a time."""

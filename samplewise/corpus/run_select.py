@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.guard import inputs, refuse_inputs
 from samplewise.corpus.manifest import Manifest
+from samplewise.corpus.other_scores import with_joined
 from samplewise.corpus.output import IDS, WEIGHTS, file_output, write_ids, write_texts, write_weights
 from samplewise.corpus.reread import read_again, scored_settings
 from samplewise.corpus.select import select
@@ -54,13 +55,15 @@ class Target:
         return file_output(path, IDS if self.kind == "ids" else WEIGHTS)
 
 
-def run_select(folder: str, choice: Choice, target: Target, *, memory: str = "2GB", verify: bool = True) -> list[str]:
+def run_select(
+    folder: str, choice: Choice, target: Target, *, memory: str = "2GB", verify: bool = True, join: Sequence[str] = ()
+) -> list[str]:
     """Carry it out; the lines that a person reads. Nothing is written before all arguments are known to be good.
 
-    verify: as in `open_scores`.
+    verify: as in `open_scores`. join: further folders of scores, as in `with_joined`.
     """
     memory_bytes(memory)
-    scores = open_scores(folder, verify=verify)
+    scores = with_joined(open_scores(folder, verify=verify), join, verify=verify)
     outputs = {path: target.output(path) for path in (target.out, target.control) if path is not None}
     if target.control is not None and len({str(each) for each in outputs.values()}) == 1:
         raise SamplewiseError(

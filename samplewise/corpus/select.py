@@ -18,6 +18,7 @@ from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
 from samplewise.corpus.draw import order_sql
 from samplewise.corpus.junk_filter import below, check_border, junk_table
 from samplewise.corpus.selection import Choice, Selection, cut_view, start_view
+from samplewise.corpus.shared_lines import keep_unshared
 from samplewise.corpus.spend import spend
 from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.within import Records
@@ -49,6 +50,8 @@ def select(
             border = check_border(choice.drop_junk)
             junk_table(connection, scores, choice.unit)
             kept += f" AND {below(border)}"
+        if choice.drop_shared is not None:
+            kept += f" AND {keep_unshared(connection, scores, choice.unit, choice.drop_shared)}"
         chosen = Selection(connection, choice, candidates, start_view(connection, "stage", kept))
         if choice.rule is not None:
             _apply(chosen, choice.rule, memory_bytes(memory))

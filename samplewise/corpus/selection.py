@@ -18,6 +18,7 @@ class Choice:
     """What is asked for. Its parts act in this order; each sees only what those before it left in.
 
     drop_junk: leave out samples of a junk score of at least this (`junk_filter`); None: none.
+    drop_shared: leave out texts of which at least this share are lines that many documents have (`shared_lines`).
     above, below: keep keys of at least `above` and at most `below`.
     rule: applied to the whole corpus, or to each part of it, as to one step (its first).
     tokens: a budget. Samples are taken in the order `take` until the next would exceed it. Over parts it is shared out
@@ -30,6 +31,7 @@ class Choice:
 
     rule: Rule | None = None
     drop_junk: float | None = None
+    drop_shared: float | None = None
     above: float | None = None
     below: float | None = None
     tokens: int | None = None

@@ -53,6 +53,9 @@ class ScoreSettings:
 class Target:
     """model: as in `load_model`; data: as in `read_documents`, or a URL; out: a folder or URL; column: None, or the
     name under which the loss is added to the finished scores in `out`.
+
+    sample: with a column, score about so many windows, drawn by their ids, and leave the others without a loss: enough
+    to see how well the scores stand in for this model's (`stand_in`).
     """
 
     model: str
@@ -61,6 +64,7 @@ class Target:
     column: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     strict: bool = False
+    sample: int | None = None
 
 
 LEAST = {

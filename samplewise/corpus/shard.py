@@ -48,7 +48,7 @@ def cutter(settings: ScoreSettings, tokenizer: Any, template: ChatTemplate | Non
 def columns_of(settings: ScoreSettings) -> dict[str, str]:
     """Name -> Arrow type of the table that these settings make."""
     have = {"completion_loss", "completion_tokens", "group"} if settings.kind == "instructions" else set()
-    have |= {"text"} if settings.characters else set()
+    have |= {"loss_change"} | ({"text"} if settings.characters else set())
     have |= {"answer_loss"} if settings.answers else set()
     known = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or name in have}
     return known | dict.fromkeys(settings.keep_fields, "string")
@@ -96,6 +96,7 @@ def finish_block(
 ) -> Done:
     """Write the shard of a block, then its entry."""
     pieces, values, quarantined = scored
+    values = {**values, "loss_change": np.ma.masked_invalid(values["loss_change"])}  # none, not NaN, of short windows
     names = [name for name in columns_of(settings) if name not in values and name not in settings.keep_fields]
     columns = {name: [getattr(piece, name) for piece in pieces] for name in names}
     columns |= _kept(settings.keep_fields, entries, pieces)

@@ -12,6 +12,8 @@ from samplewise.corpus.junk_filter import dropped
 from samplewise.corpus.losses_by_group import kept_by
 from samplewise.corpus.place import Place
 from samplewise.corpus.selection import Selection, Total
+from samplewise.corpus.shared_lines import left_out
+from samplewise.corpus.stand_in import stand_ins
 from samplewise.corpus.store import Scores
 from samplewise.corpus.within import part_name
 
@@ -35,12 +37,15 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
     edges = {name: _examples(scores, selection, name) for name in ("above", "between", "below")}
     return {
         "scores": str(scores.place),
+        "joined": {name: str(other.place) for name, other in scores.joined.items()},
         "choice": {**asdict(choice), "rule": None if choice.rule is None else repr(choice.rule)},
         "all": _counts(*totals.values()),
         "not_ranked": selection.candidates.left_out,
         "junk": None if choice.drop_junk is None else dropped(selection.connection, choice.drop_junk),
+        "shared": None if choice.drop_shared is None else left_out(selection.connection),
         "kept_by": kept_by(selection),
         "mean": _means(selection),
+        "stands_in": _stands_in(scores, selection),
         "weights_differ": selection.weighs,
         "parts": parts[:PARTS] if choice.parts else [],
         "parts_in_all": len(parts),
@@ -68,11 +73,17 @@ def sentences(said: dict[str, Any], shown: int = 3) -> list[str]:
         f"({every['kept'] / every['samples']:.1%}), {every['kept_tokens']:,} of {every['tokens']:,} tokens",
         f"{f'mean {by}':<10} {said['mean']['kept']:.4f} kept, {_number(said['mean']['left_out'])} left out",
     ]
+    lines += [f"stands in  {text}" for text in said["stands_in"]]
     if said["not_ranked"]:
         lines.append(f"not ranked {said['not_ranked']:,} {unit}s without a finite {by}, or with nothing to predict")
     if said["junk"] is not None:
         lines.append(
             f"junk       {said['junk']:,} {unit}s of a junk score of {said['choice']['drop_junk']} or more left out"
+        )
+    if said["shared"] is not None:
+        share = f"{said['choice']['drop_shared']:.0%}"
+        lines.append(
+            f"shared     {said['shared']:,} {unit}s of which {share} or more are lines of many documents left out"
         )
     if small := said["parts_too_small_for_the_rule"]:
         lines.append(
@@ -112,6 +123,13 @@ def _counts(*totals: Total) -> dict[str, int]:
 def _control(control: Selection) -> dict[str, int]:
     own = _counts(*control.totals().values())
     return {name: own[name] for name in ("kept", "kept_tokens")}
+
+
+def _stands_in(scores: Scores, selection: Selection) -> list[str]:
+    """How well the loss stands in for models that have scored a sample alone; nothing where another key ranks."""
+    if selection.choice.by not in ("loss", "completion_loss"):
+        return []
+    return [str(each) for each in stand_ins(selection.connection, scores, sampled=True)]
 
 
 def _means(selection: Selection) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ ADDED = "columns"
 
 @dataclass(frozen=True)
 class Scores:
-    """A finished folder of scores. added: the named columns of later runs, name -> manifest."""
+    """A finished folder of scores. added: the named columns of later runs, name -> manifest.
+
+    joined: further columns, losses of other folders; the view of `connect` alone has them.
+    """
 
     place: Place
     manifest: Manifest
     added: dict[str, Manifest]
+    joined: dict[str, Scores] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.manifest.windows
@@ -40,7 +44,12 @@ class Scores:
     @property
     def columns(self) -> list[str]:
         """All columns, the added ones last."""
-        return [*self.manifest.columns, *self.added]
+        return [*self.manifest.columns, *self.added, *self.joined]
+
+    @property
+    def key(self) -> str:
+        """The column of the losses that weights and selections go by."""
+        return "completion_loss" if "completion_loss" in self.manifest.columns else "loss"
 
     def connect(self, *, memory: str = "2GB", threads: int | None = None, temporary: str | None = None) -> Any:
         """A DuckDB connection with the view `scores`: every column, rows in no promised order; ORDER BY what you need.
@@ -59,12 +68,16 @@ class Scores:
         for name, manifest in self.added.items():
             own = [self.place.inside(f"{ADDED}/{name}/{shard.name}") for shard in manifest.shards]
             relation = relation.join(connection.read_parquet(own), "id", how="left").set_alias(f"with_{name}")
+        for name, other in self.joined.items():
+            files = [other.place.inside(shard.name) for shard in other.manifest.shards]
+            own = connection.read_parquet(files).project(f'id, {other.key} AS "{name}"')
+            relation = relation.join(own, "id", how="left").set_alias(f"with_{name}")
         relation.create_view("scores")
         return connection
 
     def batches(self, columns: Sequence[str] | None = None, rows: int = 2**16) -> Iterator[Any]:
         """pyarrow.RecordBatch after RecordBatch in the order of the corpus. columns: default all."""
-        wanted = self.columns if columns is None else list(columns)
+        wanted = [*self.manifest.columns, *self.added] if columns is None else list(columns)
         self.check_columns(wanted)
         for index in range(len(self.manifest.shards)):
             yield from self._shard(index, wanted).to_batches(max_chunksize=rows)
@@ -218,7 +231,7 @@ def column(scores: Scores | str | Path, name: str = "loss") -> tuple[np.ndarray,
     return ids, np.concatenate(values) if values else np.empty(0, np.float32)
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, option: str = "--as") -> str:
     """The name of an added column. Raises SamplewiseError on one that cannot name a column and a folder.
 
     >>> check_name("reference")
@@ -226,8 +239,8 @@ def check_name(name: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in COLUMNS:
         raise SamplewiseError(
-            "--as", expected=f"a name of letters, digits and _, none of {', '.join(COLUMNS)}", got=repr(name),
-            remedy="Choose another name, for example --as reference.",
+            option, expected=f"a name of letters, digits and _, none of {', '.join(COLUMNS)}", got=repr(name),
+            remedy="Choose another name, for example reference.",
         )  # fmt: skip
     return name
 

@@ -14,18 +14,23 @@ from samplewise.corpus.candidates import Candidates, make_candidates
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
 from samplewise.corpus.sums import sum_sql, sums
-from samplewise.corpus.within import part_name
+from samplewise.corpus.within import BUCKETS, Records, part_name, within_of
 
 LARGEST = 7
 """At most so many places are counted by name; the rest are counted as one."""
 OTHER = "other"
+LISTED = 100
+"""At most so many parts of `within` are listed, the largest."""
 QUANTILES = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 BINS = 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sample to show. place: its source, or the folder of it. text: its first characters, "" if they are not kept."""
+    """A sample to show. place: its source, or the folder of it. text: its first characters, "" if they are not kept.
+
+    part: by what the survey is made within; else "0".
+    """
 
     id: int
     loss: float
@@ -34,19 +39,31 @@ class Row:
     row: int
     place: str
     text: str
+    part: str
 
 
 class Survey:
-    """Questions to a folder of scores. connection: with the view `placed`: the samples, their place and their text."""
+    """Questions to a folder of scores. connection: with the view `placed`: the samples, their place, part and text.
 
-    def __init__(self, connection: Any, scores: Scores) -> None:
+    within: parts of their own in `kept_by`, as in `make_candidates`; sources and lengths are asked for anyway.
+    """
+
+    def __init__(
+        self, connection: Any, scores: Scores, within: str | None = None, records: Records | None = None
+    ) -> None:
         self.connection, self.scores = connection, scores
-        self.candidates: Candidates = make_candidates(connection, scores, "loss", None, "window")
+        self.within = None if within in ("source", BUCKETS) else within
+        self.candidates: Candidates = make_candidates(
+            connection, scores, "loss", self.within, "window", records=records
+        )
         self.has_text = "text" in scores.columns
         text = "text" if self.has_text else "''"
+        self.has_change = "loss_change" in scores.columns
+        change = "loss_change" if self.has_change else "NULL"
         self._ask(f"""
             CREATE OR REPLACE TEMP VIEW plain AS
-            SELECT id, doc_id, loss::DOUBLE AS loss, n_tokens, n_bytes, source, row, coalesce({text}, '') AS text
+            SELECT id, doc_id, loss::DOUBLE AS loss, n_tokens, n_bytes, source, row, coalesce({text}, '') AS text,
+                ({within_of(self.within, scores.columns).sql})::VARCHAR AS part, {change}::DOUBLE AS loss_change
             FROM scored WHERE isfinite(loss) AND n_tokens > 0
         """)
         self.places = self._name_places()
@@ -71,7 +88,7 @@ class Survey:
         """[K] counts between [K + 1] even edges by the value of `by` (SQL); what lies beyond counts at the ends."""
         low, width, last = float(edges[0]), float(edges[1] - edges[0]), len(edges) - 2
         place = f"least({last}, greatest(0, floor((loss - {low!r}) / {width!r})))::INTEGER"
-        found = self._ask(f"SELECT {by} AS part, {place} AS bin, count(*) FROM placed GROUP BY part, bin")
+        found = self._ask(f"SELECT {by} AS own, {place} AS bin, count(*) FROM placed GROUP BY own, bin")
         counts: dict[Any, np.ndarray] = {}
         for part, place, count in found:
             counts.setdefault(part, np.zeros(last + 1))[place] += count
@@ -98,17 +115,24 @@ class Survey:
         """)[0]
 
     def kept_by(self, within: str, bounds: Sequence[tuple[float, float]]) -> list[tuple[Any, int, str, list[int]]]:
-        """(part, samples, its name, samples with a loss within each of the bounds) of every place or length.
+        """(part, samples, its name, samples with a loss within each of the bounds) of every place, length or part.
 
-        within: "source", of which only the largest have names, or "length". bounds: lowest and highest loss.
+        within: "source", of which only the largest have names; "length"; else what the survey is made within, of which
+        the `LISTED` largest are given. bounds: lowest and highest loss.
         """
-        part = "place" if within == "source" else "floor(ln(n_tokens + 0.5) / ln(2))::INTEGER"
+        lengths = "floor(ln(n_tokens + 0.5) / ln(2))::INTEGER"
+        part = {"source": "place", BUCKETS: lengths}.get(within, "part")
         counts = ", ".join(
             f"count(*) FILTER (loss BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE)" for low, high in bounds
         )
-        order = "count(*) DESC, part" if within == "source" else "part"
-        found = self._ask(f"SELECT {part} AS part, count(*), {counts} FROM placed GROUP BY part ORDER BY {order}")
+        order = "own" if within == BUCKETS else "count(*) DESC, own"
+        limit = f"LIMIT {LISTED}" if part == "part" else ""
+        found = self._ask(f"SELECT {part} AS own, count(*), {counts} FROM placed GROUP BY own ORDER BY {order} {limit}")
         return [(own, count, part_name(within, own), kept) for own, count, *kept in found]
+
+    def parts(self) -> int:
+        """How many there are of what the survey is made within."""
+        return self._ask("SELECT count(DISTINCT part) FROM placed")[0][0]
 
     def sample(self, count: int) -> list[Row]:
         """About `count` samples at random, each as likely; the same ones every time."""
@@ -126,6 +150,18 @@ class Survey:
     def typical(self, count: int, median: float) -> list[Row]:
         """The samples nearest to the median loss."""
         return self._rows(f"ORDER BY abs(loss - '{median!r}'::DOUBLE), id LIMIT {count}")
+
+    def changed(self, count: int) -> tuple[list[float], list[tuple[float, Row]]]:
+        """The quantiles .5, .95 and .99 of how far the loss changes within a sample, and the samples of which it
+        changes most, with the change, nats/token. Nothing where the scores do not say.
+        """
+        ends = self._ask("SELECT quantile_disc(abs(loss_change), [0.5, 0.95, 0.99]) FROM placed")[0][0]
+        if ends is None:
+            return [], []
+        order = "WHERE isfinite(loss_change) ORDER BY abs(loss_change) DESC, id"
+        found = self._ask(f"SELECT id, loss_change FROM placed {order} LIMIT {count}")
+        rows = self._rows(f"{order} LIMIT {count}")
+        return ends, [(change, row) for (_, change), row in zip(found, rows, strict=True)]
 
     def repeated(self, count: int) -> tuple[int, list[tuple[int, float, float, str]]]:
         """Samples whose first characters another has too (but for case and white space), beyond one of each kind; and
@@ -157,7 +193,7 @@ class Survey:
         return names
 
     def _rows(self, rest: str) -> list[Row]:
-        found = self._ask(f"SELECT id, loss, n_tokens, source, row, place, text FROM placed {rest}")
+        found = self._ask(f"SELECT id, loss, n_tokens, source, row, place, text, part FROM placed {rest}")
         return [Row(*row) for row in found]
 
     def _ask(self, query: str) -> list[Any]:
@@ -165,14 +201,19 @@ class Survey:
 
 
 @contextmanager
-def survey(scores: Scores, *, memory: str = "2GB") -> Iterator[Survey]:
-    """Questions may be asked as long as the block lasts. memory: what DuckDB may hold."""
+def survey(
+    scores: Scores, *, memory: str = "2GB", within: str | None = None, records: Records | None = None
+) -> Iterator[Survey]:
+    """Questions may be asked as long as the block lasts. memory: what DuckDB may hold.
+
+    within, records: as in `Survey`; records reads the corpus, for fields that the scores do not have.
+    """
     with (
         readable(scores.place),
         TemporaryDirectory(prefix="samplewise-") as temporary,
         scores.connect(memory=memory, temporary=temporary) as connection,
     ):
-        yield Survey(connection, scores)
+        yield Survey(connection, scores, within, records)
 
 
 def even_edges(low: float, high: float, bins: int = BINS) -> np.ndarray:

@@ -12,11 +12,11 @@ from samplewise.corpus.place import Place
 COLUMNS = {
     "id": "int64", "doc_id": "int64", "source": "string", "row": "int64", "window": "int32",
     "n_tokens": "int32", "n_bytes": "int32", "loss": "float", "loss_q10": "float", "loss_q50": "float",
-    "loss_q90": "float", "completion_loss": "float", "completion_tokens": "int32", "answer_loss": "float",
-    "group": "string", "text": "string",
+    "loss_q90": "float", "loss_change": "float", "completion_loss": "float", "completion_tokens": "int32",
+    "answer_loss": "float", "group": "string", "text": "string",
 }  # fmt: skip
 """Name -> Arrow type. The last five are there only where the corpus or the command has them; kept fields follow."""
-OPTIONAL = ("completion_loss", "completion_tokens", "answer_loss", "group", "text")
+OPTIONAL = ("loss_change", "completion_loss", "completion_tokens", "answer_loss", "group", "text")
 
 
 def arrow() -> Any:

@@ -6,8 +6,9 @@ import glob
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.data.beside import in_words, is_beside, kind_of, refuse_splits, what_to_do
@@ -17,6 +18,7 @@ from samplewise.data.records import Problem
 from samplewise.data.signatures import is_lfs_pointer, lfs_pointer
 
 Found = list[tuple[str, Path | Problem]]
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 POINTER = range(100, 400)
 """Bytes of a Git LFS pointer: three lines."""
@@ -74,12 +76,18 @@ def _in_folder(root: Path, suffixes: Collection[str]) -> tuple[list[Path], list[
         found += [Path(top) / name for name in names if not name.startswith(".")]
     relative = {file.relative_to(root): file for file in found}
     refuse_splits(root, relative.keys())
-    files = [
-        file for own, file in relative.items() if format_of(own) in suffixes and not is_beside(own, relative.keys())
-    ]
+    own = [each for each in relative if format_of(each) in suffixes and not is_beside(each, relative.keys())]
+    files = [relative[each] for each in without_archives(own)]
     data = set(files)
     left_out = Counter(kind_of(own) for own, file in relative.items() if file not in data)
     return found, files, left_out + Counter({"links to folders": links})
+
+
+def without_archives(files: Sequence[AnyPath]) -> Sequence[AnyPath]:
+    """The data of a folder: tars where there is nothing else, as in a folder of WebDataset shards; else what is beside
+    them, since they are pictures then, or a copy.
+    """
+    return [each for each in files if format_of(each) != ".tar"] or files
 
 
 def _unreadable(error: OSError) -> None:

@@ -19,7 +19,8 @@ from samplewise.data.compression import COMPRESSED, decompressed
 from samplewise.data.json_files import read_json, read_json_lines
 from samplewise.data.lines import TextLines, TooLongLine
 from samplewise.data.records import LONGEST, Problem, Record, bad_encoding, decode, fix_or_skip, too_long
-from samplewise.data.signatures import ARROW_FILE, ARROW_STREAM, PARQUET, foreign
+from samplewise.data.signatures import ARROW_FILE, ARROW_STREAM, PARQUET, foreign, is_tar
+from samplewise.data.webdataset import read_tar
 
 AT_ONCE = 16
 """Rows of a Parquet file that are unpacked at a time: a few kilobytes of it can hold rows of hundreds of megabytes."""
@@ -142,6 +143,7 @@ FORMATS: dict[str, Read] = {
     ".csv": read_csv,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
+    ".tar": read_tar,
 }
 COLUMNS = (".parquet", ".arrow")
 """Formats that compress by themselves, if at all, and must be opened as they are."""
@@ -174,7 +176,7 @@ def read_records(path: Path, field: Wanted) -> Iterator[tuple[int | None, Record
         with path.open("rb") as raw:
             file, head = decompressed(raw, path)
             read = _by_content(head) or FORMATS[format_of(path) or ""]
-            problem = foreign(head)
+            problem = None if read is read_tar and (is_tar(head) or not head) else foreign(head)
             yield from read(file, field) if problem is None else [(None, problem)]
     except SamplewiseError:
         raise

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from samplewise.core.errors import SamplewiseError
 from samplewise.data.arrow import unpadded_rows
 from samplewise.data.conversation import Conversation
-from samplewise.data.find import find_files
 from samplewise.data.read import OnError, ReadReport, file_records
 from samplewise.data.records import Problem, Record, no_object, place_of
+from samplewise.data.remote import list_files
 from samplewise.data.row_shapes import FIELDS, conversation_of
 from samplewise.data.sources import is_local, load_rows
 
@@ -87,7 +87,7 @@ def read_instructions(
         records = ((source, row, None, _mapping(record)) for row, record in enumerate(unpadded_rows(path)))
         path = source
     elif is_local(path):
-        files, report.left_out = find_files(path, SUFFIXES)
+        files, report.left_out = list_files(path, SUFFIXES)
         records = file_records(files, None)
     else:
         records = load_rows(str(path), config, split, streaming)

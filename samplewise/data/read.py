@@ -12,9 +12,9 @@ from typing import Literal
 from samplewise.core.errors import SamplewiseError
 from samplewise.data.beside import in_words
 from samplewise.data.fields import field_of
-from samplewise.data.find import find_files
 from samplewise.data.formats import Wanted, read_records
 from samplewise.data.records import Problem, Record, place_of, unfit_text
+from samplewise.data.remote import list_files
 from samplewise.data.sources import is_local, load_rows
 
 OnError = Literal["raise", "skip"]
@@ -90,9 +90,10 @@ def read_documents(
 
     path: a file (.txt is one document; .jsonl, .json, .csv, .parquet hold one a record; each but .parquet also as
         .gz or .zst), a folder (all such files below it, but for metadata and notes such as README.txt), a glob
-        (`docs/**/*.txt`), or, where nothing of that name exists here, a `datasets` name (`allenai/c4`). JSON is read
-        by what it holds, under either name: an object a line, a list, or one object. Text is UTF-8, or UTF-16 with a
-        byte-order mark.
+        (`docs/**/*.txt`), a URL of either that fsspec knows (`s3://bucket/folder`), or, where nothing of that name
+        exists here, a `datasets` name (`allenai/c4`). JSON is read by what it holds, under either name: an object a
+        line, a list, or one object. Text is UTF-8, or UTF-16 with a byte-order mark. A .tar is read as a WebDataset
+        shard.
     text_field: the field of the text, where records have fields.
     on_error: "raise" stops at the first bad record; "skip" leaves bad records out, counted in `report`.
     keep: further fields, by name or path (meta.domain), that documents bring along in `record`; None where they have
@@ -117,7 +118,7 @@ def read_documents(
         raise SamplewiseError("on_error", expected='"raise" or "skip"', got=repr(on_error), remedy="Name one of them.")
     report = ReadReport() if report is None else report
     if is_local(path):
-        files, report.left_out = find_files(path)
+        files, report.left_out = list_files(path)
         records = file_records(files, (text_field, *keep))
     else:
         records = load_rows(str(path), config, split, streaming)

@@ -47,6 +47,11 @@ def is_zstd(head: bytes) -> bool:
     return _ZSTD.match(head) is not None
 
 
+def is_tar(head: bytes) -> bool:
+    """Whether a tar archive begins here; those older than 1988 have no mark."""
+    return _FOREIGN["a tar archive"].match(head) is not None
+
+
 def encoding_of(head: bytes) -> str | None:
     """The encoding that a byte-order mark names, but for UTF-8.
 

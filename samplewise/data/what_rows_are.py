@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.data.find import find_files
 from samplewise.data.read import file_records
 from samplewise.data.records import Problem
+from samplewise.data.remote import list_files
 from samplewise.data.row_shapes import FIELDS
 from samplewise.data.sources import is_local, load_rows
 
@@ -50,7 +49,7 @@ def kind_of_rows(path: str, config: str | None = None, split: str = "train") -> 
 
 def _first(path: str, config: str | None, split: str) -> str | Mapping[Any, Any]:
     if is_local(path):
-        records = (record for *_, record in file_records(find_files(Path(path))[0], None))
+        records = (record for *_, record in file_records(list_files(path)[0], None))
     else:
         records = (record for *_, record in load_rows(path, config, split, streaming=True))
     for record in records:

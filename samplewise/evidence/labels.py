@@ -15,11 +15,11 @@ from torch import Tensor
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.data import WindowDataset, document_id, read_documents, read_instructions
-from samplewise.data.find import find_files
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
 from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.read import file_records, text_of
+from samplewise.data.remote import list_files
 from samplewise.data.sources import is_local
 
 CLEAN, UNKNOWN, LABELLED = "clean", "unknown", "labelled"
@@ -113,7 +113,7 @@ class LabelledCorpus:
                 each.id: self.by_text.get(fingerprint(each.text), UNKNOWN)
                 for each in read_instructions(path, format=self.data.format, on_error="skip")
             }
-        files, _ = find_files(path, tuple(FORMATS))
+        files, _ = list_files(path, tuple(FORMATS))
         found = {}
         for source, row, _, record in file_records(files, None):
             text = text_of(record, self.data.text_field)
@@ -157,7 +157,7 @@ def _check_kind(data: DataConfig | InstructionsConfig) -> None:
 def _only_file(data: DataConfig | InstructionsConfig) -> Path:
     files: list[Any] = []
     if is_local(data.path):
-        files, _ = find_files(data.path, tuple(FORMATS) if isinstance(data, DataConfig) else SUFFIXES)
+        files, _ = list_files(data.path, tuple(FORMATS) if isinstance(data, DataConfig) else SUFFIXES)
     if len(files) != 1 or not isinstance(files[0][1], Path):
         raise SamplewiseError(
             "labels", expected="one file at data.path, whose records they number", got=f"{data.path}, {len(files)}",

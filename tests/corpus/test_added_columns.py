@@ -163,7 +163,7 @@ def test_two_workers_as_people_launch_them(tiny_model, corpus, tmp_path, launch)
     assert done.returncode == 0, done.stdout + done.stderr
     score(tiny_model, corpus, tmp_path / "one")
     ours, theirs = table(tmp_path / "out"), table(tmp_path / "one")
-    losses = ["loss", "loss_q10", "loss_q50", "loss_q90"]
+    losses = ["loss", "loss_q10", "loss_q50", "loss_q90", "loss_change"]
     assert ours.drop_columns(losses).equals(theirs.drop_columns(losses))
     assert ours["loss"].to_numpy() == pytest.approx(theirs["loss"].to_numpy(), abs=1e-5)
     assert "120 records in = 120 scored + 0 quarantined" in done.stdout

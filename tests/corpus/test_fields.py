@@ -249,3 +249,20 @@ def test_records_without_a_weight_or_group_among_others(tiny_model, tmp_path, ch
     config = DataConfig(path=str(data), max_length=32, min_tokens=4, duplicates="keep", groups="domain")
     with pytest.raises(SamplewiseError, match=words):
         prepare(config, AutoTokenizer.from_pretrained(tiny_model))
+
+
+@pytest.mark.parametrize(("within", "parts"), [("host(url)", 3), ("meta.domain", 2), ("score", 40)])
+def test_the_report_shows_what_is_kept_of_any_field(scores, tmp_path, within, parts):
+    done = world.samplewise("report", scores, "--out", tmp_path / "r.html", "--within", within)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "r.html").read_text()
+    assert f"By {within}: {parts} parts." in page
+    if within == "host(url)":
+        assert "www.site1.org" in page
+
+
+def test_a_field_of_lists_is_refused_in_the_report_too(scores, tmp_path):
+    done = world.samplewise("report", scores, "--out", tmp_path / "r.html", "--within", "meta.tags")
+    assert done.returncode == 1
+    assert "parts by meta.tags: expected one value in each record" in done.stderr
+    assert not (tmp_path / "r.html").exists()

@@ -76,7 +76,8 @@ def test_groups_that_lose_far_more_are_named_worst_first():
     assert len(warned([Group("a", 5000, 3100), Group("b", 200, 2)], "length")) == 1, (
         "a band of 60% that removes a group"
     )
-    assert "--within" not in warned(groups, "language")[0]
+    assert "--within" not in warned(groups, None)[0]
+    assert "--within 'host(url)'" in warned(groups, "host(url)")[0]
 
 
 def test_select_warns_of_a_source_that_a_rule_removes(tmp_path):

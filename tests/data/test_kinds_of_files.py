@@ -202,9 +202,13 @@ def test_archives_are_named_by_suffix_and_by_content(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("x.txt", "text")
     with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as file:
-        file.add(tmp_path / "a.zip")
-    with pytest.raises(SamplewiseError, match=r"2 archives.*Unpack"):
-        read_documents(tmp_path)
+        file.add(tmp_path / "a.zip", arcname="a.zip")
+    with pytest.raises(SamplewiseError, match=r"b.tar.gz.*a .txt or .json member.*got a with zip\. Unpack it"):
+        list(read_documents(tmp_path))
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes())
+    with pytest.raises(SamplewiseError, match=r"1 archives.*Unpack"):
+        read_documents(tmp_path / "only")
     for name in ("a.zip", "b.tar.gz"):
         with pytest.raises(SamplewiseError, match="Unpack it"):
             list(read_documents(tmp_path / name))

@@ -144,7 +144,7 @@ def test_the_page_is_drawn_and_inert(browser, page, rows, width, scheme):
     assert browser.drawn(".histogram .bar") > 20
     assert browser.texts("section h2") == [
         "Overview", "Junk", "Losses", "Bands", "What selections keep", "Length", "Samples",
-        "Hardest, typical, easiest", "Duplicates",
+        "Hardest, typical, easiest", "Duplicates", "Shared lines",
     ]  # fmt: skip
     assert "2 of 902 records are not in here: 2 bad encoding." in " ".join(browser.texts(".warning"))
     assert not browser.all("main script:not([type='application/json']), img")

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.replaced import replaced, replaced_folder
 from samplewise.corpus.amounts import size_in_bytes
-from samplewise.corpus.place import Place, check_name_is_utf8, is_url
+from samplewise.corpus.place import Place, check_name_is_utf8
+from samplewise.data.urls import is_url
 
 FILES = ("jsonl", "jsonl.zst", "jsonl.gz", "parquet")
 TOKENS = ("mds-tokens", "megatron")

@@ -17,8 +17,8 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
 from samplewise.corpus.fingerprints import fingerprint_model, fingerprint_tokenizer
 from samplewise.data.dataset import StreamedWindows, WindowDataset
-from samplewise.data.find import find_files
 from samplewise.data.records import Problem
+from samplewise.data.remote import list_files
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.folder import FINGERPRINTS
 from samplewise.evidence.run.prepared import Prepared
@@ -98,14 +98,14 @@ def _of_files(path: str) -> str:
     """Names, sizes and both ends of local files; the name alone of a data set from the hub."""
     if not is_local(path):
         return _digest([path.encode()])
-    return _digest(_of_file(name, file) for name, file in find_files(path)[0])
+    return _digest(_of_file(name, file) for name, file in list_files(path)[0])
 
 
 def _of_file(name: str, file: Path | Problem) -> bytes:
     if isinstance(file, Problem):
         return f"{name} {file.reason}".encode()
-    size = file.stat().st_size
-    with open(file, "rb") as opened:
+    size = file.stat().st_size if isinstance(file, Path) else file.size
+    with file.open("rb") as opened:
         start = opened.read(EDGE)
         opened.seek(max(0, size - EDGE))
         return f"{name} {size}\0".encode() + start + opened.read(EDGE)

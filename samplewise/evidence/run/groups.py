@@ -11,7 +11,7 @@ from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.data import Window
-from samplewise.data.find import find_files
+from samplewise.data.remote import list_files
 from samplewise.data.sources import is_local
 from samplewise.evidence.groups import group_of
 
@@ -51,7 +51,7 @@ def folders_of(data: DataConfig) -> Folders:
             "data.groups", expected="null, since the text comes from a `datasets` name", got=repr(data.groups),
             remedy="Write the rows to files, with one folder for each group.",
         )  # fmt: skip
-    files, _ = find_files(data.path)
+    files, _ = list_files(data.path)
     names = sorted({group_of(source) for source, _ in files})
     return Folders({name: number for number, name in enumerate(names)})
 

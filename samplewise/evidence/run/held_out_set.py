@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from samplewise.config import DataConfig
 from samplewise.data import Document, document_id, read_documents
-from samplewise.data.find import find_files
 from samplewise.data.near_duplicates import without_copies
 from samplewise.data.read import file_records
+from samplewise.data.remote import list_files
 from samplewise.data.sources import is_local
 
 
@@ -42,7 +42,7 @@ def held_out_set_of(data: DataConfig, held: Sequence[Document]) -> HeldOutSet:
 
 
 def _parts(path: str, names: frozenset[int]) -> Iterator[tuple[str, int]]:
-    files, _ = find_files(path)
+    files, _ = list_files(path)
     for source, row, _, record in file_records(files, None):
         if isinstance(record, Mapping) and record.get("samplewise_doc_id", record.get("doc_id")) in names:
             yield source, row

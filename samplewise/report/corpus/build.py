@@ -8,12 +8,13 @@ from markupsafe import Markup
 
 from samplewise.corpus.store import Scores
 from samplewise.corpus.survey import Survey, survey
+from samplewise.corpus.within import Records
 from samplewise.report.corpus.bands import bands
 from samplewise.report.corpus.junk import junk
 from samplewise.report.corpus.kept import kept
 from samplewise.report.corpus.looked import look
-from samplewise.report.corpus.losses import lengths, losses, overview
-from samplewise.report.corpus.texts import duplicates, points, tables
+from samplewise.report.corpus.losses import lengths, losses, other_models, overview
+from samplewise.report.corpus.texts import changed, duplicates, points, shared, tables
 from samplewise.report.page import warning, write_page
 
 NO_TEXT = (
@@ -22,9 +23,12 @@ NO_TEXT = (
 )
 
 
-def write_corpus_report(path: Path, scores: Scores, *, title: str = "", memory: str = "2GB") -> None:
-    """Write the page about the scores. title: over it; memory: what DuckDB may hold."""
-    with survey(scores, memory=memory) as asked:
+def write_corpus_report(
+    path: Path, scores: Scores, *, title: str = "", memory: str = "2GB", within: str | None = None,
+    records: Records | None = None,
+) -> None:  # fmt: skip
+    """Write the page about the scores. title: over it. memory, within, records: as in `survey`."""
+    with survey(scores, memory=memory, within=within, records=records) as asked:
         parts = _parts(asked)
     made = scores.manifest.made
     lead = f"Losses of {made.get('data', 'a corpus')} under {made.get('model', 'a model')}, in nats per token."
@@ -40,10 +44,10 @@ def _parts(asked: Survey) -> list[Markup]:
     if asked.has_text:
         parts.append(junk(asked, looked))
     parts += [
-        losses(asked, quantiles), bands(asked, quantiles, looked), kept(asked, quantiles, looked), lengths(asked),
-        points(looked),
+        losses(asked, quantiles), *other_models(asked), bands(asked, quantiles, looked),
+        kept(asked, quantiles, looked), lengths(asked), points(looked), tables(looked, asked.has_text),
+        *changed(asked),
     ]  # fmt: skip
-    parts.append(tables(looked, asked.has_text))
     if asked.has_text:
-        parts.append(duplicates(asked, looked))
+        parts += [duplicates(asked, looked), shared(asked)]
     return parts

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from markupsafe import Markup
 
 from samplewise.corpus.losses_by_group import Group, warned
-from samplewise.corpus.survey import Survey
+from samplewise.corpus.survey import LISTED, Survey
 from samplewise.report.corpus.looked import Looked, Seen
 from samplewise.report.page import Column, paragraph, percent, section, table, warning
 from samplewise.report.page.element import Child
@@ -29,6 +29,8 @@ def kept(asked: Survey, quantiles: Mapping[float, float], looked: Looked) -> Mar
     )]  # fmt: skip
     for within, title in (("source", "source"), ("length", "tokens")):
         parts += _exact(asked, edges, looked, within, title)
+    if asked.within is not None:
+        parts += _fields(asked, edges, looked, asked.within)
     if asked.has_text:
         parts += _languages(edges, looked)
     return section("What selections keep", *parts)
@@ -52,8 +54,18 @@ def _exact(asked: Survey, edges: Mapping[float, float], looked: Looked, within: 
     return [*notes, table(heads + ([Column(DROP)] if asked.has_text else []), rows, filter=False)]
 
 
+def _fields(asked: Survey, edges: Mapping[float, float], looked: Looked, within: str) -> list[Child]:
+    """By the column or field that was asked for, whatever its number of values."""
+    count = asked.parts()
+    most = f", of which the {LISTED} largest are listed" if count > LISTED else ""
+    said = paragraph(f"By {within}: {count:,} {'parts' if count > 1 else 'part'}{most}.")
+    return [said, *_exact(asked, edges, looked, within, within)]
+
+
 def _part(each: Seen, within: str) -> object:
-    return each.row.place if within == "source" else int(math.log2(each.row.n_tokens + 0.5))
+    if within == "source":
+        return each.row.place
+    return int(math.log2(each.row.n_tokens + 0.5)) if within == "length" else each.row.part
 
 
 def _languages(edges: Mapping[float, float], looked: Looked) -> list[Markup]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from samplewise.corpus.stand_in import stand_ins
 from samplewise.corpus.survey import LARGEST, OTHER, Survey, even_edges
 from samplewise.report.corpus.looked import nats
 from samplewise.report.page import (
@@ -88,6 +89,26 @@ def losses(asked: Survey, quantiles: Mapping[float, float]) -> Markup:
     if len(by_place) > 1:
         parts += _by_place(edges, by_place, asked.places)
     return section("Losses", *parts)
+
+
+def other_models(asked: Survey) -> list[Markup]:
+    """How the order by loss agrees with that by other models' losses; nothing where there are none."""
+    found = stand_ins(asked.connection, asked.scores)
+    if not found:
+        return []
+    heads = [
+        Column("loss of", "word"), Column("windows of both"), Column("Spearman"), Column("95% interval", "word"),
+        Column("hardest tenth shared"), Column("easiest tenth shared"),
+    ]  # fmt: skip
+    rows = [
+        [each.name, each.windows, (each.spearman, f"{each.spearman:.3f}"), f"{each.low:.3f} to {each.high:.3f}",
+         (each.hardest, percent(each.hardest)), (each.easiest, percent(each.easiest))] for each in found
+    ]  # fmt: skip
+    said = (
+        f"Rank correlation of {found[0].key} with the losses of other models. Where it is high, a selection by the "
+        "cheaper model stands in for one by the other; the tenths are what a cut would have in common."
+    )
+    return [section("Other models", paragraph(said), table(heads, rows, filter=False))]
 
 
 def _ends(quantiles: Mapping[float, float]) -> tuple[float, float]:

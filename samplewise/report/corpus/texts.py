@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from samplewise.corpus.shared_lines import CHARACTERS, DOCUMENTS, HALF, shared_lines
 from samplewise.corpus.survey import Survey
 from samplewise.report.corpus.looked import CLIPPED, SHOWN, Looked, Seen, nats
 from samplewise.report.page import (
     Axis,
     Column,
     Point,
+    element,
     figure,
     paragraph,
     percent,
@@ -77,6 +80,54 @@ def duplicates(asked: Survey, looked: Looked) -> Markup:
         ]
         parts.append(table(heads, [_group(group) for group in looked.groups[:SHOWN]]))
     return section("Duplicates", *parts)
+
+
+CHANGED = 30
+"""Samples of the table of changes."""
+
+
+def changed(asked: Survey) -> list[Markup]:
+    """Samples within which the loss changes most: two texts in one, or a text that turns to noise."""
+    ends, found = asked.changed(CHANGED)
+    if not found:
+        return []
+    half, most, rare = ends
+    said = (
+        "Every sample parted in two where its token losses differ most (16 tokens or more on each side): the change is "
+        f"below {half:.2f} nats per token in half of the samples, above {most:.2f} in one of twenty and above "
+        f"{rare:.2f} in one of a hundred. Large changes are often two texts in one, a text that turns to noise or to a "
+        "list, or an answer after a prompt; select --by loss_change --above … or --below … cuts by them."
+    )
+    heads = [Column("change"), Column("loss"), Column("tokens"), Column("source", "word")]
+    heads += [Column("text", "text")] if asked.has_text else []
+    rows: list[list[object]] = [
+        [(change, f"{change:+.2f}"), nats(row.loss), row.n_tokens, f"{row.source}:{row.row}",
+         *([row.text] if asked.has_text else [])] for change, row in found
+    ]  # fmt: skip
+    return [section("Changes within a sample", paragraph(said), table(heads, rows))]
+
+
+def shared(asked: Survey) -> Markup:
+    """Lines that many documents share, and the command that leaves out texts made of them."""
+    found = shared_lines(asked.connection, "SELECT id, doc_id, loss, text FROM placed", CHANGED)
+    said = (
+        f"{found.lines:,} lines of at least {CHARACTERS} characters are in {DOCUMENTS} documents or more, whatever "
+        f"their case and numbers; they are {percent(found.characters)} of the text that the scores keep."
+    )
+    if not found.lines:
+        return section("Shared lines", paragraph(said))
+    name = shlex.quote(str(asked.scores.place))
+    command = f"samplewise select {name} --drop-shared {HALF} --out train.jsonl"
+    more = (
+        f"{found.samples:,} samples are at least half such lines. Look at the lines first: beside menus and notices, "
+        "they may be licences, forms and code that belongs there. This leaves these samples out:"
+    )
+    heads = [Column("documents"), Column("mean loss"), Column("line", "text")]
+    rows = [[count, nats(loss), line] for count, loss, line in found.most]
+    return section(
+        "Shared lines", paragraph(said), paragraph(more), element("p", element("code", command), class_="command"),
+        table(heads, rows),
+    )  # fmt: skip
 
 
 def _group(group: Sequence[Seen]) -> list[object]:
