@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import world
@@ -85,3 +86,17 @@ def test_a_terminal_that_was_closed_is_written_no_more():
         stream.flush()
         stream.write("another\n")
         stream.flush()
+
+
+@pytest.mark.parametrize(
+    "words", [("select", "--ids", "--above", "5", "--out", "i.txt"), ("report", "--out", "r.html")]
+)
+def test_without_a_folder_for_temporary_files_it_says_so(tmp_path, monkeypatch, words):
+    scores = write_scored_texts(tmp_path / "scores", ROWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    done = world.samplewise(words[0], scores, *words[1:])
+    assert done.returncode == 1
+    assert done.stderr.startswith("samplewise: TMPDIR: expected a folder for temporary files that can be written")
+    assert not (tmp_path / words[-1]).exists()

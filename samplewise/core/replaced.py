@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.file_lock import lock, locked_file
@@ -66,6 +67,20 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[str]:
+    """A folder for temporary files, gone at the end. Errors: SamplewiseError where none can be made anywhere."""
+    try:
+        folder = TemporaryDirectory(prefix="samplewise-")
+    except OSError as error:
+        raise SamplewiseError(
+            "TMPDIR", expected="a folder for temporary files that can be written", got=error.strerror,
+            remedy="Make room in one, or set TMPDIR to another.",
+        ) from error  # fmt: skip
+    with folder as name:
+        yield name
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.core.errors import missing_extra
+from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.job import Job, mark_of, measure, prepare, work
 from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Position
@@ -31,7 +31,7 @@ def score_with_ray(job: Job, workers: int) -> int:
     indices = _planned(job)
     if not indices:
         return 0
-    ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    _start(ray)
     logging.getLogger("ray").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
@@ -48,6 +48,17 @@ def score_with_ray(job: Job, workers: int) -> int:
         return sum(row["tokens"] for row in scored.take_all())
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one here. Errors: SamplewiseError where that fails."""
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray has none of its own for a start that takes too long
+        raise SamplewiseError(
+            "--engine ray", expected="a Ray cluster that starts or can be joined",
+            got=" ".join(str(error).split())[:300], remedy="Run the same command again, or without --engine ray.",
+        ) from error  # fmt: skip
 
 
 def _planned(job: Job) -> list[int]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.replaced import temporary_folder
 from samplewise.core.rule import Ranks, Rule
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import make_candidates
@@ -39,7 +39,7 @@ def select(
     fields = choice.rule.required_fields if choice.rule else frozenset()
     with (
         readable(scores.place),
-        TemporaryDirectory(prefix="samplewise-") as temporary,
+        temporary_folder() as temporary,
         scores.connect(memory=memory, threads=threads, temporary=temporary) as connection,
     ):
         candidates = make_candidates(

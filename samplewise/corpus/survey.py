@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from samplewise.core.replaced import temporary_folder
 from samplewise.corpus.candidates import Candidates, make_candidates
 from samplewise.corpus.draw import draw
 from samplewise.corpus.store import Scores, readable
@@ -210,7 +210,7 @@ def survey(
     """
     with (
         readable(scores.place),
-        TemporaryDirectory(prefix="samplewise-") as temporary,
+        temporary_folder() as temporary,
         scores.connect(memory=memory, temporary=temporary) as connection,
     ):
         yield Survey(connection, scores, within, records)

@@ -217,3 +217,19 @@ def test_a_scoring_that_is_ended_says_that_the_same_command_resumes(tiny_model, 
     assert len(kept) == 2
     assert world.samplewise(*words, "--out", tmp_path / "out").returncode == 0
     assert {name: (tmp_path / "out" / name).stat().st_ino for name in kept} == kept
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_the_command_resumes(tiny_model, corpus, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from samplewise.corpus import ray_engine
+
+    def late(**options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray_engine, "import_module", lambda name: SimpleNamespace(init=late))
+    with pytest.raises(SamplewiseError, match=r"--engine ray: expected a Ray cluster .* timed out during startup"):
+        score(tiny_model, corpus, tmp_path / "out", engine="ray", workers=2)
+    score(tiny_model, corpus, tmp_path / "out")
+    score(tiny_model, corpus, tmp_path / "plain")
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")

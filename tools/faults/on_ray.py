@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ PATIENCE = 300.0
 def killed_on_ray(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
     """SIGKILL for an actor as it scores: Ray gives its shards to another. For the driver: the same command resumes."""
     whom = dice.choice(["actor", "driver"])
-    on_ray = replace(victim, name="score on Ray", start=partial(_score, victim.world))
+    on_ray = replace(victim, name="score on Ray", start=partial(_score, victim.world), patience=PATIENCE)
     found = _started(victim.world, folder, whom, wait=dice.uniform(0, 2))
     if whom == "actor" and found.code:
         return Outcome("Ray", on_ray.name, whom, fault=f"ended with its actor: {found.said[-500:]}")
@@ -42,8 +43,9 @@ def _started(world: World, folder: Path, whom: str, wait: float) -> Run:
     command = [sys.executable, "-m", "samplewise", *words, "--engine", "ray", "--workers", "2"]
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True, preexec_fn=_die_with_parent,
+    )  # fmt: skip
     if whom != "nobody":
         threading.Thread(target=_kill, args=(process, whom, wait), daemon=True).start()
     try:
@@ -52,6 +54,10 @@ def _started(world: World, folder: Path, whom: str, wait: float) -> Run:
     except subprocess.TimeoutExpired:
         process.kill()
         return Run([process.wait()], hung=True)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a recovery that takes too long is ended itself
 
 
 def _kill(process: subprocess.Popen[str], whom: str, wait: float) -> None:

@@ -49,7 +49,7 @@ class Clean:
 
 def struck(victim: Victim, folder: Path, **how: Any) -> Run:
     """Run it with a fault; how: as `run` takes it."""
-    return run(victim.start, folder, ranks=victim.ranks, group=victim.group, **how)
+    return run(victim.start, folder, ranks=victim.ranks, group=victim.group, patience=victim.patience, **how)
 
 
 def clean_run(victim: Victim, folder: Path) -> Clean:

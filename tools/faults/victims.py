@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from fuzz.inputs.world import SMALL, World, run_file
 
-from faults.server import Group, Work, command
+from faults.server import PATIENCE, Group, Work, command
 from faults.trainings import in_python, training
 
 
@@ -25,7 +25,7 @@ class Victim:
     group: what they are to each other. trains: whether it has checkpoints, so that steps done again can be counted.
     shares: whether its files are parts of the work that a later run keeps. plain: without this library, for comparison.
     script: whether it is Python of a user's own, whose errors come with a traceback. into_folder: whether it writes
-    into a folder that is there before.
+    into a folder that is there before. patience: seconds after which it counts as hung.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Victim:
     plain: bool = False
     script: bool = False
     into_folder: bool = False
+    patience: float = PATIENCE
 
 
 def _digest(path: Path) -> str:

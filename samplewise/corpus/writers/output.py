@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.replaced import replaced, replaced_folder
+from samplewise.core.replaced import replaced, replaced_folder, temporary_folder
 from samplewise.corpus.amounts import size_in_bytes
 from samplewise.corpus.place import Place, check_name_is_utf8
 from samplewise.data.urls import is_url
@@ -56,7 +55,7 @@ class Output:
                 yield temporary
                 self.place.remove(self.statement)
             return
-        with TemporaryDirectory(prefix="samplewise-") as temporary:
+        with temporary_folder() as temporary:
             path = Path(temporary) / self.name
             if self.folder:
                 path.mkdir()

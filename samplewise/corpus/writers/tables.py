@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.replaced import temporary_folder
 from samplewise.corpus.writers.output import Output
 
 ROWS, CHARACTERS = 2000, 2**26
@@ -44,7 +44,7 @@ def tables(records: Iterable[dict[str, Any]]) -> Iterator[Tables]:
     """
     import pyarrow as pa
 
-    with TemporaryDirectory(prefix="samplewise-") as temporary:
+    with temporary_folder() as temporary:
         files: list[Path] = []
         writer, schema, rows = None, pa.schema([]), 0
         nulls: dict[str, int] = {}
