@@ -19,7 +19,7 @@ Record = dict[str, Any]
 def write_ids(selection: Selection, path: str | Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
-    In the order of the scores; documents, and what rules weigh in memory, by source, row and window.
+    In the order of the scores; documents, parts, and what rules weigh in memory, by source, row and window.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     output = file_output(path, IDS)
@@ -41,8 +41,8 @@ def write_weights(selection: Selection, path: str | Path) -> None:
 
 
 def _in_order(selection: Selection) -> str:
-    """Weights are joined by id and documents grouped, which keeps no order; a sort of either costs little beside it."""
-    if not selection.weighs and selection.choice.unit == "window":
+    """Weights and parts are joined and documents grouped, which keeps no order; a sort costs little beside it."""
+    if not selection.weighs and selection.choice.unit == "window" and selection.choice.parts is None:
         return ""
     return ' ORDER BY source, row, "window"' if selection.choice.unit == "window" else " ORDER BY source, row"
 
