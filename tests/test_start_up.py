@@ -46,6 +46,7 @@ def test_what_needs_no_torch_imports_none(scores, tmp_path, arguments):
     found = imported(*(each.format(scores=scores, out=tmp_path) for each in arguments))
     assert "samplewise.rules.selection" in found, "the list is that of the command"
     assert found.isdisjoint(HEAVY), found & set(HEAVY)
+    assert "--weights" in arguments or "pyarrow" not in found, "tables of ids and counts are DuckDB's"
 
 
 def test_what_needs_torch_imports_no_transformers(scores, tmp_path):

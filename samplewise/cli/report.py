@@ -31,7 +31,6 @@ def report(
         require(("duckdb", "corpus"), ("pyarrow", "corpus"), ("jinja2", "report"))
         from samplewise.corpus.amounts import memory_bytes
         from samplewise.corpus.guard import inputs, refuse_inputs
-        from samplewise.corpus.reread import read_again
         from samplewise.corpus.store import open_scores
         from samplewise.report.corpus import write_corpus_report
 
@@ -46,6 +45,10 @@ def report(
         memory_bytes(memory)
         found = open_scores(scores, verify=not no_verify)
         refuse_inputs("--out", out, inputs(found.place, data or found.manifest.made.get("data", "")))
-        records = partial(read_again, found.manifest, data)
+        records = None
+        if within is not None:
+            from samplewise.corpus.reread import read_again
+
+            records = partial(read_again, found.manifest, data)
         write_corpus_report(out, found, title=title, memory=memory, within=within, records=records)
         print(f"page       {out}")

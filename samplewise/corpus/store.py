@@ -193,16 +193,14 @@ def _check_columns(place: Place, manifest: Manifest, added: dict[str, Manifest])
 @contextmanager
 def readable(place: Place) -> Iterator[None]:
     """Raises SamplewiseError for what readers of Parquet raise on damaged files, full disks and too little memory."""
-    import pyarrow as pa
-
     try:
         yield
     except SamplewiseError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:300]
-        by = type(error).__module__.partition(".")[0]
-        if by not in ("duckdb", "_duckdb") and not isinstance(error, (pa.ArrowException, OSError)):
+        by = {own.__module__.partition(".")[0] for own in type(error).__mro__}  # pyarrow's are of `pyarrow.lib`
+        if by.isdisjoint(("duckdb", "_duckdb", "pyarrow")) and not isinstance(error, OSError):
             raise
         if "OutOfMemory" in type(error).__name__:
             raise SamplewiseError("--memory", expected="more", got=said, remedy="Raise --memory.") from error
