@@ -3,6 +3,7 @@
 import gc
 import os
 
+import pytest
 from hypothesis import settings
 
 collect_ignore = [
@@ -28,6 +29,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m leaves out what is slow
+def pytest_collection_modifyitems(items):
+    """Of a test with `fast_cases`, the named ones run in the fast suite, the others in `make test-all` alone."""
+    found: dict[str, set[str]] = {}
+    for item in items:
+        if (mark := item.get_closest_marker("fast_cases")) is not None:
+            ids = found.setdefault(item.nodeid.split("[")[0], set(mark.args))
+            ids.discard(item.callspec.id)
+            if item.callspec.id not in mark.args:
+                item.add_marker(pytest.mark.slow)
+    wrong = {name: ids for name, ids in found.items() if ids}
+    if wrong and not any("[" in argument for argument in items[0].config.args):
+        raise pytest.UsageError(f"fast_cases names cases that do not exist: {wrong}")
 
 
 def pytest_collection_finish(session):

@@ -71,6 +71,7 @@ def test_a_step_waits_twice(form, rule, per):
 
 @pytest.mark.parametrize(("scope", "more"), [("sample", 1), ("step", 2)])
 @pytest.mark.parametrize("rule", [RULES["one pass"], RULES["two passes"]])
+@pytest.mark.fast_cases("ir_dro(r=1.0)-step-2", "band(drop_top=0.25)-sample-1")
 def test_a_token_rule_waits_for_its_weights_and_a_reference_model_once(rule, scope, more):
     found = one_step(padded, rule, token_rule=f'random_tokens(keep=0.6, scope="{scope}")')
     assert sum(found.values()) <= 2 + more, found
@@ -98,6 +99,7 @@ def test_the_host_asks_for_no_number_of_its_own_tensors(form, rule):
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.fast_cases("two passes")
 def test_no_chunk_waits(rule):
     row = tiny.VOCABULARY * 4
     assert one_step(padded, rule, chunk_bytes=7 * row) == one_step(padded, rule, chunk_bytes=1000 * row)

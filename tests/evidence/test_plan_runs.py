@@ -90,6 +90,7 @@ TILTED_BAND = "chain(band(drop_top=0.25), ir_dro(r=1))"
         (TILTED_BAND, {"steps": 3}),
     ],
 )
+@pytest.mark.fast_cases("uniform()-budget0", "chain(band(drop_top=0.25), ir_dro(r=1))-budget3")
 def test_budgets_are_kept_to_within_one_step(here, tmp_path, watched, rule, budget):
     """Counted by the forwards that the model really runs, scoring included."""
     run = one_arm(here, tmp_path / "out", rule, budget)
@@ -147,6 +148,7 @@ def test_flops_are_counted_by_each_models_own_size(here, tmp_path, watched):
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.fast_cases("cosine")
 def test_the_learning_rate_follows_the_fraction_spent(here, tmp_path, watched, kind):
     one_arm(here, tmp_path / "a", "uniform()", {"steps": 8}, lr_scheduler_type=kind, warmup_steps=0.25)
     by_steps = watched["rates"][:]
@@ -384,6 +386,7 @@ def test_epochs_are_a_budget_and_what_a_rule_leaves_out_is_not_spent(small, tmp_
 
 
 @pytest.mark.parametrize("budget", [{"tokens": 3000}, {"flops": 150e6}])
+@pytest.mark.fast_cases("budget1")
 def test_a_rule_by_epochs_has_its_share_of_any_budget(small, tmp_path, watched, budget):
     drop = "arms.drop='infobatch(share=0.9, anneal=0.4, scope=\"epoch\")'"
     overrides = ["controls={random: false, rates: []}", drop]

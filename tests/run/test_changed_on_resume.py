@@ -66,6 +66,7 @@ def _tokenizer(folder):
 @pytest.mark.parametrize(
     ("change", "named"), [(_data, "the training data"), (_model, "the base model"), (_tokenizer, "the tokenizer")]
 )
+@pytest.mark.fast_cases("_model-the base model")
 def test_a_change_is_refused_by_name_and_taken_if_asked_for(stopped, change, named):
     folder, go_on = stopped
     change(folder)

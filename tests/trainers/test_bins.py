@@ -99,6 +99,7 @@ def numbered(features):
 
 
 @pytest.mark.parametrize("name", ["one pass", "two passes", "columns", "per token"])
+@pytest.mark.fast_cases("one pass", "per token")
 def test_a_numbered_mask_in_the_trainer(tmp_path, name):
     """Before, the model would have read it as true or false, and let samples see one another."""
     found = []

@@ -156,6 +156,7 @@ def test_evaluation_on_rows_with_the_same_columns_is_the_plain_one(tmp_path, unu
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.fast_cases("bfd")
 def test_every_turn_a_sample(tmp_path, form):
     """Runs of predicted tokens are weighed one by one; padded and packed agree, and ids differ."""
     data = conversations()
@@ -189,6 +190,7 @@ def flat(tmp_path, rule, accumulation, **options):
 
 
 @pytest.mark.parametrize("rule", ["ir_dro(r=0.5)", "chain(band(drop_top=0.25), ir_dro(r=0.5))"])
+@pytest.mark.fast_cases("chain(band(drop_top=0.25), ir_dro(r=0.5))")
 def test_padding_free_batches_in_the_plain_trainer(tmp_path, rule):
     """transformers' own flattening collator: the figures of the padded step."""
     flattened = flat(tmp_path, rule, 2, data_collator=DataCollatorWithFlattening())

@@ -95,6 +95,7 @@ def one_step(tmp_path, model, rule, sizes, dataset):
 @pytest.mark.parametrize(
     "rule", ["infobatch(share=piecewise(0.6, 5, 0.0))", "sample_proportional(share=0.5)", "top_k(share=0.5, window=3)"]
 )
+@pytest.mark.fast_cases("infobatch(share=piecewise(0.6, 5, 0.0))")
 def test_resumed_in_the_middle_is_uninterrupted(tmp_path, rule):
     whole = trainer(tmp_path / "whole", rule)
     whole.train()
@@ -107,6 +108,7 @@ def test_resumed_in_the_middle_is_uninterrupted(tmp_path, rule):
 
 
 @pytest.mark.parametrize("rule", ["infobatch(share=piecewise(0.6))", "sample_proportional(share=0.5)"])
+@pytest.mark.fast_cases("infobatch(share=piecewise(0.6))")
 def test_a_random_choice_is_the_same_in_1x8_and_2x4(tmp_path, rule):
     runs = []
     for size in (8, 4):

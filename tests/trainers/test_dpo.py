@@ -66,6 +66,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fast_cases("sigmoid", "two", "precomputed", "js_divergence")
 def test_uniform_weights_are_the_hosts_own_training(tmp_path, kind):
     """Gradients of both steps, and all that is logged: rewards, margins, accuracies, log-likelihoods, tokens."""
     want, host = trained(tmp_path / "host", **KINDS[kind])
@@ -109,6 +110,7 @@ RULES = [
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.fast_cases("ir_dro(r=0.5)-4", "top_k(0.25)-4", "random_keep(0.5)-1", "group_dro(step_size=0.5)-4")
 def test_any_rule_weighs_pairs_over_the_whole_step(tmp_path, rule, accumulation):
     """Two steps against autograd through logits, pair by pair, with the plan's coefficients."""
     data, model = pairs(**COLUMNS), policy().double()
@@ -129,6 +131,7 @@ def test_any_rule_weighs_pairs_over_the_whole_step(tmp_path, rule, accumulation)
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.fast_cases("True-4")
 def test_a_negative_temperature_is_dr_dpo(tmp_path, accumulation, adapted):
     """The gradient of −β′·log mean exp(−loss/β′) over all pairs of the step: in two passes first, then in one."""
     second, data = 0.4, pairs()
@@ -154,6 +157,7 @@ def test_a_pair_that_is_left_out_by_its_stored_loss_goes_through_no_forward(tmp_
 
 
 @pytest.mark.parametrize("rule", ["ir_dro(r=0.5)", "top_k(0.25)"])
+@pytest.mark.fast_cases("top_k(0.25)")
 def test_metrics_are_of_all_pairs_in_one_pass_and_in_two(tmp_path, rule):
     """Pairs that the rule leaves out are scored, and those that are trained on count once."""
     _, host = trained(tmp_path / "host", accumulation=2)

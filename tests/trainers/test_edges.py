@@ -187,6 +187,7 @@ def test_figures_do_not_leak_into_the_next_run(tmp_path):
 
 @pytest.mark.parametrize("rule", ["ir_dro(r=0.5)", "top_k(0.5)"])
 @pytest.mark.parametrize("first", [WeightedTrainer, Trainer])
+@pytest.mark.fast_cases("WeightedTrainer-ir_dro(r=0.5)")
 def test_a_model_trained_before_is_computed_in_bf16_again(tmp_path, rule, first):
     """The host prepares a model once: what wraps its forward then stays under ours the second time."""
 

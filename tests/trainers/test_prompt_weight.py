@@ -87,6 +87,7 @@ def test_prompts_take_part_with_their_weight(tmp_path, data, form):
 
 
 @pytest.mark.parametrize("form", ["padded", "packed"])
+@pytest.mark.fast_cases("packed")
 def test_both_ends_are_trls_own_trainer(tmp_path, form):
     """0 is completion only; 1 is all tokens."""
     for weight, only in ((0, True), (1, False)):

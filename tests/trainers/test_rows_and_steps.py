@@ -34,6 +34,7 @@ class First(WeightedTrainer):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("rule", ["uniform()", "chi2_dro(0.3)"])
+@pytest.mark.fast_cases("chi2_dro(0.3)-llama", "uniform()-gpt2")
 def test_per_token_whatever_the_padding_and_the_split(tmp_path, kind, rule):
     found = []
     for collate in (tiny.collate, padded_on_the_left):

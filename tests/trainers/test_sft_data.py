@@ -92,6 +92,7 @@ PROMPTS = {
     ids=["messages", "assistant only", "completion", "completion and prompt", "packed", "bfd_split", "wrapped", "text",
          "padding-free, padded"],
 )  # fmt: skip
+@pytest.mark.fast_cases("messages", "completion and prompt", "packed", "bfd_split")
 def test_uniform_per_token_is_trl_on_every_form_of_data(tmp_path, data, options):
     options = {"eval_strategy": "no", **options}
     ours = run(tmp_path, datasets.Dataset.from_dict(data), rule="uniform()", per="token", **options)
@@ -150,6 +151,7 @@ def test_a_conversation_cut_before_its_target_is_no_sample(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"packing": True, "max_length": 40}], ids=["padded", "packed"])
+@pytest.mark.fast_cases("packed")
 def test_a_weight_inside_each_message(tmp_path, options):
     """1 and 0 mask, fractions weigh tokens; the sample's loss by a plain loop over the model's logits."""
     data = datasets.Dataset.from_dict({"messages": said(weights=(0.5, 1.0))})
@@ -172,6 +174,7 @@ def test_a_weight_inside_each_message(tmp_path, options):
 
 @pytest.mark.parametrize("mark", [{"train": False}, {"loss": False}, {"loss_scale": 0.0}, {"masked": True}], ids=str)
 @pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.fast_cases("3-{'train': False}", "0-{'masked': True}")
 def test_other_marks_and_uneven_rows_are_weights_too(tmp_path, mark, at):
     """Uneven rows come in a JSON column, where the first row need not have the mark."""
     rows, by_weight = said(), said(weights=(1.0, 1.0))

@@ -156,6 +156,7 @@ def test_the_starting_models_losses_and_token_weights_together(rule, token_rule,
 
 @pytest.mark.parametrize("form", ["padded", "padding-free", "bfd"])
 @pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.fast_cases("2-padded", "1-bfd")
 def test_dft_is_trls(form, accumulation, tmp_path):
     """TRL's own loss divides by the number of tokens of the step: `uniform()` per token."""
     kwargs = {"data": conversations(), "accumulation": accumulation}

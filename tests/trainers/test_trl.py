@@ -108,6 +108,7 @@ RULES = ["uniform()", "ir_dro(r=0.3)", "chain(band(drop_top=0.25), ir_dro(r=0.3)
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "LoRA"])
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.fast_cases("ir_dro(r=0.3)-LoRA", "chain(band(drop_top=0.25), ir_dro(r=0.3))-full")
 def test_padded_padding_free_and_packed_are_one_step(tmp_path, rule, adapted):
     """The same sample losses, weights and gradient, at accumulation 1 and 4, in two passes and in one."""
     reference, gradients = trained(tmp_path, "padded", rule, adapted=adapted)
