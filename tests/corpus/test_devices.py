@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -243,6 +244,10 @@ def test_ranks_take_ahead_only_where_enough_is_left_for_all(tiny_model, tmp_path
     ready = job.prepare(target, {"max_length": 32, "min_tokens": 4, "shard_bytes": 100})
     blocks = take.each_taken(ready, 0, 2)
     assert next(blocks).index == 0
+    until = time.monotonic() + 60
+    while taken_ahead and ready.parts.mark(1) is None:  # the thread has the claim once its mark is there
+        assert time.monotonic() < until
+        time.sleep(0.01)
     later = 2  # of two shards that two ranks have to themselves
     again = take.Taker(ready, 1, 2)
     found = [again.take().index]
