@@ -1,4 +1,4 @@
-"""The figures in what TensorBoard and wandb keep of a run, both without a network."""
+"""The figures in what TensorBoard, wandb and trackio keep of a run, all without a network."""
 
 import pytest
 import tiny
@@ -43,3 +43,18 @@ def test_wandb_offline_has_every_figure(tmp_path, monkeypatch):
         if name.startswith("samplewise/"):
             assert seen[f"train/{name}"] == pytest.approx(value)
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_has_every_figure(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # read when trackio is imported
+    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    log = trained(tmp_path, "trackio")
+    (project,) = storage.get_projects()
+    (run,) = storage.get_runs(project)
+    kept = [entry for entry in storage.get_logs(project, run) if "train/loss" in entry]
+    assert [entry["train/global_step"] for entry in kept] == [1, 2, 3]
+    for entry, logged in zip(kept, log, strict=True):
+        for name, value in logged.items():
+            if name.startswith("samplewise/"):
+                assert entry[f"train/{name}"] == pytest.approx(value)
