@@ -187,7 +187,7 @@ def test_the_command_gives_weights_in_place_of_cuts(texts, tmp_path):
     (["--min", "web=120,code=120", "--tokens", 200], ["minima of at most --tokens, 200, got 240"]),
     (["--alpha", 9, "--tokens", 100], ["--alpha", "-4 to 4"]),
     (["--reweight"], ["proportions as they are"]),
-    ([], ["--rule, --drop-junk, --above"]),
+    ([], ["--rule, --drop-junk, --drop-shared, --above"]),
 ])  # fmt: skip
 def test_quotas_that_cannot_be_met_are_one_sentence(texts, tmp_path, options, words):
     done = world.samplewise("select", texts, "--per", "meta.domain", *options, "--out", tmp_path / "out.jsonl")

@@ -122,7 +122,7 @@ def test_a_budget_in_words_and_ids_alone(corpus, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--out", "x.jsonl"], ["--rule, --drop-junk, --above, --below or --tokens"]),
+    (["--out", "x.jsonl"], ["--rule, --drop-junk, --drop-shared, --above, --below or --tokens"]),
     (["--out", "x.doc", "--below", 3], [".jsonl", "x.doc"]),
     (["--out", "x.jsonl", "--ids", "--below", 3], [".parquet or .txt", "x.jsonl"]),
     (["--out", "no/such/x.jsonl", "--below", 3], ["no folder"]),

@@ -337,5 +337,6 @@ def test_the_example_is_complete_and_reads():
         "pool",
         "allow_negative",
         "norm",
+        "backend",
     }:
         assert f"{name}:" in named, f"{name} is missing from the example"
