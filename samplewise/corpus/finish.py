@@ -8,12 +8,14 @@ from itertools import count
 
 import torch
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest, write_manifest
 from samplewise.corpus.nothing import nothing_scored
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.reader import Quarantined
 from samplewise.corpus.store import duckdb_for
 from samplewise.corpus.table import arrow, write_table
+from samplewise.corpus.verify import changed_files
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -33,6 +35,7 @@ def finish(
     done = all_done(parts)
     if done is None:
         return None
+    _refuse_damaged(parts, done)
     if not parts.folder:
         done = _one_record_to_an_id(parts, done)
     reasons: Counter[str] = Counter()
@@ -54,6 +57,22 @@ def finish(
         raise nothing_scored(manifest, lines)
     write_manifest(parts.place, manifest, parts.folder)
     return manifest
+
+
+def _refuse_damaged(parts: Parts, done: list[Done]) -> None:
+    """A shard that changed after it was written must not get into the manifest; object stores check their own."""
+    if parts.place.remote:
+        return
+    names = {parts.inside(each.shard.name): index for index, each in enumerate(done)}
+    changed = changed_files(parts.place, {name: done[index].shard for name, index in names.items()})
+    for name in changed:
+        parts.forget(names[name])
+    if changed:
+        raise SamplewiseError(
+            changed[0], expected="the shard as it was written, by its SHA-256",
+            got=f"other bytes{f', and {len(changed) - 1:,} more shards like it' if len(changed) > 1 else ''}",
+            remedy="Run the same command again: it scores what is damaged anew. Check the disk.",
+        )  # fmt: skip
 
 
 def summary(manifest: Manifest, quarantine: str) -> list[str]:

@@ -90,6 +90,10 @@ class Parts:
             self.place.write(self.inside(f"{FOLDER}/{index:05d}.jsonl"), data)
         self._write(f"{index:05d}.done.json", asdict(done))
 
+    def forget(self, index: int) -> None:
+        """Remove the entry of a shard, so that it is scored again."""
+        self.place.remove(self.inside(f"{FOLDER}/{index:05d}.done.json"))
+
     def quarantined(self, index: int) -> bytes:
         """The lines of shard `index` for the quarantine file."""
         try:

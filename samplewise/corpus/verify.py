@@ -42,6 +42,11 @@ def verify_files(place: Place, files: Mapping[str, Shard], *, known: bool = True
         )  # fmt: skip
 
 
+def changed_files(place: Place, files: Mapping[str, Shard]) -> list[str]:
+    """The names of those files that are not, byte by byte, what was written. Each is read whole."""
+    return [name for name, same in _compared(place, files).items() if not same]
+
+
 def _compared(place: Place, files: Mapping[str, Shard]) -> dict[str, bool]:
     total = sum(shard.bytes for shard in files.values())
     with (

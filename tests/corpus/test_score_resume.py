@@ -109,6 +109,33 @@ def test_killed_at_any_write(tiny_model, corpus, tmp_path, monkeypatch, moment):
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
 
 
+def test_a_shard_that_changed_after_it_was_written_is_named_and_scored_again(tiny_model, corpus, tmp_path, monkeypatch):
+    """One byte, the size as it was: between a kill and the resume."""
+    score(tiny_model, corpus, tmp_path / "plain")
+    write = Place.write
+
+    def dying(self, name, data):
+        if name.endswith("00001.done.json"):
+            raise Killed
+        write(self, name, data)
+
+    monkeypatch.setattr(Place, "write", dying)
+    with pytest.raises(Killed):
+        score(tiny_model, corpus, tmp_path / "out")
+    monkeypatch.setattr(Place, "write", write)
+    shard = tmp_path / "out" / "shard-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(
+        SamplewiseError,
+        match=r"shard-00000\.parquet: expected the shard as it was written.*scores what is damaged anew",
+    ):
+        score(tiny_model, corpus, tmp_path / "out")
+    score(tiny_model, corpus, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+
+
 def test_a_second_run_is_refused_while_the_first_lives_and_only_then(tiny_model, corpus, tmp_path):
     out = tmp_path / "out"
     for ranks in (1, 2):
