@@ -172,7 +172,8 @@ def _disk_failure(error: Exception) -> str:
     """What a failing disk was said to have done, where no file is named; empty of another error."""
     if isinstance(error, OSError) and error.errno in _OF_A_DISK and error.filename is None:  # of a write, say
         return error.strerror or str(error)
-    return str(error) if "iostream error" in str(error) else ""  # torch.save keeps no number of it
+    known = any(mark in str(error) for mark in ("iostream error", "strerror: "))  # torch.save keeps no number of it
+    return str(error) if known else ""
 
 
 class _Visible(logging.Formatter):

@@ -18,8 +18,7 @@ def sum_sql(value: str, largest: float, count: int) -> str:
 
     Numbers near the largest double are added as they come.
     """
-    first = _exponent(largest * count) if math.isfinite(largest * count) else math.inf
-    if not first < 1022:
+    if not math.isfinite(largest * count) or (first := _exponent(largest * count)) >= 1022:
         return f"sum({value})"
     second = max(first - _DIGITS + _exponent(count), -900)
     high = _rounded(value, first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
@@ -12,6 +12,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from samplewise.core.checkpoint import FOLDER, MARKER
 from samplewise.core.errors import SamplewiseError
+
+_REMOVED = ".removed"
 
 
 def newest(output: Path) -> Path:
@@ -48,7 +50,7 @@ def replaced(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         if aside.exists():
             aside.rename(folder)
         raise
@@ -72,18 +74,32 @@ def rotate(written: Path, limit: int | None, best: str | None) -> None:
     order = sorted(found, key=lambda folder: (is_whole(folder), step_of(folder) <= step, step_of(folder)))
     others = [folder for folder in order if folder.resolve() not in kept]
     for folder in others[: max(0, len(found) - max(limit, len(kept)))]:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint, out of sight first: half of one, as a kill in between leaves it, can look like a whole one.
+
+    Without our state, which may go first, it would be taken for a plain trainer's.
+    """
+    gone = folder.with_name(f".{folder.name}{_REMOVED}")
+    shutil.rmtree(gone, ignore_errors=True)
+    with suppress(OSError):  # what stays has no marker
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _put_back(output: Path) -> None:
-    """Put back checkpoints that a run set aside before it was killed while writing the new one."""
+    """Put back checkpoints that a run set aside before it was killed while writing the new one; finish deletions."""
     for aside in output.glob(f".{PREFIX_CHECKPOINT_DIR}-*.before"):
         folder = output / aside.name.removeprefix(".").removesuffix(".before")
         if folder.exists() and is_whole(folder):
             shutil.rmtree(aside, ignore_errors=True)
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         aside.rename(folder)
+    for gone in output.glob(f".{PREFIX_CHECKPOINT_DIR}-*{_REMOVED}"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def step_of(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import time
 from typing import Any
 
@@ -235,3 +236,59 @@ def test_settings_that_changed_are_said(tmp_path, caplog, change, said):
     caplog.clear()
     trainer(tmp_path, rule="top_k(0.5)", max_steps=8, own=change).train(resume_from_checkpoint=True)
     assert "changed since the checkpoint" not in caplog.text
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+@pytest.fixture
+def dies(monkeypatch):
+    """A deletion gets as far as our state, then the process dies; to be called once more when it lives again."""
+    delete = shutil.rmtree
+
+    def halfway(path, **options):
+        if (path / "samplewise").exists():
+            delete(path / "samplewise")
+            raise Killed
+
+    monkeypatch.setattr(folders.shutil, "rmtree", halfway)
+    return lambda: monkeypatch.setattr(folders.shutil, "rmtree", delete)
+
+
+def with_the_hosts_state(path):
+    (path / "trainer_state.json").write_text("{}")
+    return path
+
+
+def test_half_a_deletion_of_what_could_not_be_written_is_no_checkpoint(tmp_path, dies):
+    written(tmp_path, 2)
+
+    def write():
+        with folders.replaced(tmp_path / "checkpoint-4"):
+            with_the_hosts_state(written(tmp_path, 4, whole=False))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(Killed):
+        write()
+    dies()
+    assert folders.newest(tmp_path).name == "checkpoint-2"
+    assert names(tmp_path) == ["checkpoint-2"]
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_half_a_deletion_of_one_too_many_is_no_checkpoint(tmp_path, dies):
+    with_the_hosts_state(written(tmp_path, 9))
+    with pytest.raises(Killed):
+        folders.rotate(written(tmp_path, 2), 1, None)
+    dies()
+    assert folders.newest(tmp_path).name == "checkpoint-2"
+
+
+def test_half_a_deletion_of_what_replaced_a_whole_one_leaves_that_one(tmp_path, dies):
+    written(tmp_path, 4).rename(tmp_path / ".checkpoint-4.before")
+    with_the_hosts_state(written(tmp_path, 4, whole=False))
+    with pytest.raises(Killed):
+        folders.newest(tmp_path)
+    dies()
+    assert (folders.newest(tmp_path) / "samplewise" / "complete.json").exists()

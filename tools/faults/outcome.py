@@ -110,7 +110,9 @@ def _words(found: Run, victim: Victim) -> str:
         return ""
     if victim.script:
         known = re.search(
-            r"^(samplewise\S*SamplewiseError|OSError|\w+Error: \[Errno|KeyboardInterrupt)", found.said, re.M
+            r"^(samplewise\S*SamplewiseError|OSError|\w+Error: \[Errno|RuntimeError: .*strerror: \w|KeyboardInterrupt)",
+            found.said,
+            re.M,
         )
         return "" if known else "an error without a reason"
     return fault_of(codes[0], found.said)
