@@ -75,6 +75,16 @@ def _refuse_damaged(parts: Parts, done: list[Done]) -> None:
         )  # fmt: skip
 
 
+def refuse_changed(parts: Parts, manifest: Manifest) -> None:
+    """Raise SamplewiseError where a shard of a finished scoring has changed; object stores check their own."""
+    shards = {} if parts.place.remote else {parts.inside(each.name): each for each in manifest.shards}
+    if changed := changed_files(parts.place, shards):
+        raise SamplewiseError(
+            changed[0], expected="the shard as it was written, by its SHA-256", got="other bytes",
+            remedy="Restore it, or score again into another folder.",
+        )  # fmt: skip
+
+
 def summary(manifest: Manifest, quarantine: str) -> list[str]:
     """The last lines of output: what was quarantined, where it is listed, and the count of everything."""
     counts = (

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from samplewise import __version__
 from samplewise.corpus.claims import alone_in, folder_claimed, take_away
-from samplewise.corpus.finish import QUARANTINE, finish, summary
+from samplewise.corpus.finish import QUARANTINE, finish, refuse_changed, summary
 from samplewise.corpus.job import Job, measure, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
@@ -53,6 +53,7 @@ def score_corpus(
         job = prepare(target, given)
         if place.exists(parts.inside(MANIFEST)):
             manifest = read_manifest(place, parts.folder)
+            refuse_changed(parts, manifest)
             say(f"finished before; nothing is left to do in {target.out}")
             for line in summary(manifest, place.inside(parts.inside(QUARANTINE))):
                 say(line)

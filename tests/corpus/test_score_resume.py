@@ -134,6 +134,9 @@ def test_a_shard_that_changed_after_it_was_written_is_named_and_scored_again(tin
         score(tiny_model, corpus, tmp_path / "out")
     score(tiny_model, corpus, tmp_path / "out")
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+    shard.write_bytes(data)  # and once it has finished
+    with pytest.raises(SamplewiseError, match=r"shard-00000\.parquet: expected the shard as it was written"):
+        score(tiny_model, corpus, tmp_path / "out")
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_only_then(tiny_model, corpus, tmp_path):
