@@ -73,10 +73,9 @@ def with_base_weights(
     return [replace(micro, base_weight=own) for micro, own in zip(batches, weights, strict=True)]
 
 
-def total_base_weight(batches: Sequence[MicroBatch], device: torch.device) -> float:
-    """The sum over the samples of a step, of all ranks."""
-    own = torch.stack([micro.base_weight.sum() for micro in batches if micro.base_weight is not None]).sum().view(1)
-    return float(host(gather_fields({"base_weight": own}, device)[0]["base_weight"]).sum())
+def own_base_weight(batches: Sequence[MicroBatch]) -> Tensor:
+    """[1] the sum over this rank's samples of a step, fp64."""
+    return torch.stack([micro.base_weight.sum() for micro in batches if micro.base_weight is not None]).sum().view(1)
 
 
 def _token_mass(micro: MicroBatch) -> Tensor:

@@ -24,7 +24,7 @@ class Figures(StatelessObserver):
         self.last: StepResult | None = None
 
     def _forget(self) -> None:
-        self.steps = self.retried = 0
+        self.steps = self.retried = self.fallbacks = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.noted: dict[str, float] = {}
@@ -39,6 +39,7 @@ class Figures(StatelessObserver):
         self.steps += 1
         self.last = result
         self.retried += result.retried
+        self.fallbacks += sum(result.fallbacks.values())
         for name in (*LOGGED, *COUNTED):
             self.sums[name] += result.figures[name]
         for name in OPTIONAL & result.figures.keys():
@@ -61,6 +62,8 @@ class Figures(StatelessObserver):
         counts = {PREFIX + name: self.sums[name] for name in COUNTED if self.sums[name]}
         if self.retried:  # one-pass steps that ran again in two passes
             counts[PREFIX + "retried"] = self.retried
+        if self.fallbacks:  # calls of the kernels in which others stepped in
+            counts[PREFIX + "kernel_fallbacks"] = self.fallbacks
         seconds = {f"{PREFIX}seconds_{phase}": spent / self.steps for phase, spent in self.seconds.items()}
         groups = _group_figures(self.last)
         self._forget()

@@ -108,6 +108,11 @@ class WeightingOptions(Weighting):
                 remedy="Leave norm out: the weights of this rule are known up to a common factor only.",
             )  # fmt: skip
 
+    def of_all_ranks(self) -> dict[str, object]:
+        """The options that every rank must have alike, by name."""
+        names = ("per", "normalize", "pool", "max_nonfinite", "allow_negative", "norm")
+        return {"rule": self.rule.expression} | {name: getattr(self, name) for name in names}
+
     def frozen_reference(self) -> nn.Module | None:
         """The reference model, frozen and in evaluation mode; None where there is none."""
         model = self.reference_model

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from samplewise.core.distributed import among, check_same, ranks_at
+from samplewise.core.distributed import ranks_at
 from samplewise.core.errors import SamplewiseError
-from samplewise.core.host import host
-from samplewise.core.micro_batch import MicroBatch
 from samplewise.losses.body import unwrapped
 from samplewise.losses.sharded import tensor_parallel_mesh
 
@@ -61,15 +57,3 @@ def parallel_ranks(model: nn.Module, device: torch.device, same_rows: bool) -> P
         )  # fmt: skip
     plan: Any = getattr(unwrapped(model), "_tp_plan", None) or {}
     return ParallelRanks(ranks_at(mesh.get_local_rank(), device), mesh.get_group(), SUMMED_AFTER_EACH in plan.values())
-
-
-def check_same_rows(ranks: ParallelRanks, batches: Sequence[MicroBatch], device: torch.device) -> None:
-    """Errors: SamplewiseError on all ranks that share the model's layers, where they were given different rows."""
-    if ranks.same is None:
-        return
-    seen = hashlib.sha256()
-    for micro in batches:
-        for values in (micro.id, micro.labels, *micro.inputs.values()):
-            seen.update(b"" if values is None else host(values).tobytes())
-    with among(ranks.same):
-        check_same({"rows of the ranks of one tensor-parallel group (SHA-256)": seen.hexdigest()[:16]}, device)

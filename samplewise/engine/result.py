@@ -15,7 +15,7 @@ from samplewise.core.samples import Samples
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One optimizer step, the same on every rank but for the seconds.
+    """One optimizer step, the same on every rank but for seconds, router and fallbacks.
 
     step: its number, from 1. rule: that weighed it; state: after it. mode, passes: how it ran.
     loss: what the loop reports, the unweighted mean in its own terms. figures: as in `Plan.figures`.
@@ -27,6 +27,8 @@ class StepResult:
         went through the reference model.
     seconds: wall time by phase of this step on this rank. router: of each micro-batch of this rank, the
         load-balancing loss before its coefficient, where the model has a router.
+    fallbacks: on this rank, the calls of the kernels, a forward of a micro-batch each, in which others stepped in for
+        the device's best, by the reason why; those of a first check and of a reference model are among them.
     """
 
     step: int
@@ -47,6 +49,7 @@ class StepResult:
     reference_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     router: list[Tensor] = field(default_factory=list)
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """How the step ran, and its figures."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.exhausted import advise
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.core.rule import Epoch, Rule, State
-from samplewise.engine.base_weights import TokenMean, loop_scale, total_base_weight, with_base_weights
+from samplewise.engine.base_weights import TokenMean, loop_scale, with_base_weights
 from samplewise.engine.context import StepContext
 from samplewise.engine.figures import Figures
 from samplewise.engine.loss_history import LossHistory
@@ -29,17 +30,19 @@ from samplewise.engine.modes import Mode, RetryInTwoPasses, Stored, TwoPass, ref
 from samplewise.engine.observers import Observer
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.padding import without_left_padding
-from samplewise.engine.parallel import ALL_RANKS, check_same_rows, parallel_ranks
+from samplewise.engine.parallel import ALL_RANKS, parallel_ranks
 from samplewise.engine.plan import ShortSteps
 from samplewise.engine.reading import read_step
 from samplewise.engine.reference import Reference
 from samplewise.engine.result import StepResult
 from samplewise.engine.rows import capacity_of, is_packed, rows_of
+from samplewise.engine.same_rows import total_base_weight
 from samplewise.engine.sample_log import SampleLog
 from samplewise.engine.watcher import Watcher
 from samplewise.losses.attach import Attached, attach_forward
 from samplewise.losses.body import decoder_of, unwrapped
 from samplewise.losses.compiled import say_compiled, uncompiled
+from samplewise.losses.kernels.fallbacks import counted
 from samplewise.losses.model_facts import has_dropout
 from samplewise.losses.own_terms import has_own_term
 from samplewise.rules import resolve
@@ -92,7 +95,7 @@ class Step:
         self.same_rule = False  # whether the state is a checkpoint's
         wanted = self.options.loss_from == "stored" or self.rule.epochs is not None
         self.history = LossHistory(self.options.min_stored_corr) if wanted else None
-        self.clock, self._spent, self.short = Clock(), {}, ShortSteps()
+        self.clock, self._spent, self.short, self.fallbacks = Clock(), {}, ShortSteps(), Counter[str]()
         self._mode: Mode | None = None
         self._looked = self._resolved = self._packing_looked = False
 
@@ -181,26 +184,26 @@ class Step:
         with self._at("planning"):
             assert self.attached is not None, "attach comes first"
             given = read_step(batches, self.device, own_loss=self.options.losses is not None)
-            self.given, scale = self._prepared(given, mean or TokenMean())
+            self.fallbacks.clear()
+            self.given, total, scale = self._prepared(given, mean or TokenMean())
             self._look_at_packing(model)
             self.retried = False
-            self._mode = self._select(self._context(scale), can_rescale)
+            self._mode = self._select(self._context(total, scale), can_rescale)
             return self._begun(model)
 
-    def _prepared(self, batches: list[MicroBatch], mean: TokenMean) -> tuple[list[MicroBatch], float]:
-        """The micro-batches with base weights and reference losses, and what the loop's own divisor differs by."""
+    def _prepared(self, batches: list[MicroBatch], mean: TokenMean) -> tuple[list[MicroBatch], float, float]:
+        """The micro-batches with base weights and reference losses, the sum of these weights, and the loop's scale."""
         batches, unpredicted = without_left_padding(batches, self.device)
-        self._first_look(batches)
-        per_token = self.options.per == "token"
-        scale = loop_scale(batches, mean, unpredicted, self.device) if per_token else 1.0
+        scale = loop_scale(batches, mean, unpredicted, self.device) if self.options.per == "token" else 1.0
         batches = with_base_weights(batches, self.options.per, mean, self.options.norm)
+        total = total_base_weight(batches, self.parallel, self.device, step=self.steps + 1, inputs=not self._looked)
+        self._first_look(batches)
         self.referred = self.reference.runs(batches[0])
-        return self.reference.add(batches, self.device, self.clock), scale
+        return self.reference.add(batches, self.device, self.clock), total, scale
 
-    def _context(self, scale: float) -> StepContext:
+    def _context(self, total: float, scale: float) -> StepContext:
         assert self.attached is not None
         options = self.options
-        total = total_base_weight(self.given, self.device)
         return StepContext(
             step=self.steps + 1, rule=self.rule, state=self.state, forward=self.attached.forward, device=self.device,
             capacity=math.ceil(max(map(capacity_of, self.given)) / options.pool), per=options.per,
@@ -275,14 +278,14 @@ class Step:
             loss=mode.loss, figures=plan.figures, samples=samples, weights=plan.weights, weighed=mode.weighed,
             nonfinite=plan.nonfinite, shortfall=plan.shortfall, retried=self.retried, tokens=mode.trained_tokens,
             units=units, reference_tokens=referred * mode.all_tokens, seconds=spent, router=mode.router,
+            fallbacks=dict(self.fallbacks),
         )  # fmt: skip
 
     def _say(self, result: StepResult) -> None:
         if result.nonfinite:
             logger.warning("step %d: left out samples with a non-finite loss: ids %s", result.step, result.nonfinite)
         self.short.take(result.shortfall, self.rule, result.step)
-        last = self.figures.last
-        if last is None or last.mode != result.mode:
+        if getattr(self.figures.last, "mode", None) != result.mode:
             logger.info("step %d: rule %s, per %s, mode %s", result.step, self.rule, self.options.per, result.mode)
 
     def _first_look(self, batches: Sequence[MicroBatch]) -> None:
@@ -291,7 +294,6 @@ class Step:
             return
         self._looked, micro = True, batches[0]
         assert self.attached is not None
-        check_same_rows(self.parallel, batches, self.device)
         if not is_packed(micro):
             rows_of(micro)  # refuses what cannot be cut by rows
         if has_dropout(self.attached.model):
@@ -311,7 +313,7 @@ class Step:
     def _at(self, doing: str) -> Iterator[None]:
         """An error that leaves the step says where it happened, once. Ranks are those that have rows of their own."""
         try:
-            with among(self.parallel.data):
+            with among(self.parallel.data), counted(self.fallbacks):
                 yield
         except RetryInTwoPasses:
             raise
@@ -329,9 +331,7 @@ class Step:
 
         They would weigh other samples, or wait for ever.
         """
-        names = ("per", "normalize", "pool", "max_nonfinite", "allow_negative", "norm")
-        facts = {"rule": self.options.rule.expression} | {name: getattr(self.options, name) for name in names}
-        facts |= {"step": self.steps, "torch.__version__": torch.__version__, **more}
+        facts = self.options.of_all_ranks() | {"step": self.steps, "torch.__version__": torch.__version__, **more}
         check_same({name: str(value) for name, value in facts.items()}, self.device)
 
     def state_dict(self) -> State:

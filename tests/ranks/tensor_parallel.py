@@ -93,16 +93,37 @@ def refusals(model: torch.nn.Module, norms: torch.nn.Module, rank: int) -> None:
 
     norms: a model whose norms' gradients transformers sums over ranks after every backward.
     """
-    step = WeightedStep(model, "uniform()")
-    with pytest.raises(SamplewiseError, match=r"rows of the ranks of one tensor-parallel group.*the same on all ranks"):
-        next(iter(step.plan([rows(SIZE * rank, SIZE, False)])))
-    step.detach()
+    other_rows(model, rank)
     step, batches = WeightedStep(norms, "ir_dro(r=1.0)"), [rows(SIZE * k, SIZE, False) for k in range(MICRO)]
     with pytest.raises(SamplewiseError, match=r"^micro-batches: expected one a step.*tp_plan.*got 2"):
         next(iter(step.plan(batches)))
     step.detach()
     with pytest.raises(SamplewiseError, match=r"rows of their own, got tensor parallelism.*WeightedStep"):
         Step(WeightingOptions(rule="uniform()"), torch.device("cpu")).attach(model)
+
+
+def other_rows(model: torch.nn.Module, rank: int) -> None:
+    """Of the last group alone, in the first step and in the third, where labels differ too: an error on all ranks."""
+    last = dist.get_world_size() - 2
+    good = rows(6 * (rank // SHARED), SIZE, False)
+    strange = rows(6 * (rank // SHARED) + (rank == last), SIZE, False)
+    want = f"the same on ranks {last} {last + 1}, which hold parts of the same layers, got ids that not all of them "
+    want += f"have: {3 * last + 3} on rank {last}, {3 * last} on rank {last + 1}"
+    for bad in (1, 3):
+        step = WeightedStep(model, "uniform()")
+        for number in range(1, bad):
+            model.zero_grad()
+            for micro in step.plan([good]):
+                step.backward(micro)
+            assert step.finish()["samples"] == SIZE * dist.get_world_size() / SHARED, number
+        with pytest.raises(SamplewiseError, match=f"^rows of step {bad}: expected {want}.*by the number of the tensor"):
+            next(iter(step.plan([strange])))
+        step.detach()
+    step = WeightedStep(model, "uniform()")
+    relabelled = {**good, "labels": good["labels"] + (rank == last)}
+    with pytest.raises(SamplewiseError, match="got the same ids, but other tokens, labels or order"):
+        next(iter(step.plan([relabelled])))
+    step.detach()
 
 
 def path_of(case: dict[str, Any], folder: str) -> str:

@@ -11,6 +11,7 @@ targets        predicted positions, their labels and samples
 selection      token weights that follow from token losses
 plan           which positions form a chunk
 backends       which of them computes: asked for, or the best of the device
+fallbacks      that the best cannot be used is said once, and counted
 residual       a chunk's logits to losses and p − one-hot
 residual_triton  the same in one Triton kernel
 tally          entropy and correctness of tokens, for logs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -13,11 +12,10 @@ import torch
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.losses.kernels import vocabulary
+from samplewise.losses.kernels.fallbacks import fall_back
 from samplewise.losses.kernels.inputs import Inputs
 from samplewise.losses.kernels.residual import Head
 from samplewise.losses.kernels.vocabulary import Shard
-
-logger = logging.getLogger("samplewise")
 
 Backend = Literal["auto", "chunked", "triton", "torch", "liger", "reference"]
 MIN_TRITON = (3, 6)  # none before was tried
@@ -51,7 +49,7 @@ def resolve(backend: str, inputs: Inputs) -> str:
         raise SamplewiseError(
             "backend", expected="'triton' where it can run", got=why, remedy='Use "auto" or "chunked".'
         )
-    _say(why)
+    fall_back(why)
     return "chunked"
 
 
@@ -110,11 +108,6 @@ def _triton() -> tuple[int, ...]:
     import triton  # pyright: ignore[reportMissingImports]
 
     return tuple(int(part) for part in re.findall(r"\d+", triton.__version__)[:2])
-
-
-@cache
-def _say(why: str) -> None:
-    logger.warning("the Triton kernels are not used, the chunked ones are, which are as exact: %s", why)
 
 
 def can_launch(device: torch.device) -> bool:

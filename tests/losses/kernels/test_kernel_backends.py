@@ -1,6 +1,7 @@
 """Which kernels are used: those asked for, or an error; else Triton's where they can run, or the chunked ones."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ import tiny
 import torch
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.losses.kernels import backends
+from samplewise.engine.observers import StatelessObserver
+from samplewise.losses.kernels import api, backends, fallbacks
 from samplewise.losses.kernels.inputs import Inputs
 from samplewise.trainers import WeightedStep, WeightedTrainer
 
@@ -28,10 +30,10 @@ def machine(monkeypatch):
         monkeypatch.setattr(backends, "_triton", lambda: version)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(backends, "fault", lambda device: fault)
-        backends._say.cache_clear()
+        fallbacks._say.cache_clear()
 
     yield put
-    backends._say.cache_clear()
+    fallbacks._say.cache_clear()
 
 
 def inputs(vocabulary=32, dtype=torch.float32) -> Inputs:
@@ -59,6 +61,41 @@ def test_what_cannot_run_is_an_error_or_the_chunked_kernels_and_a_line(machine, 
         assert [backends.resolve("auto", inputs(**given)) for _ in range(3)] == ["chunked"] * 3
     (line,) = caplog.messages
     assert line.startswith("the Triton kernels are not used, the chunked ones are, which are as exact: ")
+
+
+class Counts(StatelessObserver):
+    """What each step fell back on."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_step(self, result):
+        self.found.append(dict(result.fallbacks))
+
+
+@pytest.mark.parametrize("there", [{"version": None}, {"capability": (7, 5)}], ids=["no triton", "an old GPU"])
+def test_steps_that_fall_back_are_counted_and_said_once(machine, monkeypatch, caplog, tmp_path, there):
+    """Every forward of the kernels: the first step scores, trains, and is checked; the second trains alone."""
+    machine(**there)
+    on_cuda = lambda inputs: replace(inputs, hidden=inputs.hidden.as_subclass(OnCuda))  # noqa: E731
+    counts, options = Counts(), {"train_dataset": tiny.Rows(16), "data_collator": tiny.collate, "rule": "ir_dro(r=1.0)"}
+    plain = WeightedTrainer(tiny.model(), tiny.arguments(tmp_path), observers=[counts], **options)
+    plain.train()
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING, "samplewise"):
+        patched.setattr(api, "resolve", lambda backend, inputs: backends.resolve(backend, on_cuda(inputs)))
+        trainer = WeightedTrainer(tiny.model(), tiny.arguments(tmp_path), observers=[counts], **options)
+        trainer.train()
+    assert counts.found[:2] == [{}, {}]
+    assert [list(each.values()) for each in counts.found[2:]] == [[2 + 2 + 1], [2]]
+    key = "samplewise/kernel_fallbacks"
+    assert [log.get(key) for log in trainer.state.log_history if "loss" in log] == [5, 2]
+    assert not any(key in log for log in plain.state.log_history)
+    (reason,) = counts.found[3]
+    assert [line for line in caplog.messages if "Triton" in line] == [
+        f"the Triton kernels are not used, the chunked ones are, which are as exact: {reason}"
+    ]
+    losses = [[log["loss"] for log in each.state.log_history if "loss" in log] for each in (plain, trainer)]
+    assert losses[0] == losses[1]
 
 
 def test_where_nothing_is_in_the_way_a_gpu_has_tritons(machine):
