@@ -48,6 +48,7 @@ def counting(monkeypatch, module, name):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("backend", ["triton", "liger"])
 def test_gradients_are_those_of_the_reference(tmp_path, monkeypatch, backend, rule):
