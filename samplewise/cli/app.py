@@ -79,7 +79,12 @@ for _panel, _commands in COMMANDS.items():
 
 Version = Annotated[
     bool,
-    typer.Option("--version", help="Print the versions that count, and exit.", is_eager=True, callback=print_versions),
+    typer.Option(
+        "--version",
+        help="Print the versions of samplewise and its libraries, and exit.",
+        is_eager=True,
+        callback=print_versions,
+    ),
 ]
 
 

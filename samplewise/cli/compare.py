@@ -96,7 +96,7 @@ def tokenizer(
         str, typer.Argument(metavar="CORPUS", help="The corpus: a file, folder, glob or `datasets` name.")
     ],
     output: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to save the tokenizer in.")],
-    size: Annotated[int, typer.Option(help="The vocabulary size, with 256 bytes and 2 special tokens.")] = 4096,
+    size: Annotated[int, typer.Option(help="The vocabulary size, including 256 bytes and 2 special tokens.")] = 4096,
     text_field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     debug: Debug = False,
 ) -> None:

@@ -11,10 +11,12 @@ from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet,
 Out = Annotated[
     str, typer.Option(help="A file (.jsonl, .jsonl.zst, .jsonl.gz, .parquet), or a folder for files of the same names.")
 ]
-Similarity = Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates at least; 1: the same text.")]
+Similarity = Annotated[
+    float, typer.Option(help="Jaccard similarity from which texts are near-duplicates; 1: exact only.")
+]
 Kind = Annotated[Literal["text", "instructions"], typer.Option(help="What the records hold.")]
 Format = Annotated[
-    str | None, typer.Option(help="Write a folder: datasets, mds; with --shard-size, jsonl.zst or parquet.")
+    str | None, typer.Option(help="Write a folder: datasets or mds; with --shard-size also jsonl.zst or parquet.")
 ]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="The corpus: a file, folder, glob, `datasets` name or URL.")]
 
@@ -32,7 +34,7 @@ def dedup(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Leave out the records of a corpus that repeat an earlier one, before it is scored, and list them.
+    """Remove the records that repeat an earlier one from a corpus, and list them. Run it before scoring.
 
     Records keep all their fields. OUT.removed.parquet names what went, the kept twin of each, and their similarity.
     """

@@ -12,9 +12,9 @@ from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet,
 Model = Annotated[str | None, typer.Option(help="Examine this model: a hub id, a folder or a .gguf file.")]
 Shape = Annotated[
     str | None,
-    typer.Option(help="Or one with random weights: tiny, smollm-135m, llama-1b, gemma-1b or qwen-4b."),
+    typer.Option(help="Or examine one with random weights: tiny, smollm-135m, llama-1b, gemma-1b or qwen-4b."),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best available.")]
 
 
 def doctor(

@@ -11,7 +11,7 @@ from samplewise.cli.shell import Debug, Json, NoVerify, figures, quiet, reported
 
 def importance(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="The folder written by samplewise score.")],
-    target: Annotated[str, typer.Option(help="The text to be like: a file, folder or glob.")],
+    target: Annotated[str, typer.Option(help="The target text: a file, folder or glob.")],
     column: Annotated[str, typer.Option("--as", help="The name of the column that is added.")] = "importance",
     text_field: Annotated[str, typer.Option(help="The field of the target that holds the text.")] = "text",
     data: Annotated[str | None, typer.Option(help="Where the corpus is, if it was moved after scoring.")] = None,
@@ -19,7 +19,7 @@ def importance(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Add how like a target text each sample is, by hashed n-grams (DSIR). It needs no model."""
+    """Score how similar each sample is to a target text, by hashed n-grams (DSIR). It needs no model."""
     quiet(debug)
     with reported(debug), figures(json_file):
         require(("duckdb", "corpus"), ("pyarrow", "corpus"))

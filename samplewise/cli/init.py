@@ -17,7 +17,7 @@ def init(
     out: Annotated[Path, typer.Option(help="The run file to write.")] = Path("run.yaml"),
     rule: RuleText = "ir_dro(r=3.0)",
     output: Annotated[str, typer.Option(help="The folder for the results of the run.")] = "runs/first",
-    config: Annotated[str | None, typer.Option(help="Of a `datasets` name: its configuration.")] = None,
+    config: Annotated[str | None, typer.Option(help="The configuration of a `datasets` name.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a commented run file for a model and data, to edit and to give to samplewise train.

@@ -15,7 +15,7 @@ Out = Annotated[str, typer.Option(help="The folder or URL to write to. Run the s
 As = Annotated[str | None, typer.Option("--as", help="Add the losses to finished scores, as a column of this name.")]
 Sample = Annotated[
     int | None,
-    typer.Option(help="With --as: score only about this many windows, to see how well the scores stand in for it."),
+    typer.Option(help="With --as: score only about this many windows, to see how well the scores replace its own."),
 ]
 Kind = Annotated[Literal["text", "instructions"] | None, typer.Option(help="What the records hold. Default: text.")]
 Streaming = Annotated[

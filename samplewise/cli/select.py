@@ -57,34 +57,38 @@ Per = Annotated[
 ]
 Shares = Annotated[
     str | None,
-    typer.Option(help="The share of each part in the budget, such as web=.6,code=.3,math=.1; *: the others."),
+    typer.Option(help="The share of each part in the budget, such as web=.6,code=.3,math=.1; *: all others."),
 ]
-Minimum = Annotated[str | None, typer.Option("--min", help="The least tokens of a part: code=100M or code=10%.")]
+Minimum = Annotated[str | None, typer.Option("--min", help="The fewest tokens of a part: code=100M or code=10%.")]
 Maximum = Annotated[str | None, typer.Option("--max", help="The most tokens of a part: web=1B or *=5%.")]
 Alpha = Annotated[float | None, typer.Option(help="Divide the budget in proportion to (tokens of a part)^ALPHA.")]
 Reweight = Annotated[
     bool,
-    typer.Option("--reweight", help="Meet shares, minima, maxima and --alpha by sample_weight, and leave out none."),
+    typer.Option("--reweight", help="Meet shares, minima, maxima and --alpha by a sample_weight; leave nothing out."),
 ]
 DropJunk = Annotated[
-    float | None, typer.Option(help="Leave out texts of this junk score or more, such as 0.5: see samplewise report.")
+    float | None,
+    typer.Option(help="Leave out texts with at least this junk score, such as 0.5: see samplewise report."),
 ]
 DropShared = Annotated[
-    float | None, typer.Option(help="Leave out texts of which this share, such as 0.5, are lines of many documents.")
+    float | None,
+    typer.Option(help="Leave out texts of which at least this share, such as 0.5, are shared lines."),
 ]
 Join = Annotated[
     list[str] | None,
-    typer.Option("--join", metavar="NAME=FOLDER", help="Other scores of the same corpus: their loss as a column NAME."),
+    typer.Option("--join", metavar="NAME=FOLDER", help="Add the loss from other scores of this corpus as a column."),
 ]
 Control = Annotated[str | None, typer.Option(help="Write a random selection of the same size to this file.")]
 
 Out = Annotated[str, typer.Option(help="The file to write: .jsonl, .jsonl.zst, .jsonl.gz or .parquet; or a folder.")]
 Format = Annotated[
     str | None,
-    typer.Option(help="Write a folder: datasets, mds, mds-tokens, megatron; with --shard-size, jsonl.zst or parquet."),
+    typer.Option(help="Write a folder: datasets, mds, mds-tokens, megatron; with --shard-size jsonl.zst or parquet."),
 ]
 ShardSize = Annotated[str | None, typer.Option(help="Write files of about this size, such as 1GB, into a folder.")]
-TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="Where the tokenizer of the scores is now.")]
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", help="Where the tokenizer is, if it was moved after scoring.")
+]
 
 
 def select(

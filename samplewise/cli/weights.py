@@ -23,12 +23,10 @@ def weights(
         str | None, typer.Option(help='The rule, for example "ir_dro(r=1)".', autocompletion=complete_rule)
     ] = None,
     token_rule: Annotated[
-        str | None, typer.Option(help="Instead of it, a token rule: --losses are those of the tokens of one sample.")
+        str | None, typer.Option(help="A token rule instead: --losses are then those of the tokens of one sample.")
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses in nats per token, such as 1,2,3,4.")] = None,
-    weight: Annotated[
-        str | None, typer.Option(help="The weights that the data brings along, for column_weights().")
-    ] = None,
+    weight: Annotated[str | None, typer.Option(help="Weights that come with the data, for column_weights().")] = None,
     reference: Annotated[str | None, typer.Option(help='Losses under a reference model, for by("excess", …).')] = None,
     group: Annotated[str | None, typer.Option(help="The group number of each sample, for rules over groups.")] = None,
     stored: Annotated[
@@ -38,7 +36,7 @@ def weights(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Print the weights that a rule gives to some losses in its first step: of samples, or of the tokens of one."""
+    """Print the weights that a rule gives in its first step to losses of samples, or of the tokens of one sample."""
     with reported(debug), figures(json_file):
         if (rule is None) == (token_rule is None):
             raise SamplewiseError(
