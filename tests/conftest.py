@@ -4,6 +4,7 @@ import gc
 import os
 
 import pytest
+from covering import covering
 from hypothesis import settings
 
 collect_ignore = [
@@ -32,18 +33,32 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m leaves out what is slow
-def pytest_collection_modifyitems(items):
-    """Of a test with `fast_cases`, the named ones run in the fast suite, the others in `make test-all` alone."""
-    found: dict[str, set[str]] = {}
+def pytest_collection_modifyitems(config, items):
+    """Of a test with `fast_cases` or `fast_cover` the fast suite runs some cases, `make test-all` the others too."""
+    some = any("[" in argument for argument in config.args)
+    for cases in _products(items, "fast_cases"):
+        named = set(cases[0].get_closest_marker("fast_cases").args)
+        if not some and (wrong := named - {case.callspec.id for case in cases}):
+            raise pytest.UsageError(f"fast_cases of {cases[0].nodeid} names cases that do not exist: {wrong}")
+        _leave_to_the_slow_suite(case for case in cases if case.callspec.id not in named)
+    for cases in [] if some else _products(items, "fast_cover"):
+        (strength,) = cases[0].get_closest_marker("fast_cover").args
+        chosen = covering([case.callspec.params for case in cases], strength)
+        _leave_to_the_slow_suite(case for k, case in enumerate(cases) if k not in chosen)
+
+
+def _products(items, mark):
+    """The cases of each test with this mark."""
+    found = {}
     for item in items:
-        if (mark := item.get_closest_marker("fast_cases")) is not None:
-            ids = found.setdefault(item.nodeid.split("[")[0], set(mark.args))
-            ids.discard(item.callspec.id)
-            if item.callspec.id not in mark.args:
-                item.add_marker(pytest.mark.slow)
-    wrong = {name: ids for name, ids in found.items() if ids}
-    if wrong and not any("[" in argument for argument in items[0].config.args):
-        raise pytest.UsageError(f"fast_cases names cases that do not exist: {wrong}")
+        if item.get_closest_marker(mark) is not None:
+            found.setdefault(item.nodeid.split("[")[0], []).append(item)
+    return found.values()
+
+
+def _leave_to_the_slow_suite(cases):
+    for case in cases:
+        case.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish(session):

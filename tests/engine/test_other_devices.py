@@ -37,6 +37,7 @@ def tilt(loss, tokens, index):
 @pytest.mark.parametrize("select", [None, lambda loss, reference, sample: (loss > 1).to(loss)], ids=["all", "selected"])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("without", [False, True], ids=["fp64", "no fp64"])
+@pytest.mark.fast_cover(2)
 def test_forward_kernel_and_backward_ask_for_no_number(without, packed, select, monkeypatch):
     """And make fp64 only where there is any."""
     monkeypatch.setattr("samplewise.core.host.WITHOUT_FP64", frozenset({"cpu"} if without else ()))

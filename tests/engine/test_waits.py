@@ -64,6 +64,7 @@ def one_step(form, rule, chunk_bytes=None, **options) -> dict[str, int]:
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("form", [padded, packed])
+@pytest.mark.fast_cover(2)
 def test_a_step_waits_twice(form, rule, per):
     found = one_step(form, rule, per=per)
     assert sum(found.values()) <= 2, found
@@ -82,6 +83,7 @@ def test_a_token_rule_waits_for_its_weights_and_a_reference_model_once(rule, sco
 
 @pytest.mark.parametrize("rule", RULE_BY_RULE)
 @pytest.mark.parametrize("form", [padded, packed])
+@pytest.mark.fast_cover(1)
 def test_the_host_asks_for_no_number_of_its_own_tensors(form, rule):
     """Beside what transformers asks: each costs a dispatch, and there were fifty a step."""
     step = WeightedStep(tiny.model("llama"), rule)

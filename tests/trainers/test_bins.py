@@ -72,6 +72,7 @@ def same(one, other):
     multipack(), multipack("ones"), multipack("none", positions=True), multipack(positions=True, spare=0),
 ], ids=["numbered", "ones", "positions", "both"])  # fmt: skip
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.fast_cover(1)
 def test_bins_are_the_padded_rows(name, collate):
     rows, options = hosts.rows(N, answers=2, **COLUMNS), OPTIONS[name]
     turns = options.get("turns", False)

@@ -150,6 +150,7 @@ def test_the_newest_is_by_step_whoever_wrote_it(tmp_path):
     ],
 )
 @pytest.mark.parametrize("where", ["ours", "host", "marker"])
+@pytest.mark.fast_cover(1)
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_old_one_is_whole(
     tmp_path, monkeypatch, error, said, where
 ):

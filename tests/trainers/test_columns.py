@@ -95,6 +95,7 @@ def half_weighted(**columns) -> datasets.Dataset:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("per", ["sample", "token"])
+@pytest.mark.fast_cover(1)
 def test_token_weights_weigh_the_tokens_of_a_sample(tmp_path, form, per):
     """The gradient of Σ w_i Σ m_t ℓ_t / Σ m_t over the step, taken by autograd from the model's logits."""
     data = half_weighted()

@@ -31,6 +31,7 @@ def second_step_by_hand(model, rule, per):
 
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.fast_cover(1)
 def test_one_pass_divides_by_the_count_where_the_rule_says_so(tmp_path, split, per):
     rule = sw.infobatch(share=0.5, anneal=0.0, seed=2)
     expected, plan = second_step_by_hand(tiny.model("opt", dtype=torch.float64), rule, per)

@@ -5,6 +5,7 @@ those without the feature, so that the option does something.
 """
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import hosts
@@ -117,6 +118,7 @@ NOT_THERE = {
     ("SFTTrainer", "left padding"): "TRL's collator pads on the right",
     ("SFTTrainer", "a mask that numbers samples"): "TRL's collator packs by positions",
 }
+CELLS = [each for each in product([host for host in HOSTS if host != "loop"], FEATURES) if each not in NOT_THERE]
 
 
 def run(host: str, feature: Feature, folder: Any, options: dict[str, Any] | None = None, **more: Any) -> hosts.Run:
@@ -148,12 +150,10 @@ def plain(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("name", FEATURES)
-@pytest.mark.parametrize("host", [name for name in HOSTS if name != "loop"])
+@pytest.mark.parametrize(("host", "name"), CELLS)
 @pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.fast_cover(1)
 def test_a_feature_is_the_same_in_every_host(host, name, plain, tmp_path):
-    if (host, name) in NOT_THERE:
-        pytest.skip(NOT_THERE[host, name])
     got, want = run(host, FEATURES[name], tmp_path), plain(name)
     close(got.gradients, want.gradients)
     for a, b in zip(got.results, want.results, strict=True):
@@ -196,6 +196,7 @@ def test_a_run_is_diagnosed_while_it_goes_on(host, tmp_path, monkeypatch, caplog
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("rule", ["warmup(2, ir_dro(r=0.3))", "group_dro(step_size=2.0)"])
+@pytest.mark.fast_cover(1)
 def test_a_rule_with_state_resumes(host, rule, tmp_path):
     n = 3 * MICRO * SIZE
     feature = Feature({"rule": rule}, {"group": [i % 3 for i in range(n)]}, n=n)

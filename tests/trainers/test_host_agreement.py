@@ -34,6 +34,7 @@ def trained(cls, tmp_path, kind="llama", model_options=None, takes_items=True, *
 @pytest.mark.parametrize("kind", ["llama", "opt", "gpt2"])
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("takes_items", [True, False], ids=["token mean", "mean of micro-batch means"])
+@pytest.mark.fast_cover(2)
 def test_uniform_per_token_is_the_host(tmp_path, kind, accumulation, takes_items):
     """22 rows in micro-batches of 4: the last micro-batch is short, and so is the last group of each epoch."""
     options = {"gradient_accumulation_steps": accumulation, "max_steps": 5, "max_grad_norm": 0.5}

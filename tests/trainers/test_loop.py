@@ -75,6 +75,7 @@ def trained_in_a_loop(rule, per, accelerator=None, sizes=(4, 4)):
 
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.fast_cover(1)
 def test_the_same_gradients_as_the_trainer(tmp_path, rule, per):
     expected = trained_by_the_host(tmp_path, rule, per)
     for got in (trained_in_a_loop(rule, per), trained_in_a_loop(rule, per, Accelerator(cpu=True))):

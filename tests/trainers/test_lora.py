@@ -41,6 +41,7 @@ def from_logits(model, rows, rule: sw.Rule, dtype=torch.float64) -> torch.Tensor
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "plain"])
 @pytest.mark.parametrize("rule", ["ir_dro(r=0.5)", "chain(band(drop_top=0.25), ir_dro(r=0.5))"])
+@pytest.mark.fast_cover(2)
 def test_adapters_in_the_plain_trainer(tmp_path, rule, tied, checkpointing):
     model, seen = adapted(tiny.model(tie_word_embeddings=tied)), Gradients()
     rows = tiny.Rows(24)

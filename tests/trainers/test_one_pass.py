@@ -109,6 +109,7 @@ def test_a_jump_of_twenty_nats_up_and_down_takes_the_one_way_back(tmp_path, capl
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
 @pytest.mark.parametrize("budget", [{"max_steps": 4}, {"num_train_epochs": 2, "max_steps": -1}])
+@pytest.mark.fast_cover(1)
 def test_a_pool_takes_the_steps_that_were_planned(tmp_path, pool, budget):
     seen = []
     trainer = WeightedTrainer(

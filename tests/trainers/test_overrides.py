@@ -81,6 +81,7 @@ def run(folder, base, above=False, **own):
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("base", [Stars, Named, Positional, Step])
 @pytest.mark.parametrize("above", [False, True])
+@pytest.mark.fast_cover(1)
 def test_one_that_only_calls_super_changes_nothing(tmp_path, base, above, per):
     assert torch.equal(run(tmp_path, base, above, per=per), run(tmp_path, Trainer, per=per))
 

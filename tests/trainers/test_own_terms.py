@@ -53,6 +53,7 @@ def trained(tmp_path, cls, config, checkpointing=False, **options):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["aLoRA", "AdaLoRA"])
+@pytest.mark.fast_cover(1)
 def test_uniform_per_token_is_the_host(tmp_path, kind, checkpointing):
     theirs, want = trained(tmp_path, Trainer, KINDS[kind](), checkpointing)
     ours, got = trained(tmp_path, WeightedTrainer, KINDS[kind](), checkpointing, rule="uniform()", per="token")
@@ -154,6 +155,7 @@ def wrapped_router_model() -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", [*MODELS, "wrapped"])
 @pytest.mark.parametrize("logits", ["refuse", "allow"])
+@pytest.mark.fast_cover(1)
 def test_a_routers_term_is_the_models_own(tmp_path, name, logits, monkeypatch):
     """Each model computes it in a way of its own, and multiplies it by a coefficient of its own."""
     if logits == "allow":

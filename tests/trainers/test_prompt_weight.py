@@ -75,6 +75,7 @@ def by_hand(rows, weight, *, rule="uniform()", per="sample"):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("data", DATA)
+@pytest.mark.fast_cover(1)
 def test_prompts_take_part_with_their_weight(tmp_path, data, form):
     rows, options = DATA[data]
     cut = 7 if form == "cut" else None

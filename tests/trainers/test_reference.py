@@ -63,6 +63,7 @@ def expected(rule, scope, per):
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2, 2), (8,), (3, 5)], ids=str)
 @pytest.mark.parametrize("rule", ["by('excess', ir_dro(r=0.5))", "chain(by('excess', band(drop_top=0.25)), ir_dro())"])
+@pytest.mark.fast_cover(1)
 def test_excess_loss_from_a_second_model(tmp_path, rule, sizes):
     trainer, gradients = run(tmp_path, sizes, rule)
     right = expected(sw.parse_rule(rule), None, "sample")
@@ -75,6 +76,7 @@ def test_excess_loss_from_a_second_model(tmp_path, rule, sizes):
 @pytest.mark.parametrize("sizes", [(2, 2, 2, 2), (8,), (3, 5)], ids=str)
 @pytest.mark.parametrize("scope", ["sample", "step"])
 @pytest.mark.parametrize("rule", ["uniform()", "ir_dro(r=0.5)", "top_k(share=0.5)"])
+@pytest.mark.fast_cover(2)
 def test_tokens_of_the_highest_excess_loss(tmp_path, rule, scope, sizes, per):
     """rho1 before any rule over samples: the loop's gradient, however the step is split, in one pass or in two."""
     trainer, gradients = run(tmp_path, sizes, rule, token_rule=f"rho1(keep={KEEP}, scope='{scope}')", per=per)

@@ -73,6 +73,7 @@ FACTORS = {
 @pytest.mark.parametrize("mode", ["one_pass", "two_pass"])
 @pytest.mark.parametrize("name", SIGNED)
 @pytest.mark.parametrize("split", ["1x8", "3+5"])
+@pytest.mark.fast_cover(2)
 def test_negative_weights_have_the_gradient_of_autograd(tmp_path, split, name, mode, per, monkeypatch):
     if mode == "two_pass":
         from samplewise.engine.modes import TwoPass
@@ -205,6 +206,7 @@ SCALED = {"weights alone": SIGNED["weights alone"], "focal": SIGNED["focal"], "l
 @pytest.mark.parametrize("mode", ["one_pass", "two_pass"])
 @pytest.mark.parametrize("name", SCALED)
 @pytest.mark.parametrize("split", ["1x8", "3+5"])
+@pytest.mark.fast_cover(2)
 def test_nonzero_tokens_divides_by_the_tokens_of_a_weight(tmp_path, split, name, mode, tokens, monkeypatch):
     if mode == "two_pass":
         from samplewise.engine.modes import TwoPass

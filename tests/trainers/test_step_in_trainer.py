@@ -90,6 +90,7 @@ ONE_PASS = {"uniform", "random"}  # from the first step on; ir_dro from the seco
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.fast_cover(2)
 def test_the_split_of_a_step_changes_nothing(tmp_path, split, rule, per):
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-6)):
         expected = gradient_by_hand(tiny.model(dtype=dtype), RULES[rule], per)
@@ -101,6 +102,7 @@ def test_the_split_of_a_step_changes_nothing(tmp_path, split, rule, per):
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", ["uniform", "ir_dro"])
 @pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.fast_cover(2)
 def test_one_pass_has_the_gradient_of_one_big_batch(tmp_path, split, rule, per):
     for kind, dtype, tolerance in (("opt", torch.float64, 1e-10), ("llama", torch.float32, 1e-6)):
         # Llama's norms compute in fp32 whatever the model's dtype, so fp64 is not exact there.
@@ -150,6 +152,7 @@ def with_infinite_embedding(dtype=torch.float64):
 @pytest.mark.parametrize("split", [[8], [4, 4]])
 @pytest.mark.parametrize("steps", [None, "one_pass"])
 @pytest.mark.parametrize("rule", [sw.ir_dro(0.5), sw.uniform()])
+@pytest.mark.fast_cover(2)
 def test_a_row_of_non_finite_loss_is_left_out_as_if_absent(tmp_path, caplog, rule, steps, split):
     """In one pass it is seen in the training forward, and the step runs again in two passes."""
     others = [0, 1, 2, 4, 5, 6, 7]
@@ -188,6 +191,7 @@ def test_rows_without_a_predicted_token_are_no_samples(tmp_path):
 
 @pytest.mark.parametrize("budget", [{"max_steps": 5}, {"num_train_epochs": 2, "max_steps": -1}])
 @pytest.mark.parametrize("rule", ["uniform()", "top_k(0.5)", "top_k(0.25)"])
+@pytest.mark.fast_cover(1)
 def test_steps_and_learning_rates_are_the_plain_trainers(tmp_path, rule, budget):
     def history(cls, **options):
         trainer = cls(

@@ -129,6 +129,7 @@ def close(got, want, tolerance=1e-9):
 @pytest.mark.parametrize("per", ["sample", "token"])
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "flow" not in rule])
 @pytest.mark.parametrize("token_rule", TOKEN_RULES)
+@pytest.mark.fast_cover(2)
 def test_the_gradient_by_row(token_rule, rule, per):
     got, mode = by_steps(rule, [5, 7], steps=2, token_rule=token_rule, per=per)
     assert mode == ("two_pass" if rule == "top_k(0.5)" else "one_pass")
@@ -138,6 +139,7 @@ def test_the_gradient_by_row(token_rule, rule, per):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("token_rule", ["dft()", f"token_threshold(max={LIMIT})"])
+@pytest.mark.fast_cover(1)
 def test_no_split_changes_it(token_rule, steps, split):
     got, _ = by_steps(f"chain(ir_dro(r=0.3), {token_rule})", SPLITS[split], steps=steps)
     close(got, by_hand("ir_dro(r=0.3)", token_rule, "sample"))
@@ -146,6 +148,7 @@ def test_no_split_changes_it(token_rule, steps, split):
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "flow" in rule])
 @pytest.mark.parametrize("token_rule", ["dft()", f"token_threshold(max={LIMIT})"])
 @pytest.mark.parametrize("split", ["1x12", "5+7"])
+@pytest.mark.fast_cover(1)
 def test_the_starting_models_losses_and_token_weights_together(rule, token_rule, split):
     """`chain(flow(), dft())`: samples by stored losses, tokens by the model's own; in two passes, then in one."""
     for steps, mode in ((1, "one_pass" if "tau" in rule and "ir_dro" not in rule else "two_pass"), (2, "one_pass")):

@@ -132,6 +132,7 @@ def test_padded_padding_free_and_packed_are_one_step(tmp_path, rule, adapted):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.fast_cover(1)
 def test_uniform_per_token_is_trl(tmp_path, form, accumulation):
     """Ten clipped AdamW steps: the same parameters, losses and metrics."""
     options = {

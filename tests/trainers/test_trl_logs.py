@@ -43,6 +43,7 @@ def logs(tmp_path, cls, model, *, rule="uniform()", per="token", **options):
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("kind", ["llama", "experts"])
 @pytest.mark.parametrize("form", [{}, {"packing": True}], ids=["padded", "packed"])
+@pytest.mark.fast_cover(2)
 def test_every_key_and_value_is_trls(tmp_path, form, kind, accumulation):
     make = experts if kind == "experts" else lambda: tiny.model()
     options = {**form, "gradient_accumulation_steps": accumulation}
