@@ -5,7 +5,8 @@ PIP_ARGS ?=
 ARGS     ?=
 WORKERS  ?= -n 2 --dist worksteal
 PY       := .venv/bin/python
-RUN      := OMP_WAIT_POLICY=PASSIVE $(PY)
+# Bytecode is kept: without it each process compiles what it imports anew, and pytest rewrites every test.
+RUN      := OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(PY)
 
 .PHONY: docs demo test test-all test-versions test-frameworks faults faults-all results-pages lint types install clean
 
