@@ -261,6 +261,7 @@ def test_the_counts_of_the_house():
     assert {name: count for name, count in lines.items() if count > house.MAX_FILE} == {}
     assert statistics.median(each.lines for each in functions) <= house.MEDIAN_FUNCTION
     assert [each for each in functions if each.lines > house.MAX_FUNCTION] == []
+    assert {name: count for name, count in house.host_code().items() if count > house.HOSTS[name]} == {}
     assert {each.name for each in functions if each.arguments > house.MAX_ARGUMENTS} == set().union(
         *MANY_ARGUMENTS.values()
     ), "each has a reason, and no reason is left over"

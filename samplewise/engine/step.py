@@ -100,15 +100,13 @@ class Step:
         self._looked = self._resolved = self._packing_looked = False
 
     def claim(self, trial: Any = None) -> None:
-        """Before a new run: the folder of its sample log must be free.
-
-        Errors: SamplewiseError where it holds another run's, or for one trial of many.
-        """
+        """Before a new run. Errors: SamplewiseError where its sample log has another run's folder, or many trials'."""
         if self.log is not None:
             self.log.claim(trial)
 
-    def skip_to(self, step: int) -> None:
-        """Resume after `step` steps that another trainer took: with the rule's first state."""
+    def skip_to(self, step: int, source: object) -> None:
+        """Resume after `step` steps that another trainer took, whose checkpoint `source` is."""
+        logger.warning("%s holds no state of a rule: %s starts from its initial state", source, self.options.rule)
         self.steps = step
 
     def start(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.trainers.zero import has_deepspeed, not_discarded
 
 
 def autocast(accelerator: Any) -> AbstractContextManager[Any]:
@@ -17,12 +18,14 @@ def autocast(accelerator: Any) -> AbstractContextManager[Any]:
     return accelerator.autocast()
 
 
-def discard_gradients(model: Any, reason: Any) -> None:
-    """Set the gradients of a step to zero that `RetryInTwoPasses` ended.
+def discard_gradients(model: Any, reason: Any, accelerator: Any = None) -> None:
+    """Set the gradients of a step to zero that `RetryInTwoPasses` ended. Errors: SamplewiseError under DeepSpeed.
 
     FSDP2 keeps what is accumulated without communication where `zero_grad` does not reach it, until a backward reduces
     it: so the last micro-batch has its backward too.
     """
+    if has_deepspeed(accelerator):
+        raise not_discarded(reason) from None
     if hasattr(model, "set_requires_gradient_sync"):
         reason.objective.backward()
     model.zero_grad()

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import transformers
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from samplewise import __version__
 from samplewise.core.checkpoint import load_state, mark_complete, save_state
-from samplewise.core.distributed import largest, world_size
-from samplewise.core.errors import SamplewiseError
-from samplewise.core.exhausted import told, wanting
+from samplewise.core.distributed import world_size
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
-from samplewise.trainers.folders import newest, replaced, rotate
-from samplewise.trainers.resume_checks import compare_settings, compare_steps, settings
-
-logger = logging.getLogger("samplewise")
+from samplewise.trainers.folders import newest, rotate, writing
+from samplewise.trainers.resume_checks import (
+    compare_settings,
+    compare_steps,
+    same_on_ranks,
+    settings,
+    verify,
+    written_facts,
+)
 
 _Host = Trainer if TYPE_CHECKING else object
 
@@ -41,16 +40,10 @@ class CheckpointsMixin(_Host):
         """The folder to resume from, looked through; the newest that is complete for True. Ranks must agree on it."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest(Path(str(self.args.output_dir))))
-        args, found = self.args, str(resume_from_checkpoint) if resume_from_checkpoint else None
-        more = {
-            "seed": args.seed, "data_seed": args.data_seed, "max_steps": args.max_steps,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "resume_from_checkpoint": Path(found).name if found else None,
-            "samplewise.__version__": __version__, "transformers.__version__": transformers.__version__,
-        }  # fmt: skip
-        self.engine.check_ranks(more)
+        found = str(resume_from_checkpoint) if resume_from_checkpoint else None
+        self.engine.check_ranks(same_on_ranks(self.args, found))
         if found:
-            self._verify(Path(found))
+            verify(Path(found), self.args)
         return found
 
     def _begin(self, checkpoint: Path | None) -> None:
@@ -61,32 +54,16 @@ class CheckpointsMixin(_Host):
         super()._begin(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _restore(self, checkpoint: Path) -> None:
-        saved = load_state(checkpoint, check=False)  # `_verify` has
+        saved = load_state(checkpoint, check=False)  # `verify` has
         if saved is None:
-            logger.warning(
-                "%s holds no state of a rule: %s starts from its initial state", checkpoint, self.options.rule
-            )
-            self.engine.skip_to(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step)
+            steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+            self.engine.skip_to(steps, checkpoint)
             return
         state, facts = saved
         self._position = facts["position"]
         compare_steps(facts, self._rows())
         compare_settings(facts, settings(self))
         self.engine.load_state_dict(state, steps=facts["step"], rule=facts["rule"])
-
-    def _verify(self, checkpoint: Path) -> None:
-        """Every checksum is compared by one rank, or one of each machine; all refuse together."""
-        refusal = None
-        if self.args.should_save:
-            try:
-                load_state(checkpoint)
-            except SamplewiseError as error:
-                refusal = error
-        if largest(refusal is not None, self.args.device):
-            raise refusal or SamplewiseError(
-                "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
-                remedy="See the error of rank 0.",
-            )  # fmt: skip
 
     def _rows(self) -> int:
         """Rows that the Trainer's loader draws for a step."""
@@ -99,16 +76,11 @@ class CheckpointsMixin(_Host):
             self.args.save_total_limit = None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        output = Path(self._get_output_dir(trial=trial))
-        folder = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         self._limit = limit = self.args.save_total_limit
         try:
-            with replaced(folder) if self.args.should_save else nullcontext():
+            with writing(folder, on_this_rank=self.args.should_save):
                 self._write_checkpoint(folder, model, trial)
-        except Exception as error:
-            if (want := wanting(error)) is None:
-                raise
-            raise told(want, "output_dir", f"writing {folder}", _then(output)) from error
         finally:
             self._limit, self.args.save_total_limit = None, limit
         if self.args.should_save:
@@ -125,16 +97,5 @@ class CheckpointsMixin(_Host):
 
     def _save_ours(self, folder: Path) -> None:
         """Write the engine's part of a checkpoint before the Trainer's files; the marker covers all of them."""
-        facts = {
-            "rule": self.options.rule.expression, "step": self.state.global_step, "ranks": world_size(),
-            "rows": self._rows(), "position": self._data_position(), "settings": settings(self),
-        }  # fmt: skip
         self.engine.flush()  # before the checkpoint counts: what it resumes from is recorded
-        save_state(folder, self.engine.state_dict(), facts)
-
-
-def _then(output: Path) -> str:
-    try:
-        return f"resume from {newest(output).name}, which is whole"
-    except SamplewiseError:
-        return "start again: there is no checkpoint yet"
+        save_state(folder, self.engine.state_dict(), written_facts(self, self._rows(), self._data_position()))

@@ -209,6 +209,18 @@ def check_micro_batch(rows: int) -> None:
     )  # fmt: skip
 
 
+def check_again(trainer: Any, asked: int, rows: int) -> None:
+    """The checks of a run that the Trainer starts over: as a trial, or with `rows` rows a micro-batch, not `asked`."""
+    if rows != asked:
+        logger.warning(
+            "auto_find_batch_size: micro-batches have %d rows, not %d. Steps are smaller by as much, and the rule "
+            "weighs fewer samples", rows, asked
+        )  # fmt: skip
+    refuse_options(trainer)
+    if trainer.options.normalize == "micro":
+        check_micro_batch(rows)
+
+
 def check_collator(trainer: Any) -> None:
     """Errors: SamplewiseError if the collator pads with a tokenizer that has no pad token."""
     tokenizer = getattr(trainer.data_collator, "tokenizer", None)

@@ -18,7 +18,7 @@ from samplewise.engine.result import StepResult
 from samplewise.trainers.hf import WeightedMixin
 from samplewise.trainers.packing import numbered
 from samplewise.trainers.pairs import REFERENCE, PairMetrics, by_answer, by_pair, one_pair
-from samplewise.trainers.trl import refuse_empty
+from samplewise.trainers.trl_checks import refuse_empty
 from samplewise.trainers.values import check_values
 
 OF_BATCHES = {"aot", "aot_unpaired", "sft"}  # sort the pairs of a micro-batch, or average over all its tokens

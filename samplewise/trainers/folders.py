@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
@@ -12,6 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from samplewise.core.checkpoint import FOLDER, MARKER
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.exhausted import told, wanting
 
 _REMOVED = ".removed"
 
@@ -38,6 +39,28 @@ def is_whole(folder: Path) -> bool:
     if (folder / FOLDER).exists():
         return (folder / FOLDER / MARKER).exists()
     return (folder / TRAINER_STATE_NAME).exists()
+
+
+@contextmanager
+def writing(folder: Path, on_this_rank: bool) -> Iterator[None]:
+    """The time in which a checkpoint is written: `replaced` by the rank that writes it.
+
+    Errors: SamplewiseError where the disk is full, or something else is used up; it says what to resume from.
+    """
+    try:
+        with replaced(folder) if on_this_rank else nullcontext():
+            yield
+    except Exception as error:
+        if (want := wanting(error)) is None:
+            raise
+        raise told(want, "output_dir", f"writing {folder}", _then(folder.parent)) from error
+
+
+def _then(output: Path) -> str:
+    try:
+        return f"resume from {newest(output).name}, which is whole"
+    except SamplewiseError:
+        return "start again: there is no checkpoint yet"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from samplewise.trainers.model_card import ModelCardMixin
 from samplewise.trainers.reference_model import with_loaded_reference
 from samplewise.trainers.signature import weighted_signature
 from samplewise.trainers.starting import StartingMixin
-from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
+from samplewise.trainers.zero import gather_head, has_deepspeed
 
 MICRO_BATCH_KEY = "samplewise"
 """Where a micro-batch stands among the inputs that the Trainer hands around; None in one that is never run."""
@@ -109,8 +109,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
         checked = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         head = "sharded" if sharded else "whole"
         self.engine.attach(model, head=head, check=checked, compiles=self.args.torch_compile)
-        if has_partitioned_head(self.accelerator):
-            gather_head(model)
+        gather_head(model, self.accelerator)
 
     # ---- one optimizer step ----
 
@@ -159,9 +158,7 @@ class WeightedMixin(ModelCardMixin, EpochsMixin, LoadingMixin, CheckpointsMixin,
 
     def _retried(self, model: nn.Module, reason: RetryInTwoPasses) -> list[MicroBatch]:
         """Discard the step's gradients, and run the same micro-batches in two passes."""
-        if has_deepspeed(self.accelerator):
-            raise not_discarded(reason) from None
-        discard_gradients(model, reason)
+        discard_gradients(model, reason, self.accelerator)
         with autocast(self.accelerator):
             return self.engine.retry(self.model_wrapped, reason)  # pyright: ignore[reportArgumentType]
 

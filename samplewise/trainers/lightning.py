@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,8 +24,6 @@ from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.lightning_checks import check_optimizers, check_returned, check_trainer, not_called
 from samplewise.trainers.reference_model import with_loaded_reference
-
-logger = logging.getLogger("samplewise")
 
 MEAN = TokenMean("micro_batch")  # Lightning averages what training_step returns over the step's batches
 
@@ -79,8 +76,7 @@ class WeightingCallback(Callback):
         engine, total = self.engine, trainer.estimated_stepping_batches
         check_optimizers(trainer.optimizers)
         if engine.steps == 0 and trainer.global_step > 0:
-            logger.warning("the checkpoint holds no state of the rule: %s starts from its initial state", engine.rule)
-            engine.skip_to(trainer.global_step)
+            engine.skip_to(trainer.global_step, "the checkpoint")
         engine.check_ranks({"samplewise": __version__, "accumulate_grad_batches": trainer.accumulate_grad_batches})
         if engine.steps == 0:
             engine.claim()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.trainers.identify import IdentifiedRows
 from samplewise.trainers.llamafactory_rows import FieldsRenderer, micro_batch
 from samplewise.trainers.loop import WeightedStep
-
-logger = logging.getLogger("samplewise")
 
 RULE = "rule"  # the folder of its state within a checkpoint
 
@@ -59,8 +56,7 @@ class WeightedV1Trainer(SFTTrainer):
         if folder.exists():
             self.step.load(folder)
         else:
-            logger.warning("%s is an unweighted run's: the rule starts with its first state", folder.parent)
-            self.step.engine.skip_to(self.global_step)
+            self.step.engine.skip_to(self.global_step, folder.parent)
 
     def compute_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Keeps the micro-batch; with the step's last, leaves its whole gradient in the parameters.

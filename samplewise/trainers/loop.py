@@ -23,7 +23,7 @@ from samplewise.rules.epochs import refuse_epochs
 from samplewise.trainers.accelerators import autocast, check_accelerator, check_fabric, discard_gradients
 from samplewise.trainers.collate import split_into_turns
 from samplewise.trainers.reference_model import with_loaded_reference
-from samplewise.trainers.zero import gather_head, has_deepspeed, has_partitioned_head, not_discarded
+from samplewise.trainers.zero import gather_head, has_deepspeed
 
 
 class WeightedStep:
@@ -72,8 +72,7 @@ class WeightedStep:
         self._updates_in_backward = has_deepspeed(accelerator)
         look = {"head": "sharded" if sharded else "whole", "check": not self._updates_in_backward}
         self.engine.attach(inner, **look, same_rows=accelerator is None and fabric is None)
-        if has_partitioned_head(accelerator):
-            gather_head(inner)
+        gather_head(inner, accelerator)
         self._started, self._reason = False, None
 
     # ---- one optimizer step ----
@@ -98,10 +97,8 @@ class WeightedStep:
             try:
                 objective: Tensor = self._autocast(self.engine.loss, self._called, micro)
             except RetryInTwoPasses as reason:
-                if self._updates_in_backward:
-                    raise not_discarded(reason) from None
+                discard_gradients(self.model, reason, self.accelerator)
                 self._reason = reason
-                discard_gradients(self.model, reason)
                 return
             library = self.accelerator or self.fabric
             objective.backward() if library is None else library.backward(objective)

@@ -1,17 +1,45 @@
-"""What has changed since a checkpoint was written, said in the log: a run resumes with it as asked."""
+"""Whether a checkpoint is whole, and what has changed since: said in the log, as the run resumes all the same."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 from samplewise import __version__
-from samplewise.core.distributed import world_size
+from samplewise.core.checkpoint import load_state
+from samplewise.core.distributed import largest, world_size
+from samplewise.core.errors import SamplewiseError
 
 logger = logging.getLogger("samplewise")
+
+
+def same_on_ranks(args: Any, checkpoint: str | None) -> dict[str, Any]:
+    """What every rank must have been given alike. args: the Trainer's."""
+    return {
+        "seed": args.seed, "data_seed": args.data_seed, "max_steps": args.max_steps,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "resume_from_checkpoint": Path(checkpoint).name if checkpoint else None,
+        "samplewise.__version__": __version__, "transformers.__version__": transformers.__version__,
+    }  # fmt: skip
+
+
+def verify(checkpoint: Path, args: Any) -> None:
+    """Every checksum is compared by one rank, or one of each machine; all refuse together. args: the Trainer's."""
+    refusal = None
+    if args.should_save:
+        try:
+            load_state(checkpoint)
+        except SamplewiseError as error:
+            refusal = error
+    if largest(refusal is not None, args.device):
+        raise refusal or SamplewiseError(
+            "resume_from_checkpoint", expected="a complete checkpoint", got=f"{checkpoint}, refused by rank 0",
+            remedy="See the error of rank 0.",
+        )  # fmt: skip
 
 
 def compare_steps(facts: dict[str, Any], rows: int) -> None:
@@ -51,4 +79,15 @@ def settings(host: Any) -> dict[str, Any]:
         "loss_from": options.loss_from, "rows of data": len(data) if hasattr(data, "__len__") else None,
         "seed": host.args.seed, "samplewise": __version__, "torch": torch.__version__,
         "transformers": transformers.__version__,
+    }  # fmt: skip
+
+
+def written_facts(host: Any, rows: int, position: Any) -> dict[str, Any]:
+    """What a checkpoint says of its run, in JSON values. host: a weighted Trainer.
+
+    rows: that its loader draws for a step. position: of the data, where the Trainer cannot count it.
+    """
+    return {
+        "rule": host.options.rule.expression, "step": host.state.global_step, "ranks": world_size(),
+        "rows": rows, "position": position, "settings": settings(host),
     }  # fmt: skip

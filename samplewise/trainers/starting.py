@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,7 @@ from transformers import Trainer
 
 from samplewise.engine.options import WeightingOptions
 from samplewise.engine.step import Step
-from samplewise.trainers.checks import check_micro_batch, refuse_options
-
-logger = logging.getLogger("samplewise")
+from samplewise.trainers.checks import check_again
 
 _Host = Trainer if TYPE_CHECKING else object
 
@@ -32,11 +29,12 @@ class StartingMixin(_Host):
 
     def _inner_training_loop(self, batch_size: int | None = None, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's loop; options are checked again where its arguments are not those that `train` saw."""
-        rows = self.args.train_batch_size
+        asked = self.args.train_batch_size
         if self.args.auto_find_batch_size and batch_size is not None:
             self._train_batch_size = batch_size  # the host is about to: the checks below need it
-        if kwargs.get("trial") is not None or self._train_batch_size != rows:
-            self._check_again(rows)
+        if kwargs.get("trial") is not None or self._train_batch_size != asked:
+            check_again(self, asked, self._train_batch_size)
+            self.check_rule()
         checkpoint = kwargs.get("resume_from_checkpoint")
         self._begin(None if checkpoint is None else Path(checkpoint))
         self._attach()
@@ -44,18 +42,6 @@ class StartingMixin(_Host):
             return super()._inner_training_loop(batch_size, *args, **kwargs)
         finally:
             self.engine.detach()
-
-    def _check_again(self, rows: int) -> None:
-        now = self._train_batch_size
-        if now != rows:
-            logger.warning(
-                "auto_find_batch_size: micro-batches have %d rows, not %d. Steps are smaller by as much, and the rule "
-                "weighs fewer samples", now, rows
-            )  # fmt: skip
-        refuse_options(self)
-        self.check_rule()
-        if self.options.normalize == "micro":
-            check_micro_batch(now)
 
     def _begin(self, checkpoint: Path | None) -> None:
         """Reset everything that a run counts or remembers, before its first step.

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from samplewise.core.distributed import totals
-from samplewise.core.errors import SamplewiseError
 from samplewise.core.micro_batch import MicroBatch
 from samplewise.engine.modes import RetryInTwoPasses
 from samplewise.engine.result import StepResult
@@ -21,6 +20,13 @@ from samplewise.trainers.hf import MICRO_BATCH_KEY, WeightedMixin
 from samplewise.trainers.model_card import PAPER, TAG, methods
 from samplewise.trainers.packing import prepare_training
 from samplewise.trainers.prompts import check_prompt_weight, with_prompts
+from samplewise.trainers.trl_checks import (
+    no_training_template,
+    refuse_all_left_out,
+    refuse_config,
+    refuse_empty,
+    refuse_images,
+)
 from samplewise.trainers.values import check_values
 
 
@@ -53,19 +59,15 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
         self.prompt_weight, self._tallies = check_prompt_weight(prompt_weight), []
         config = kwargs.get("args", args[1] if len(args) > 1 else None)
         if isinstance(config, SFTConfig):
-            _refuse(config)
+            refuse_config(config)
         refuse_empty(kwargs.get("train_dataset", args[3] if len(args) > 3 else None))
         try:
             super().__init__(*args, **kwargs)
         except ValueError as error:
             if "not training-compatible" not in str(error):
                 raise
-            raise _no_training_template(error) from error
-        if self._is_vision_dataset:
-            raise SamplewiseError(
-                "train_dataset", expected="text", got="images",
-                remedy="Remove the images: image datasets are not supported yet.",
-            )  # fmt: skip
+            raise no_training_template(error) from error
+        refuse_images(self._is_vision_dataset)
         self._share_coefficient()
         if found := methods(self.rule):  # TRL's template names them as what the model was trained with
             self._name, self._paper = f"{self._name} with {' and '.join(found)}", PAPER
@@ -99,12 +101,7 @@ class WeightedSFTTrainer(WeightedMixin, SFTTrainer):
             masked = bool(self.completion_only_loss or args.assistant_only_loss)
             dataset = with_prompts(dataset, args, host, self.prompt_weight, masked)
         prepared = prepare_training(dataset, args, packing, host, tokenizer)
-        if hasattr(prepared, "__len__") and len(prepared) == 0:
-            raise SamplewiseError(
-                "train_dataset", expected="rows with something to predict",
-                got=f"none: all {len(dataset)} were left out while they were prepared",
-                remedy=f"Raise max_length, now {args.max_length}: no predicted token was within it.",
-            )  # fmt: skip
+        refuse_all_left_out(dataset, prepared, args.max_length)
         return prepared
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -154,33 +151,7 @@ def _tokens(micro: MicroBatch) -> int:
     return micro.targets.numel() if micro.attended is None else int(micro.attended.sum())
 
 
-def _no_training_template(error: ValueError) -> SamplewiseError:
-    """The error of a template that TRL cannot mark the assistant's part in, and the remedies."""
-    return SamplewiseError(
-        "assistant_only_loss", expected="a chat template that marks the assistant's part", got=str(error),
-        remedy="Put {% generation %} and {% endgeneration %} around the assistant's part of the tokenizer's template. "
-        "Or leave assistant_only_loss out and encode the rows here, which needs no marks for most templates: "
-        "samplewise.data.to_dataset(list(encode_conversations(read_instructions(rows), chat_template(tokenizer)))).",
-    )  # fmt: skip
-
-
 def _mean_over_ranks(values: list[Tensor], device: torch.device) -> list[float]:
     """The mean over ranks of one value per micro-batch with a row to train on; empty where no rank has one."""
     total, count = totals([float(sum(map(float, values))), float(len(values))], device)
     return [total / count] if count else []
-
-
-def refuse_empty(dataset: Any) -> None:
-    """Errors: SamplewiseError for data without any row."""
-    if dataset is not None and next(iter(dataset), None) is None:  # the host looks at the first row in the same way
-        raise SamplewiseError(
-            "train_dataset", expected="at least 1 row", got="no rows", remedy="Look at what reads or filters the data."
-        )
-
-
-def _refuse(config: SFTConfig) -> None:
-    if config.loss_type == "dft":
-        raise SamplewiseError(
-            "loss_type", expected='"nll" with sample weighting', got=repr(config.loss_type),
-            remedy="Use 'nll' with token_rule='dft()' (and per='token', rule='uniform()' for TRL's own gradient).",
-        )  # fmt: skip

@@ -24,19 +24,18 @@ def not_discarded(reason: Exception) -> SamplewiseError:
     )  # fmt: skip
 
 
-def has_partitioned_head(accelerator: Any) -> bool:
-    """Whether the head's weight is whole nowhere outside the head's own forward: DeepSpeed's ZeRO stage 3."""
-    plugin = None if accelerator is None else getattr(accelerator.state, "deepspeed_plugin", None)
-    return plugin is not None and plugin.zero_stage == 3
-
-
-def gather_head(model: nn.Module) -> None:
+def gather_head(model: nn.Module, accelerator: Any) -> None:
     """Make DeepSpeed gather the head for the model's whole forward and backward, where the kernel needs it.
+
+    Only its ZeRO stage 3 needs this: there the head's weight is whole nowhere outside the head's own forward.
 
     model: that losses are asked of, before or after `deepspeed.initialize`; registered twice it is gathered once. The
     gradient of the whole head is partitioned like any other. It costs one gather of the head a forward and one a
     backward, as calling the head does, and memory for the whole head meanwhile (and for its gradient in backward).
     """
+    plugin = None if accelerator is None else getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is None or plugin.zero_stage != 3:
+        return
     import deepspeed  # pyright: ignore[reportMissingImports]
 
     inner: Any = unwrapped(model)

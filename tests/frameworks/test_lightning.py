@@ -190,7 +190,7 @@ def test_a_plain_runs_checkpoint_starts_with_the_first_state(tmp_path, caplog):
     path = own.checkpoint_callback.best_model_path
     trainer(tmp_path, max_epochs=2, **given).fit(weighted, loader(), ckpt_path=path)
     assert weighted.weighting.engine.steps == 4
-    assert "the checkpoint holds no state of the rule" in caplog.text
+    assert "the checkpoint holds no state of a rule" in caplog.text
 
 
 def test_fit_again_continues(tmp_path):
