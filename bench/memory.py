@@ -5,12 +5,14 @@
     python bench/memory.py gemma fp32 --allocations --frozen-head
 
 Shapes other than `long` are measured at 8 × 256 tokens. The kernel's own high-water mark is read (Linux), so that no
-peak is missed; it is set back at the end of the first step.
+peak is missed; it is set back at the end of the first step. It moves by tens of MB from process to process, with what the
+allocator gives back: so medians of several.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -62,14 +64,15 @@ def second_step(watch: Any, shape: Shape, variant: str, **options: Any) -> Any:
     return watch.result
 
 
-def peaks(variants: Sequence[str]) -> dict[str, float]:
-    """MB by variant: this script once more for each, with `--one`."""
-    found = {}
-    for variant in variants:
-        command = [sys.executable, *sys.argv, "--one", variant]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[variant] = float(done.stdout.split()[-1])
-    return found
+def peaks(variants: Sequence[str], processes: int) -> dict[str, float]:
+    """Median MB by variant, of several processes each: this script once more, with `--one`, all variants in turn."""
+    found: dict[str, list[float]] = {variant: [] for variant in variants}
+    for _ in range(processes):
+        for variant, taken in found.items():
+            command = [sys.executable, *sys.argv, "--one", variant]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken.append(float(done.stdout.split()[-1]))
+    return {variant: statistics.median(taken) for variant, taken in found.items()}
 
 
 def options_of(given: argparse.Namespace) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def options_of(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def report_peaks(given: argparse.Namespace) -> None:
-    found = peaks(["body", *given.variants])
+    found = peaks(["body", *given.variants], given.processes)
     print(f"\n{given.shape} {given.dtype}, the body alone: {found['body']:.0f} MB\n")
     print("| variant | MB above the body | / plain |\n|---|---|---|")
     for variant in given.variants:
@@ -104,6 +107,7 @@ def main() -> None:
     parser.add_argument("--allocations", action="store_true")
     parser.add_argument("--frozen-head", action="store_true", help="with tied embeddings those too")
     parser.add_argument("--chunk-bytes", type=int, help="budget of one chunk's logits")
+    parser.add_argument("--processes", type=int, default=5, help="of each variant; their median is printed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     shape = SHAPES[given.shape] if given.shape == "long" else replace(SHAPES[given.shape], length=256)
