@@ -5,8 +5,8 @@
     python bench/memory.py gemma fp32 --allocations --frozen-head
 
 Shapes other than `long` are measured at 8 × 256 tokens. The kernel's own high-water mark is read (Linux), so that no
-peak is missed; it is set back at the end of the first step. It moves by tens of MB from process to process, with what the
-allocator gives back: so medians of several.
+peak is missed; it is set back at the end of the first step. It moves by tens of MB from process to process, as the
+allocator happens to give memory back: so medians of several.
 """
 
 from __future__ import annotations
