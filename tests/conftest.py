@@ -23,6 +23,14 @@ collect_ignore_glob = [
 
 settings.register_profile("untimed", deadline=None)  # a busy machine, or a first import, is no failure
 settings.load_profile("untimed")
+settings.register_profile("laws", deadline=None, max_examples=24)  # of each law for each rule of a long table
+
+
+def pytest_configure(config):
+    """The fast suite tries fewer examples of a law for each of many rules."""
+    if config.option.markexpr == "not slow":
+        settings.register_profile("laws", deadline=None, max_examples=6)
+
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +38,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.fsync = lambda file: None  # files of tests need not outlive a power failure, and a disk takes 10 ms for each
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m leaves out what is slow

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ ASKED = {f"aten.{name}.default" for name in ("_local_scalar_dense", "nonzero", "
 ASKED |= {f"aten.{name}.default" for name in ("masked_select", "_unique2", "unique_dim", "unique_consecutive")}
 
 
+def _stack() -> Iterator[str]:
+    """File and line of every frame, the innermost first, without a look at the files."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        yield f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+
+
 class _Asked(TorchDispatchMode):
     """Counts the operations whose result the host must know, of any tensor."""
 
@@ -33,9 +41,9 @@ class _Asked(TorchDispatchMode):
         name = str(func)
         masks = args[1] if name.startswith(("aten.index.Tensor", "aten.index_put")) else ()
         if name in ASKED or any(isinstance(each, torch.Tensor) and each.dtype == torch.bool for each in masks or ()):
-            inner = [f for f in traceback.extract_stack() if PACKAGE in f.filename or THEIRS in f.filename]
-            if not inner or THEIRS not in inner[-1].filename:
-                self.found[f"{inner[-1].filename}:{inner[-1].lineno} {name}" if inner else name] += 1
+            asked = next((place for place in _stack() if PACKAGE in place or THEIRS in place), "")
+            if THEIRS not in asked:
+                self.found[f"{asked} {name}".lstrip()] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -57,6 +65,6 @@ class WideResults(TorchFunctionMode):
         """Notes where the result is one, looks at what is there already apart."""
         found, name = func(*args, **(kwargs or {})), getattr(func, "__name__", "")
         if isinstance(found, OnDevice) and found.dtype == torch.float64 and name not in ("__get__", "detach"):
-            inner = [f for f in traceback.extract_stack() if PACKAGE in f.filename and "stand_ins" not in f.filename]
-            self.found |= {f"{f.filename}:{f.lineno} {name}" for f in inner[-1:]}
+            asked = next((place for place in _stack() if PACKAGE in place and "stand_ins" not in place), None)
+            self.found |= set() if asked is None else {f"{asked} {name}"}
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any, Literal
 
@@ -163,6 +164,7 @@ def scaled_batch(arm: Arm, plan: PlanConfig) -> int:
     return int(rows)
 
 
+@cache  # a plan asks again for the same rule, with other control arms
 def kept_share(rule: Rule, samples: int, steps: int = 64) -> float:
     """The mean share of samples that a rule gives a weight above 0 in its first steps, taken for the whole run.
 

@@ -126,7 +126,7 @@ SELECTING = [
 ]
 
 rows = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.rule.expression)
-quick = settings(max_examples=12, deadline=None)
+quick = settings.get_profile("laws")
 steps_of_losses = st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.25, 3.0, 5.0]), min_size=10, max_size=24)
 
 
@@ -411,7 +411,7 @@ def test_uniform_is_the_identity_of_chain(row, side):
 
 
 @rows
-@settings(max_examples=12, deadline=None)
+@quick
 @given(select=st.sampled_from(SELECTING), loss=steps_of_losses, seed=st.integers(0, 99))
 def test_a_sample_of_weight_zero_is_absent(row, select, loss, seed):
     """`chain(select, rule)` on N samples is `rule` on those kept, in weights, state and errors, step after step."""

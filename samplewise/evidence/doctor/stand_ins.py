@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ READS = {"cpu", "tolist", "item", "numpy", "__bool__", "__int__", "__float__", "
 SIZED_BY_VALUES = {"nonzero", "bincount", "unique", "masked_select", "equal", "argwhere", "is_nonzero", "allclose"}
 """Their results have a size, or are a value, that the host must know."""
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE, TORCH = Path(__file__).parents[2], str(Path(torch.__file__).parent)
 counted: Counter[str] = Counter()
 
 
@@ -43,21 +44,21 @@ def _waits(name: str, args: Any) -> bool:
 
 
 def _line(name: str) -> str:
-    asked = next(
-        f for f in reversed(traceback.extract_stack()) if not f.filename.endswith(__file__) and not _between(f)
-    )
-    return f"{place(asked)} {name}"
+    frame: FrameType | None = sys._getframe(1)  # a traceback would look at the file of every frame
+    while frame is not None and (frame.f_code.co_filename == __file__ or _between(frame)):
+        frame = frame.f_back
+    assert frame is not None, "what asks is neither torch nor this file"
+    return f"{place(frame.f_code.co_filename, frame.f_lineno)} {name}"
 
 
-def place(frame: traceback.FrameSummary) -> str:
+def place(file: str, line: int | None) -> str:
     """File and line of this package, or "elsewhere": the model's, or a test's."""
-    inside = frame.filename.startswith(f"{PACKAGE}/")
-    return f"{frame.filename.removeprefix(f'{PACKAGE}/')}:{frame.lineno}" if inside else "elsewhere"
+    return f"{file.removeprefix(f'{PACKAGE}/')}:{line}" if file.startswith(f"{PACKAGE}/") else "elsewhere"
 
 
-def _between(frame: traceback.FrameSummary) -> bool:
+def _between(frame: FrameType) -> bool:
     """Torch's own frame, or that of another mode."""
-    return frame.name == "__torch_function__" or frame.filename.startswith(str(Path(torch.__file__).parent))
+    return frame.f_code.co_name == "__torch_function__" or frame.f_code.co_filename.startswith(TORCH)
 
 
 def on_device(model: torch.nn.Module) -> torch.nn.Module:

@@ -44,7 +44,7 @@ def cuda_waits() -> Generator[Counter[str]]:
         if SYNCHRONIZES in str(message):
             stack = [each for each in traceback.extract_stack() if "/torch/" not in each.filename]
             asked = next((each for each in reversed(stack) if each.filename not in (__file__, warnings.__file__)), None)
-            found["elsewhere" if asked is None else stand_ins.place(asked)] += 1
+            found["elsewhere" if asked is None else stand_ins.place(asked.filename, asked.lineno)] += 1
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message=f".*{SYNCHRONIZES}")
