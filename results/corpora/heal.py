@@ -2,12 +2,14 @@
 
     python results/corpora/heal.py
 
-Needs examples/demo_fetch.py and build/results/given. Run it again to resume. The last line names the checkpoint.
+Needs examples/demo_fetch.py and build/results/given. Run it again to resume. The last line names the checkpoint; it is
+copied to build/results/healed/start: the model of the plans that begin there.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,8 +50,12 @@ def main() -> None:
     curve = [(START, loss(START, "start"))] + [(str(path), loss(str(path), path.name)) for path in found]
     for path, value in curve:
         print(f"{value:.4f}  {Path(path).name}")
-    falls = [(before[1] - after[1], before[0]) for before, after in pairwise(curve)]
-    print(f"healed     {next((path for fall, path in falls if fall < LEAST), 'not yet: raise training.max_steps')}")
+    healed = next((before[0] for before, after in pairwise(curve) if before[1] - after[1] < LEAST), None)
+    if healed is None:
+        raise SystemExit("not yet: raise training.max_steps in results/healed/run.yaml, and run this again")
+    print(f"healed  {Path(healed).name}")
+    if healed != START:
+        shutil.copytree(healed, FOLDER / "start", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
