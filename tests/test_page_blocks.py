@@ -115,6 +115,11 @@ def score_names(folder: Path) -> dict[str, Any]:
     return {"dataset": datasets.Dataset.from_list(rows)}
 
 
+def tokenizer_names(folder: Path) -> dict[str, Any]:
+    world.save_model(folder / "tokenizer")  # with a model that the page does not look at
+    return {}
+
+
 def diagnosis_names(folder: Path) -> dict[str, Any]:
     args = tiny.arguments(folder / "run", save_strategy="steps", save_steps=200, max_steps=200, logging_steps=1)
     trainer = WeightedTrainer(
@@ -137,6 +142,7 @@ RUN_HERE = {  # what a block has: the names that it takes for granted
     "accelerator=accelerator or fabric=fabric, if": loop_names,
     "attach_objective": token_names,
     "open_scores": score_names,
+    'save_pretrained("tiny-model")': tokenizer_names,
     "trainer_state.json": diagnosis_names,
     "sw.weights(": lambda folder: {},
 }
