@@ -13,9 +13,10 @@ def main() -> None:
         print(f'samplewise: {missing[0]} is not installed: pip install "samplewise[cli]"', file=sys.stderr)
         raise SystemExit(1)
     from samplewise.cli.app import app
-    from samplewise.cli.streams import fill_closed
+    from samplewise.cli.streams import fill_closed, spell_out_letters
 
     fill_closed()
+    spell_out_letters()
     app(prog_name="samplewise")
 
 

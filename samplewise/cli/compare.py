@@ -10,6 +10,7 @@ import typer
 
 from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 
 
 def compare(
@@ -83,7 +84,7 @@ def _run(path: Path, overrides: list[str], debug: bool, json_file: Path | None, 
         print(stopped, file=sys.stderr)
         raise typer.Exit(130) from None
     numbers = None if settings.sweep is None else {arm: point for arm, (_, point) in grid(settings.sweep).items()}
-    folder = Path(settings.output).expanduser()
+    folder = expanded(settings.output)
     print("\n" + plan_table(results, registration_lines(folder)))
     print(f"{'results':<11}{folder / 'results.json'}, with values.json beside it")
     for file in write_plan(folder, results, numbers):

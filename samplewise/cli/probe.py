@@ -11,6 +11,7 @@ import typer
 
 from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded, without_links
 
 
 def probe(
@@ -38,7 +39,7 @@ def probe(
         found = run_probe(settings)
         for name, title in QUESTIONS.items():
             print(f"\n{title}\n{found['conclusions'][name]}")
-        folder = Path(settings.output).expanduser()
+        folder = expanded(settings.output)
         print(f"\n{'results':<11}{folder / 'probe.json'}")
         for file in write_probe(folder, found):
             print(f"{'report' if file.suffix == '.html' else 'picture':<11}{file}")
@@ -68,7 +69,7 @@ def corrupt(
         from samplewise.data import read_documents
         from samplewise.evidence.probes.corruptions import with_corruptions
 
-        _refuse_overwriting(Path(corpus).expanduser().resolve(), output.resolve(), labels.resolve())
+        _refuse_overwriting(*(without_links(each) for each in (expanded(corpus), output, labels)))
         corrupted, kinds = with_corruptions(list(read_documents(corpus, text_field=text_field)), share, seed)
         rows = "".join(json.dumps({"text": document.text}) + "\n" for document in corrupted)
         write_whole(output, rows.encode())

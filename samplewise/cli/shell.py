@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import logging
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from samplewise.cli.panels import panel_of
-from samplewise.cli.streams import Stream, ended_by_signals, lasting_streams, visible
+from samplewise.cli.streams import Stream, ended_by_signals, lasting_streams, spell_out_letters, visible
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.typed import shown
 
@@ -73,6 +73,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> object:
         """Run as click does, after the numbers are checked; what ends others' work does not end it halfway."""
         with reported(bool(ctx.params.get("debug"))):
+            _check_python()
             for parameter in ctx.command.params:
                 value = ctx.params.get(parameter.name or "")
                 if isinstance(value, (int, float)) and not abs(value) < 2**63:
@@ -82,6 +83,22 @@ class Command(TyperCommand):
                     )  # fmt: skip
         with lasting_streams(), ended_by_signals():
             return super().invoke(ctx)
+
+
+def _check_python() -> None:
+    """Raise SamplewiseError where libraries would end the process, or fail on import."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # torch's linear algebra ends the process
+        raise SamplewiseError(
+            "current folder", expected="one that is there", got="one that was removed",
+            remedy="Change to another folder, and run the command again.",
+        ) from None  # fmt: skip
+    if sys.flags.optimize > 1:
+        raise SamplewiseError(
+            "python", expected="docstrings, which transformers makes classes of", got="none, by -OO",
+            remedy="Run it without -OO, and without PYTHONOPTIMIZE=2.",
+        )  # fmt: skip
 
 
 def require(*packages: tuple[str, str]) -> None:
@@ -144,24 +161,31 @@ def reported(debug: bool, *, resumes: bool = False) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        from samplewise.core.exhausted import LESS_MEMORY, lacks_memory, told, wanting
+        from samplewise.core.exhausted import lacks_memory, memory_remedy, told, wanting
 
         if isinstance(error, SamplewiseError):
             text = str(error)
         elif lacks_memory(error):
-            text = f"memory: expected enough of it for this work, got {_first_sentence(error)}. {LESS_MEMORY}"
+            got = _first_sentence(error) or "none left"
+            text = f"memory: expected enough of it for this work, got {got}. {memory_remedy(error)}"
         elif want := wanting(error):
-            place = "file handles" if want == "handles" else getattr(error, "filename", None) or "disk"
+            own = {"handles": "file handles", "threads": "threads"}
+            place = own.get(want) or getattr(error, "filename", None) or "disk"
             text = str(told(want, str(place), "reading and writing", "try again"))
         elif disk := _disk_failure(error):
             text = f"disk: expected one that can be read and written, got {disk!r}. Check it, and try again."
         elif isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}"
+            text = f"{error.filename}: expected a place to read or write, got {error.strerror!r}. Check the path."
         else:
             text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         where = "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if note.startswith(AT))
-        print(f"samplewise: {visible(text + where)}", file=sys.stderr)
+        print(f"samplewise: {visible(_shortened(text) + where)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _shortened(text: str) -> str:
+    """With the middle left out of words that nobody reads to their end, such as paths of thousands of characters."""
+    return re.sub(r"\S{600,}", lambda found: f"{found[0][:200]}…{found[0][-200:]}", text)
 
 
 def _first_sentence(error: BaseException) -> str:
@@ -188,8 +212,7 @@ def quiet(debug: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Visible("%(message)s"))
     logging.basicConfig(handlers=[handler])
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    spell_out_letters()  # names of files need not be UTF-8
     if debug:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

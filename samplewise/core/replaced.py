@@ -34,7 +34,11 @@ def replaced(path: Path) -> Iterator[Path]:
         )  # fmt: skip
     _sweep(path)
     temporary = path.with_name(f"{_stem(path)}{os.getpid()}")
-    handle = locked_file(temporary, wait=True)
+    try:
+        handle = locked_file(temporary, wait=True)
+    except OSError as error:
+        error.filename = str(path)  # the name that people know
+        raise
     assert handle is not None
     try:
         yield temporary

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from samplewise.corpus.files import Listed, list_corpus
+from samplewise.corpus.files import Listed, list_corpus, refuse_changed
 from samplewise.corpus.reader import Kind, Rows, rows_of
 from samplewise.data.formats import FORMATS, read_records
 from samplewise.data.ids import document_id
@@ -72,6 +72,7 @@ class Corpus:
             field = None if whole or self.kind == "instructions" else self.text_field
             for row, (line, record) in enumerate(read_records(own, field)):
                 yield source, row, line, record
+            refuse_changed([(source, file)])
 
 
 def _instruction(source: str, row: int, line: int | None, record: Record, format: str) -> Found:

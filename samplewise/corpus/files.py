@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+from samplewise.core.errors import SamplewiseError
 from samplewise.data.find import find_files
 from samplewise.data.records import Problem
 from samplewise.data.remote import SourceFile, list_url
@@ -32,6 +33,32 @@ def fingerprint(files: Listed) -> str:
     return found.hexdigest()
 
 
+def refuse_changed(files: Listed) -> None:
+    """Raise SamplewiseError where a file here was written to since it was listed, so that nobody knows what was read.
+
+    What was finished before stands: if the content is the same again, or still is, the same command resumes.
+    """
+    changed = [source for source, file in files if isinstance(file, SourceFile) and _has_changed(file)]
+    if changed:
+        raise SamplewiseError(
+            changed[0], expected="a file that nobody writes to while it is read", got="one that has changed",
+            remedy="Let nothing write into the corpus, and run the same command again.",
+        )  # fmt: skip
+
+
+def _has_changed(file: SourceFile) -> bool:
+    return file.state is not None and file.state != _state(Path(file.name))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of change; zeros of a file that is gone, and of a link to nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def _digest(file: SourceFile) -> str:
     try:
         return file.digest()
@@ -40,5 +67,5 @@ def _digest(file: SourceFile) -> str:
 
 
 def _local(path: Path) -> SourceFile:
-    size = path.stat().st_size if path.exists() else 0  # a link to nothing is found unreadable when it is its turn
-    return SourceFile(path, size, lambda: path.open("rb"))
+    state = _state(path)  # a link to nothing is found unreadable when it is its turn
+    return SourceFile(path, state[0], lambda: path.open("rb"), state)

@@ -9,15 +9,18 @@ from itertools import count
 import torch
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.replaced import temporary_folder
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest, write_manifest
 from samplewise.corpus.nothing import nothing_scored
 from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.reader import Quarantined
-from samplewise.corpus.store import duckdb_for
+from samplewise.corpus.store import duckdb_for, readable
 from samplewise.corpus.table import arrow, write_table
 from samplewise.corpus.verify import changed_files
 
 QUARANTINE = "quarantine.jsonl"
+MEMORY = "1GB"
+"""That ids are counted in; beyond it, in the folder for temporary files."""
 
 
 def finish(
@@ -117,7 +120,11 @@ def _one_record_to_an_id(parts: Parts, done: list[Done]) -> list[Done]:
     files = [parts.place.inside(parts.inside(each.shard.name)) for each in done if each.shard.rows]
     if not files:
         return done
-    with duckdb_for(parts.place, memory="1GB") as connection:
+    with (
+        temporary_folder() as temporary,
+        readable(parts.place),
+        duckdb_for(parts.place, MEMORY, temporary) as connection,
+    ):
         connection.read_parquet(files).create_view("found")
         rows = connection.execute("SELECT id FROM found GROUP BY id HAVING count(*) > 1").fetchall()
     repeated = {row[0] for row in rows}

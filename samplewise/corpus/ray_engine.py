@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from functools import cached_property
 from importlib import import_module
 from itertools import count
 from typing import Any
-
-import numpy as np
 
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.job import Job, mark_of, measure, prepare, work
@@ -20,18 +19,43 @@ from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Position
 from samplewise.corpus.settings import Target
 
+TRIES = 3
+"""How often a cluster may end in a row with nothing done: with a machine of it, or an actor that was only beginning."""
+
 
 def score_with_ray(job: Job, workers: int) -> int:
-    """Score every shard that is not done by `workers` actors, a GPU to each where the cluster has them; the tokens."""
+    """Score every shard that is not done by `workers` actors, a GPU to each where the cluster has them; the tokens.
+
+    Errors: SamplewiseError of an actor, such as a refused record, and where the cluster has ended `TRIES` times.
+    """
     try:
         ray: Any = import_module("ray")
         data: Any = import_module("ray.data")
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("ray", "ray", "--engine ray") from None
-    indices = _planned(job)
-    if not indices:
-        return 0
-    _start(ray)
+    asked = left = _planned(job)
+    tries, ended = TRIES, None
+    while left and tries:
+        _start(ray)
+        try:
+            _score(ray, data, job, left, workers)
+        except ray.exceptions.RayTaskError as error:
+            raise _ours(error) or error from None
+        except ray.exceptions.RayError as error:
+            ended = error
+        finally:
+            ray.shutdown()
+        before, left = left, [index for index in left if job.parts.done(index) is None]
+        tries = tries - 1 if left == before else TRIES
+    if left:
+        raise SamplewiseError(
+            "--engine ray", expected="a Ray cluster that lasts", got=" ".join(str(ended).split())[:300],
+            remedy="Run the same command again: it resumes.",
+        ) from ended  # fmt: skip
+    return sum(done.tokens for done in map(job.parts.done, asked) if done is not None)
+
+
+def _score(ray: Any, data: Any, job: Job, indices: list[int], workers: int) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
@@ -43,11 +67,16 @@ def score_with_ray(job: Job, workers: int) -> int:
     }
     constructor = (asdict(job.target), asdict(job.settings))
     shards = data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
-    try:
-        scored = shards.map_batches(_Worker, fn_constructor_args=constructor, **options)
-        return sum(row["tokens"] for row in scored.take_all())
-    finally:
-        ray.shutdown()
+    shards.map_batches(_Worker, fn_constructor_args=constructor, **options).take_all()
+
+
+def _ours(error: BaseException | None) -> SamplewiseError | None:
+    """The error of this library that an actor ended with, within Ray's own, whose text is a traceback."""
+    while error is not None:
+        if type(error) is SamplewiseError:
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 def _start(ray: Any) -> None:
@@ -82,19 +111,24 @@ class _Worker:
     """An actor: the model loaded once, and a reader that continues from one of its shards to the next."""
 
     def __init__(self, target: dict[str, Any], settings: dict[str, Any]) -> None:
-        self.job = prepare(Target(**target), settings)
-        measure(self.job)
-        self.reader, self.cut = self.job.reader(), self.job.cutter()
+        self.target, self.settings = target, settings
+
+    @cached_property
+    def job(self) -> Job:
+        """Loaded with the first shard: of an error in a constructor Ray hands on no more than a text."""
+        job = prepare(Target(**self.target), self.settings)
+        measure(job)
+        self.reader, self.cut = job.reader(), job.cutter()
+        return job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        tokens = []
+        job = self.job
         for index in batch["index"].tolist():
-            before = self.job.parts.mark(index - 1) if index else None
+            before = job.parts.mark(index - 1) if index else None
             start = before.end if before is not None else Position()
             if start.records < self.reader.at.records:
-                self.reader = self.job.reader()
+                self.reader = job.reader()
             self.reader.skip_to(start)
-            block = self.reader.block(self.job.settings.shard_bytes)
-            found = self.cut(block.entries)
-            tokens.append(work(self.job, index, block, found, 0.0, Progress(show=False)).tokens)
-        return {"tokens": np.array(tokens)}
+            block = self.reader.block(job.settings.shard_bytes)
+            work(job, index, block, self.cut(block.entries), 0.0, Progress(show=False))
+        return batch

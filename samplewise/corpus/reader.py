@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from samplewise.corpus.files import Listed
+from samplewise.corpus.files import Listed, refuse_changed
 from samplewise.data.conversation import Conversation
 from samplewise.data.formats import read_records
 from samplewise.data.read import Document, text_of
@@ -95,9 +95,12 @@ class Reader:
         self.at = position
 
     def block(self, most_bytes: int) -> Block:
-        """The records from here on, until they reach so many bytes of text or `MOST_RECORDS`."""
+        """The records from here on, until they reach so many bytes of text or `MOST_RECORDS`.
+
+        Errors: SamplewiseError where one of their files was written to since it was listed.
+        """
         entries: list[Entry] = []
-        size = 0
+        size, first = 0, self.at.file
         while size < most_bytes and len(entries) < MOST_RECORDS and not self._ended():
             found = self._take()
             assert found is not None
@@ -106,6 +109,8 @@ class Reader:
             entries.append(entry)
             size += bytes_
             self.at = Position(place.file, place.row + 1, self.at.records + 1)
+        if not callable(self.files):
+            refuse_changed(self.files[first : self.at.file + 1])
         return Block(entries, self.at, self._ended(), self._share())
 
     def _ended(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from samplewise import __version__
 from samplewise.corpus.claims import alone_in, folder_claimed, take_away
 from samplewise.corpus.finish import QUARANTINE, finish, refuse_changed, summary
+from samplewise.corpus.guard import inputs, refuse_inputs
 from samplewise.corpus.job import Job, measure, prepare, work
 from samplewise.corpus.manifest import MANIFEST, Manifest, read_manifest
 from samplewise.corpus.parts import FOLDER, RUN, Parts
@@ -47,6 +48,7 @@ def score_corpus(
     that would be quarantined.
     """
     place = Place(target.out)
+    refuse_inputs("--out", place.url if place.remote else place.local, inputs(None, target.data))
     rank, ranks = place_of_process(os.environ)
     parts = Parts(place, "" if target.column is None else f"{ADDED}/{target.column}")
     with _held(parts, rank, ranks):

@@ -58,11 +58,9 @@ class Scores:
 
         memory: what DuckDB may hold; above it, it writes to `temporary`, a folder (default: DuckDB's own).
         """
-        connection = duckdb_for(self.place, memory=memory)
+        connection = duckdb_for(self.place, memory, temporary)
         if threads is not None:
             connection.execute(f"SET threads = {int(threads)}")
-        if temporary is not None:
-            connection.execute("SET temp_directory = ?", [temporary])
         files = [self.place.inside(shard.name) for shard in self.manifest.shards]
         relation = connection.read_parquet(files).set_alias("base")
         for name, manifest in self.added.items():
@@ -95,7 +93,7 @@ class Scores:
         """A polars.DataFrame in the order of the corpus; needs polars. columns: default all."""
         try:
             import polars
-        except ImportError:
+        except ModuleNotFoundError:
             raise SamplewiseError(
                 "polars", expected="an installed package", got="none", remedy="pip install polars"
             ) from None
@@ -195,12 +193,13 @@ def readable(place: Place) -> Iterator[None]:
     """Raises SamplewiseError for what readers of Parquet raise on damaged files, full disks and too little memory."""
     try:
         yield
-    except SamplewiseError:
+    except (SamplewiseError, MemoryError):  # Arrow's is one of Python's
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         by = {own.__module__.partition(".")[0] for own in type(error).__mro__}  # pyarrow's are of `pyarrow.lib`
-        if by.isdisjoint(("duckdb", "_duckdb", "pyarrow")) and not isinstance(error, OSError):
+        own = isinstance(error, OSError) and str(error.filename or place.url).startswith(place.url)
+        if by.isdisjoint(("duckdb", "_duckdb", "pyarrow")) and not own:
             raise
         if "OutOfMemory" in type(error).__name__:
             raise SamplewiseError("--memory", expected="more", got=said, remedy="Raise --memory.") from error
@@ -243,14 +242,19 @@ def check_name(name: str, option: str = "--as") -> str:
     return name
 
 
-def duckdb_for(place: Place, memory: str = "2GB") -> Any:
-    """A connection that can read this place. memory: what it may hold, as `memory_bytes` reads it."""
+def duckdb_for(place: Place, memory: str, temporary: str | None) -> Any:
+    """A connection that can read this place. memory: what it may hold, as `memory_bytes` reads it.
+
+    temporary: the folder for what it does not hold; None for DuckDB's own, in the current folder.
+    """
     limit = memory_bytes(memory)
     try:
         import duckdb
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("duckdb", "corpus", "scores") from None
     connection = duckdb.connect(config={"memory_limit": f"{limit // 1000}KB"})
     if place.remote:
         connection.register_filesystem(place.files)
+    if temporary is not None:
+        connection.execute("SET temp_directory = ?", [temporary])
     return connection

@@ -24,7 +24,7 @@ def arrow() -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("pyarrow", "corpus", "scores") from None
     return pyarrow
 

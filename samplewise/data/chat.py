@@ -210,7 +210,7 @@ def to_dataset(examples: Sequence[Example], groups: Mapping[int | str, int] | No
     """
     try:
         import datasets
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("datasets", "hf", "instruction data") from None
     if not examples:
         raise SamplewiseError("examples", expected="at least one", got="none", remedy="Give more conversations.")

@@ -97,7 +97,7 @@ class _ZstdReader(io.RawIOBase):
     def __init__(self, raw: BinaryIO) -> None:
         try:
             import zstandard
-        except ImportError:
+        except ModuleNotFoundError:
             raise missing_extra("zstandard", "corpus", ".zst") from None
         self._start = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj
         self._frame: Any = None

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 from samplewise.data.beside import in_words, is_beside, kind_of, refuse_splits, what_to_do
 from samplewise.data.compression import COMPRESSED
 from samplewise.data.formats import FORMATS, format_of
@@ -43,7 +44,7 @@ def find_files(path: str | Path, suffixes: Collection[str] = tuple(FORMATS)) -> 
 
     Errors: SamplewiseError where there are no such files, and where Git LFS has left pointers in their place.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         found, files, left_out = _in_folder(path, suffixes)
         if not files:

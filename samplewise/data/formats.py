@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.exhausted import wanting
 from samplewise.data.arrow import unpadded_row
 from samplewise.data.compression import COMPRESSED, decompressed
 from samplewise.data.json_files import read_json, read_json_lines
@@ -80,7 +81,7 @@ def read_parquet(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Re
     """
     try:
         import pyarrow.parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("pyarrow", "corpus", ".parquet") from None
     table = pyarrow.parquet.ParquetFile(file)
     columns = _columns(table.schema_arrow.names, field)
@@ -94,7 +95,7 @@ def read_arrow(file: BinaryIO, field: Wanted) -> Iterator[tuple[int | None, Reco
     """An Arrow stream or file, such as `Dataset.save_to_disk` writes, batch by batch; as in `read_parquet`."""
     try:
         import pyarrow
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("pyarrow", "corpus", ".arrow") from None
     mark = file.read(len(ARROW_FILE))
     file.seek(0)
@@ -178,13 +179,15 @@ def read_records(path: Path, field: Wanted) -> Iterator[tuple[int | None, Record
             read = _by_content(head) or FORMATS[format_of(path) or ""]
             problem = None if read is read_tar and (is_tar(head) or not head) else foreign(head)
             yield from read(file, field) if problem is None else [(None, problem)]
-    except SamplewiseError:
+    except (SamplewiseError, MemoryError):
         raise
     except UnicodeDecodeError as error:  # of a file in UTF-16
         yield None, bad_encoding(error)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield None, Problem("truncated or corrupt file", "a whole file", str(error), fix_or_skip("file"))
     except OSError as error:
+        if wanting(error):  # of file handles: the file is none the worse
+            raise
         reason = error.strerror or str(error)
         yield None, Problem("unreadable file", "a readable file", reason, "Check the file and its permissions.")
     except Exception as error:  # pyarrow and zstandard have their own exceptions, and are imported only where needed

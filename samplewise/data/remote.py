@@ -23,11 +23,15 @@ WHOLE, SAMPLES = 2**26, 16
 
 @dataclass
 class SourceFile:
-    """One file, which can be opened from the start, and asked how far it has been read."""
+    """One file, which can be opened from the start, and asked how far it has been read.
+
+    state: its size and time of change when it was listed; None of an object in a store.
+    """
 
     name: PurePath
     size: int
     opener: Callable[[], BinaryIO]
+    state: tuple[int, int] | None = None
     handle: BinaryIO | None = field(default=None, repr=False)
 
     @property

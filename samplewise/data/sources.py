@@ -29,7 +29,7 @@ def load_rows(name: str, config: str | None, split: str, streaming: bool) -> Ite
     """The rows of a `datasets` name as (source, row, None, record); source is name/config/split."""
     try:
         import datasets
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("datasets", "hf", name) from None
     try:
         rows = datasets.load_dataset(name, config, split=split, streaming=streaming)

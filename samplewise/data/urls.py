@@ -21,7 +21,7 @@ def open_url(url: str) -> tuple[Any, str]:
     """(the file system, the path in it). Raises SamplewiseError on a protocol that is not there."""
     try:
         import fsspec
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("fsspec", "corpus", url) from None
     try:
         files, root = fsspec.core.url_to_fs(url)

@@ -12,6 +12,7 @@ import torch
 from samplewise.core.checkpoint import is_temporary, write_bytes
 from samplewise.core.distributed import is_first
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.paths import expanded
 from samplewise.core.samples import Samples
 from samplewise.engine.observers import StatelessObserver
 from samplewise.engine.result import StepResult
@@ -34,7 +35,7 @@ class SampleLog(StatelessObserver):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self._steps: list[tuple[int, dict[str, np.ndarray]]] = []
         self._rows = 0
         _pyarrow()
@@ -118,6 +119,6 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.compute
         import pyarrow.parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("pyarrow", "corpus", "log_samples") from None
     return pyarrow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 from samplewise.core.replaced import write_whole
 from samplewise.evidence.answers import AnswersConfig, answer_rows
 from samplewise.evidence.crossed import crossed
@@ -61,7 +61,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print)
         found["tasks"] = run_tasks(model, initial.tokenizer, config.tasks, batch_size=size, autocast=autocast)
     if config.answers is not None:
         found["answers"] = answer_rows(model, initial.tokenizer, config.answers, batch_size=size, autocast=autocast)
-    path = Path(config.output).expanduser()
+    path = expanded(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(found, indent=1, allow_nan=False).encode())
     return found

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from samplewise.config.settings_file import load_settings, to_yaml
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 from samplewise.evidence.arm_run import PlanContext, run_arm, write_failure
 from samplewise.evidence.controls import Arm, all_arms
 from samplewise.evidence.evaluation_suite import open_data
@@ -42,7 +43,7 @@ def run_plan(plan: PlanConfig, *, say: Say = print, file: Path | None = None) ->
     registered.json says what was planned before the first arm ran, and what was added later. file: the plan's own file.
     Errors: SamplewiseError on bad input and on a folder of another plan; `Stopped` after Ctrl-C.
     """
-    folder = Path(plan.output).expanduser()
+    folder = expanded(plan.output)
     check_training(plan.training, plan.data.kind)
     arms = all_arms(plan)
     with locked(folder), exhaustion_explained(folder, "run the same command again to resume"):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from samplewise.config import DataConfig, InstructionsConfig
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 from samplewise.data import WindowDataset, document_id, read_documents, read_instructions
 from samplewise.data.formats import FORMATS
 from samplewise.data.instructions import SUFFIXES
@@ -77,7 +78,7 @@ class LabelledCorpus:
         self.data = data
         _check_kind(data)
         corpus = _only_file(data)
-        rows = _rows(Path(file).expanduser(), corpus)
+        rows = _rows(expanded(file), corpus)
         self.by_name: dict[int, str] = {}
         self.by_text: dict[bytes, str] = {}
         met = set()

@@ -6,12 +6,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.paths import expanded
 from samplewise.core.progress import without_bars
 
 
@@ -62,7 +62,7 @@ def run_tasks(
         import lm_eval
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("lm_eval", "eval", "tasks") from None
     wanted = [local_task(task) if task.file else task.name for task in tasks]
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every default that is taken here on purpose
@@ -121,7 +121,7 @@ def local_task(task: TaskConfig) -> dict[str, Any]:
 
 
 def _rows(task: TaskConfig) -> list[dict[str, Any]]:
-    path = Path(str(task.file)).expanduser()
+    path = expanded(str(task.file))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines if line.strip()]

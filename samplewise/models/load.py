@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from samplewise.core.errors import SamplewiseError, missing_extra
+from samplewise.core.exhausted import MORE_MEMORY, lacks_memory, told, wanting
 from samplewise.core.progress import bars_only_if_watched
 from samplewise.models.gguf_header import gguf_fields
 from samplewise.models.sizes import check_config, check_gguf, check_given, stored_in
@@ -101,11 +102,12 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
         return load_model(name)[1]
     try:
         import transformers
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("transformers", "hf", name) from None
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # as in `_load`
+        _say_what_is_missing(name, error)
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."
         raise SamplewiseError(name, expected="a tokenizer", got=got, remedy=remedy) from error
@@ -132,7 +134,7 @@ def native_bfloat16() -> bool:
 def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[Any, Any]:
     try:
         import transformers
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("transformers", "hf", name) from None
     if fields:
         place: dict[str, Any] = {
@@ -157,11 +159,21 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
     except SamplewiseError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, RuntimeError and others
+        _say_what_is_missing(name, error)
         raise _not_loaded(name, fields, error) from error
     if fields:
         _drop_strays(tokenizer, model.get_input_embeddings().num_embeddings)
     _check_whole(name, model, tokenizer, info["missing_keys"])
     return _without_quantizer(model), tokenizer
+
+
+def _say_what_is_missing(name: str, error: Exception) -> None:
+    """Raise SamplewiseError where the machine has no memory or threads left: the files are none the worse."""
+    if lacks_memory(error):
+        said = " ".join(str(error).split())[:200] or "none left"
+        raise SamplewiseError(name, expected="enough memory to load it", got=said, remedy=MORE_MEMORY) from error
+    if want := wanting(error):
+        raise told(want, name, "loading it", "run the same command again") from error
 
 
 def _check_causal(config: Any, name: str) -> None:

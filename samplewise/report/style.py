@@ -30,7 +30,7 @@ def picture(path: Path, width: float, height: float, **grid: Any) -> Iterator[tu
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("matplotlib", "report", "pictures") from None
     with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(width, height), layout="constrained")

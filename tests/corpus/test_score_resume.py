@@ -191,6 +191,16 @@ def test_two_processes_share_the_work(processes, tiny_model, corpus, whole, tmp_
     assert open_scores(out).manifest.rows_in == 120
 
 
+@pytest.mark.slow
+def test_three_processes_write_the_bytes_of_one(processes, tiny_model, corpus, whole, tmp_path):
+    """With one thread each, whoever has which shard."""
+    environments = [{"RANK": str(rank), "WORLD_SIZE": "3"} for rank in range(3)]
+    ranks = [start(processes, (tiny_model, corpus, tmp_path / "out"), environment=own) for own in environments]
+    for rank in ranks:
+        rank.join()
+    assert digests(tmp_path / "out") == digests(whole[0])
+
+
 @pytest.mark.parametrize(
     ("changed", "word"), [({"max_length": 16}, "settings.max_length was 32 and is now 16"), ({"stride": 4}, "stride")]
 )

@@ -224,6 +224,15 @@ def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, m
     run_plan(broken, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))
 
 
+def test_a_plan_ends_with_the_same_files_each_time(here, tmp_path):
+    found = []
+    for name in ("first", "second"):
+        path = write_plan(here, seeds=[0], budget={"steps": 2}, output=str(tmp_path / name))
+        run_plan(load_plan(path), say=str)
+        found.append(files(tmp_path / name))
+    assert found[0] == found[1]
+
+
 def test_a_signal_in_the_last_step_of_a_run_stops_before_the_next_run(here, tmp_path, monkeypatch):
     arms = ["arms={}", "arms.a='uniform()'", "arms.b='ir_dro(r=1)'", "controls={rates: [], random: false}"]
     plan = load_plan(write_plan(here), [*arms, "budget={steps: 2}", "seeds=[0]", f"output={tmp_path / 'out'}"])

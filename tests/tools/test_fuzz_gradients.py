@@ -1,7 +1,7 @@
 """A short attack on the gradients, and that the attack would see a fault."""
 
 import pytest
-from fuzz.gradients.attempt import attempt
+from fuzz.gradients.attempt import Verdict, attempt
 from fuzz.gradients.case import SIMPLEST, Case, draw
 from fuzz.gradients.main import main
 from fuzz.gradients.shrink import shrink
@@ -77,3 +77,19 @@ def test_the_command_counts_and_fails(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "1 agrees in" in said
     assert "differs: seed=3, rule=top_k(0.5)" in said
+
+
+def test_the_command_resumes_from_its_results(monkeypatch, tmp_path, capsys):
+    tried = []
+
+    def noted(case):
+        tried.append(case.seed)
+        return Verdict(case, "refused", "no such rule")
+
+    monkeypatch.setattr("fuzz.gradients.main.attempt", noted)
+    for count in (2, 3):
+        assert main(["--count", str(count), "--seed", "5", "--results", str(tmp_path / "verdicts.jsonl")]) == 0
+    assert tried == [5, 6, 7]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "3 × refused: no such rule (seeds 5, 6, 7)"
+    assert said[-1].startswith("3 refused in")

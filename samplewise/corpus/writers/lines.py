@@ -56,7 +56,7 @@ def compressed(raw: Any, format: str) -> Iterator[Any]:
     elif format.endswith(".zst"):
         try:
             import zstandard
-        except ImportError:
+        except ModuleNotFoundError:
             raise missing_extra("zstandard", "corpus", ".zst") from None
         with zstandard.ZstdCompressor(level=6).stream_writer(raw, closefd=False) as file:
             yield file

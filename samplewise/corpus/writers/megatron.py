@@ -24,7 +24,7 @@ def write_megatron(path: Path, records: Iterable[dict[str, Any]], output: Output
             from megatron.core.datasets.indexed_dataset import (  # pyright: ignore[reportMissingImports]
                 IndexedDatasetBuilder,
             )
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("megatron-core", "megatron", "--format megatron") from None
     count, builder = 0, None
     for record in records:

@@ -16,7 +16,7 @@ def write_saved_dataset(path: Path, records: Iterable[dict[str, Any]], output: O
     try:
         from datasets import Dataset, Features
         from datasets.arrow_writer import ArrowWriter
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("datasets", "hf", "--format datasets") from None
     whole = path.with_name(f"{path.name}.arrow")  # one file, which save_to_disk divides into shards
     try:

@@ -57,7 +57,7 @@ def build(name: str, device: torch.device, dtype: torch.dtype = torch.float32, *
         )
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("transformers", "hf", "doctor") from None
     torch.manual_seed(0)
     config = AutoConfig.for_model(**{**SHAPES[name], **changes}, bos_token_id=1, eos_token_id=2, pad_token_id=0)

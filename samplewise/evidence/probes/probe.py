@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from samplewise.config import DataConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
+from samplewise.core.paths import expanded
 from samplewise.data import Document, Window, cut_windows, document_id, read_documents
 from samplewise.data.near_duplicates import fingerprint
 from samplewise.evidence.evaluate import evaluate
@@ -99,7 +99,7 @@ def run_probe(config: ProbeConfig, say: Say = print) -> dict[str, Any]:
         "ranking": _ranking(config, initial, samples, losses, say),
     }  # fmt: skip
     found["conclusions"] = conclusions(found)
-    folder = Path(config.output).expanduser()
+    folder = expanded(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "probe.json", json.dumps(found, indent=1, allow_nan=False).encode())
     return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from samplewise.config import load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
+from samplewise.core.paths import expanded
 from samplewise.engine.diagnosis import Finding, Watch
 from samplewise.evidence.run.folder import CONFIG, RESULTS
 from samplewise.evidence.run.history import CURVES, FILE
@@ -90,9 +91,9 @@ def _held_out(folder: Path) -> dict[int, float]:
 
 def _weighed(path: str | None) -> Weighed:
     """Ids and weights of every step that `log_samples` has written."""
-    if path is None or not Path(path).expanduser().is_dir():
+    if path is None or not expanded(path).is_dir():
         return {}
-    return dict(_steps(Path(path).expanduser()))
+    return dict(_steps(expanded(path)))
 
 
 def _steps(folder: Path) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:

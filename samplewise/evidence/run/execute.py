@@ -18,6 +18,7 @@ from samplewise.config import DataConfig, InstructionsConfig, RunConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import as_written, read_json
+from samplewise.core.paths import expanded
 from samplewise.core.progress import Progress
 from samplewise.corpus.fingerprints import fingerprint_model
 from samplewise.data import PadCollator
@@ -85,7 +86,7 @@ def run(
     say: takes one line of text at a time. draw: makes pictures of what came of it, before the results mark the end.
     Errors: SamplewiseError on bad input, before anything is written; `Stopped` after Ctrl-C and a saved checkpoint.
     """
-    folder = Path(config.output).expanduser()
+    folder = expanded(config.output)
     check_training(config.training, config.data.kind)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SamplewiseError(

@@ -20,7 +20,7 @@ def page(title: str, *parts: Child, lead: str = "") -> str:
     """The whole HTML of a page. parts: mostly sections, in order; lead: one paragraph under the title."""
     try:
         from jinja2 import Environment, StrictUndefined
-    except ImportError:
+    except ModuleNotFoundError:
         raise missing_extra("jinja2", "report", "pages") from None
     style, script = _asset("page.css"), _asset("page.js")
     policy = (

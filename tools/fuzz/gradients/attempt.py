@@ -27,11 +27,17 @@ CLOSE_CALL = 1e-5
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: agrees, differs, refused (by the library's own error), crashed or skipped. message: why."""
+    """kind: agrees, differs, refused (by the library's own error), crashed or skipped. message: why.
+
+    off: how far the gradient is from the oracle's, as a share of its length, in the worst step.
+    rounding: how far the oracle's own is in the precision of the case, where that was needed to judge.
+    """
 
     case: Case
     kind: str
     message: str = ""
+    off: float = 0.0
+    rounding: float = 0.0
 
     @property
     def failed(self) -> bool:
@@ -80,19 +86,22 @@ def _judged(
     if seen.averages and case.per == "token" and case.host == "sft" and case.size < case.rows:
         return Verdict(case, "skipped", "TRL does not say which rows its micro-batches held")
     host = Host(seen.averages, _scale(case, rows, seen.averages))
+    off, own = 0.0, 0.0
     for step in range(STEPS):
         facts = (rows, seen.of_step(step))
         expected = answer(case, model, *facts, step=step, host=host, reference=reference)
         if expected.gap < CLOSE_CALL and case.precision == "float32":
             return Verdict(case, "skipped", "two losses too close to call")
+        off = max(off, distance(expected.gradients, seen.gradients[step]))
         wrong = _difference(case, expected, seen.gradients[step], seen.losses[step], TOLERANCE[case.precision])
         if wrong and case.precision != "float64":  # is it more than the rounding of this model?
             rounded = answer(case, model, *facts, step=step, host=host, reference=reference, exact=False)
-            own = ROUNDINGS * distance(expected.gradients, rounded.gradients)
-            wrong = _difference(case, expected, seen.gradients[step], seen.losses[step], max(own, 1e-5))
+            here = distance(expected.gradients, rounded.gradients)
+            own = max(own, here)
+            wrong = _difference(case, expected, seen.gradients[step], seen.losses[step], max(ROUNDINGS * here, 1e-5))
         if wrong:
-            return Verdict(case, "differs", f"step {step}: {wrong}")
-    return Verdict(case, "agrees")
+            return Verdict(case, "differs", f"step {step}: {wrong}", off, own)
+    return Verdict(case, "agrees", off=off, rounding=own)
 
 
 def _scale(case: Case, rows: list[Row], averages: bool) -> float:
