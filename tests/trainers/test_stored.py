@@ -115,6 +115,19 @@ def test_the_last_visit_is_remembered(tmp_path):
     assert trainer.rows(False) == 24 + CHECK + probed
 
 
+def test_the_losses_of_one_epoch_weigh_the_next(tmp_path):
+    """Parameters move: the third epoch is weighed by the losses that were found while training in the second."""
+    trainer, rule = run(tmp_path, tiny.Rows(24), "ir_dro(r=1.0)", max_steps=9, learning_rate=1e-2), sw.ir_dro(r=1.0)
+    found: dict[int, float] = {}
+    for step, (_, plan, samples) in enumerate(trainer.plans, 1):
+        ids = samples.id.tolist()
+        if step > 6:
+            given = torch.tensor([found[i] for i in ids], dtype=torch.float64)
+            torch.testing.assert_close(plan.weights, sw.weights(rule, given), rtol=1e-4, atol=0)
+            assert (given - samples.loss).abs().max() > 0.01, "they have moved since"
+        found |= dict(zip(ids, samples.loss.tolist(), strict=True))
+
+
 def test_resumed_as_if_never_stopped(tmp_path):
     whole = run(tmp_path / "a", tiny.Rows(24), max_steps=8, save_strategy="steps", save_steps=5, learning_rate=1e-3)
     again = run(
