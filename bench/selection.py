@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
+from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,10 @@ def make(folder: Path, rows: int, shard: int = 1_000_000) -> None:
         table = pa.table({name: pa.array(columns[name]) for name in types}).cast(schema_of(types))
         path = folder / f"shard-{index:05d}.parquet"
         pq.write_table(table, path, compression="zstd", use_dictionary=["source"], row_group_size=2**17)
-        shards.append(Shard(path.name, table.num_rows, path.stat().st_size, ""))
+        with path.open("rb") as written:
+            shards.append(
+                Shard(path.name, table.num_rows, path.stat().st_size, file_digest(written, "sha256").hexdigest())
+            )
         documents += int((columns["window"] == 0).sum())
         tokens += int(columns["n_tokens"].sum())
     write_manifest(Place(folder), Manifest(documents, documents, 0, rows, tokens, shards, types))

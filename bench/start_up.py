@@ -23,10 +23,10 @@ ROWS = 1000
 REFERENCES = {"python -c pass": ["-c", "pass"], "import torch": ["-c", "import torch"]}
 ADDED = {"import torch, transformers.Trainer": ["-c", "import torch; from transformers import Trainer"]}
 COMMANDS: dict[str, tuple[float | None, str]] = {  # seconds allowed, None: of torch's import and half a second
-    "--help": (QUICK, "--help"),
-    "--version": (QUICK, "--version"),
+    "help": (QUICK, "--help"),
+    "version": (QUICK, "--version"),
     "rules": (QUICK, "rules"),
-    "score --help": (QUICK, "score --help"),
+    "help of score": (QUICK, "score --help"),
     "report": (QUICK, "report {scores} --out {out}/page.html"),
     "select by rank": (WITHOUT_TORCH, "select {scores} --rule band(drop_top=0.1) --ids --out {out}/a.parquet"),
     "select a budget": (WITHOUT_TORCH, "select {scores} --tokens 20k --ids --out {out}/b.parquet"),

@@ -22,9 +22,9 @@ from trl import DPOConfig, SFTConfig
 from samplewise.cli.app import app
 from samplewise.config import RunConfig
 from samplewise.corpus import column, open_scores
-from samplewise.evidence.evaluation_file import EvaluateConfig
+from samplewise.evidence.evaluation_config import EvaluateConfig
 from samplewise.evidence.plan import PlanConfig
-from samplewise.evidence.probes.probe import ProbeConfig
+from samplewise.evidence.probes.config import ProbeConfig
 from samplewise.trainers import WeightedStep, WeightedTrainer
 
 ROOT = Path(__file__).parents[1]

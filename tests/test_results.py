@@ -22,7 +22,8 @@ from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.probes.conclusions import conclusions
-from samplewise.evidence.probes.probe import ProbeConfig, run_probe
+from samplewise.evidence.probes.config import ProbeConfig
+from samplewise.evidence.probes.probe import run_probe
 from samplewise.report.plan import write_plan as write_report
 
 published = pytest.mark.parametrize("page", pages(RESULTS), ids=lambda page: page.name)

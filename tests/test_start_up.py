@@ -18,8 +18,8 @@ from samplewise.cli.app import app
 try:
     app(sys.argv[1:], prog_name="samplewise")
 except SystemExit as done:
-    assert not done.code, done.code
-print("imported", *sys.modules)
+    print("imported", *sys.modules)
+    raise
 """
 
 
@@ -28,10 +28,10 @@ def scores(tmp_path_factory):
     return str(write_fake_scores(tmp_path_factory.mktemp("scores"), 300, groups=2))
 
 
-def imported(*arguments: str) -> set[str]:
+def imported(*arguments: str, code: int = 0) -> set[str]:
     command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return set(done.stdout.split("imported ")[-1].split())
 
 
@@ -53,6 +53,15 @@ def test_what_needs_torch_imports_no_transformers(scores, tmp_path):
     found = imported("select", scores, "--rule", "ir_dro(r=1)", "--ids", "--out", str(tmp_path / "ids.txt"))
     assert "torch" in found
     assert found.isdisjoint({"transformers", "accelerate", "datasets", "matplotlib"})
+
+
+@pytest.mark.parametrize("arguments", [
+    ("score", "--model", "{out}/none", "--data", "{scores}", "--out", "{out}/scores"), ("train", "{out}/none.yaml"),
+    ("evaluate", "{out}/none.yaml"), ("probe", "{out}/none.yaml"), ("compare", "{out}/none.yaml"),
+])  # fmt: skip
+def test_a_wrong_path_is_said_before_transformers_is_imported(scores, tmp_path, arguments):
+    found = imported(*(each.format(scores=scores, out=tmp_path) for each in arguments), code=1)
+    assert found.isdisjoint({"transformers", "accelerate", "datasets", "pandas"}), found & set(HEAVY)
 
 
 @pytest.mark.parametrize("package", [samplewise, samplewise.data, samplewise.report])

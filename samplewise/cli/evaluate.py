@@ -33,9 +33,11 @@ def evaluate(
 
         require(("transformers", "hf"), ("accelerate", "hf"))
         from samplewise.core.json_file import as_written, read_json
-        from samplewise.evidence.evaluation_file import EvaluateConfig, measured, paired, run_evaluation, table
+        from samplewise.evidence.evaluation_config import EvaluateConfig
 
         settings = load_settings(EvaluateConfig, config, overrides or [])
+        from samplewise.evidence.evaluation_file import measured, paired, run_evaluation, table
+
         what, remedy = "a file of samplewise evaluate", "Check the path of --against."
         other = None if against is None else read_json(against, what, remedy)
         if against is not None and other is not None:

@@ -31,10 +31,12 @@ def probe(
         from samplewise.config.settings_file import load_settings
 
         require(("transformers", "hf"), ("accelerate", "hf"), ("matplotlib", "report"), ("jinja2", "report"))
-        from samplewise.evidence.probes.probe import ProbeConfig, run_probe
-        from samplewise.report.probe import QUESTIONS, write_probe
+        from samplewise.evidence.probes.config import ProbeConfig
 
         settings = load_settings(ProbeConfig, config, overrides or [])
+        from samplewise.evidence.probes.probe import run_probe
+        from samplewise.report.probe import QUESTIONS, write_probe
+
         hush_transformers(debug)
         found = run_probe(settings)
         for name, title in QUESTIONS.items():

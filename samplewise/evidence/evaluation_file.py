@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from samplewise.config import DataConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.paths import expanded
 from samplewise.core.replaced import write_whole
-from samplewise.evidence.answers import AnswersConfig, answer_rows
+from samplewise.evidence.answers import answer_rows
 from samplewise.evidence.crossed import crossed
 from samplewise.evidence.evaluate import evaluate
+from samplewise.evidence.evaluation_config import EvaluateConfig
 from samplewise.evidence.evaluation_suite import open_sets
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.initial_model import open_initial_model
-from samplewise.evidence.plan_parts import DomainConfig
-from samplewise.evidence.tasks import TaskConfig, run_tasks
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What is evaluated, and on what. data: its held-out part is used. output: the JSON file."""
-
-    model: str
-    data: DataConfig
-    output: str
-    domains: dict[str, DomainConfig] = field(default_factory=dict)
-    tasks: list[TaskConfig] = field(default_factory=list)
-    answers: AnswersConfig | None = None
-    batch_size: int = 8
+from samplewise.evidence.tasks import run_tasks
 
 
 def run_evaluation(config: EvaluateConfig, say: Callable[[str], object] = print) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from samplewise.config import DataConfig
 from samplewise.core.checkpoint import write_bytes
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.paths import expanded
@@ -19,48 +18,16 @@ from samplewise.data.near_duplicates import fingerprint
 from samplewise.evidence.evaluate import evaluate
 from samplewise.evidence.groups import group_of
 from samplewise.evidence.initial_model import InitialModel, open_initial_model
-from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.evidence.probes.agreement import agreement
 from samplewise.evidence.probes.bands import bands
 from samplewise.evidence.probes.conclusions import conclusions
-from samplewise.evidence.probes.corruptions import CORRUPTIONS, corrupt
+from samplewise.evidence.probes.config import ProbeConfig
+from samplewise.evidence.probes.corruptions import corrupt
 from samplewise.evidence.probes.learnability import Short, learnability
 from samplewise.evidence.probes.noise import by_kind, weight_on_noise
 from samplewise.evidence.probes.quantiles import by_quantile, quantile_of
 from samplewise.evidence.probes.ranking import agreements
 from samplewise.evidence.probes.redundancy import compressibility, repeated
-
-RULES = ["uniform()", "ir_dro(r=1)", "band(drop_top=0.125)", "chain(band(drop_top=0.125), ir_dro(r=1))"]
-
-
-@dataclass(frozen=True)
-class ProbeConfig:
-    """The questions of a probe: about one model, one corpus, and rules.
-
-    model: as in a plan. models: others, or checkpoints of the same, whose ranking is held against its own.
-    samples: documents looked at, the first window of each; held_out: documents that stand for what is wanted.
-    quantiles: of the loss; examples: texts shown of each. steps, batch, learning_rate: of the short trainings. noisy:
-    documents corrupted in each of kinds. rules: those whose weight on noise is reported, in steps of step samples, a
-    fifth of which is noise. output: a folder.
-    """
-
-    model: str | ScratchConfig
-    data: DataConfig
-    output: str
-    models: dict[str, str] = field(default_factory=dict)
-    samples: int = 256
-    held_out: int = 64
-    quantiles: int = 4
-    examples: int = 3
-    steps: int = 16
-    batch: int = 16
-    learning_rate: float = 1e-4
-    noisy: int = 32
-    kinds: list[str] = field(default_factory=lambda: list(CORRUPTIONS))
-    rules: list[str] = field(default_factory=lambda: list(RULES))
-    step: int = 32
-    seed: int = 0
-
 
 Say = Callable[[str], object]
 
