@@ -44,13 +44,14 @@ def warned(groups: Sequence[Group], within: str | None) -> list[str]:
 
 def groups_of(selection: Selection, by: str) -> list[Group]:
     """The groups by "source", "length" or "language" (which needs the table `junk`), the largest first."""
-    part = {
-        "source": "source", "length": "floor(ln(greatest(n_tokens, 1) + 0.5) / ln(2))::INTEGER", "language": "language",
-    }[by]  # fmt: skip
+    column = "n_tokens" if by == "length" else by
     rows = f"{selection.view} JOIN junk USING (id)" if by == "language" else selection.view
-    found = selection.connection.execute(
-        f"SELECT {part} AS own, count(*), count(*) FILTER (kept) FROM {rows} GROUP BY own ORDER BY count(*) DESC, own"
-    ).fetchall()
+    part = "floor(ln(greatest(n_tokens, 1) + 0.5) / ln(2))::INTEGER" if by == "length" else by
+    found = selection.connection.execute(f"""
+        SELECT {part} AS own, sum(every)::BIGINT AS samples, sum(kept)::BIGINT
+        FROM (SELECT {column}, count(*) AS every, count(*) FILTER (kept) AS kept FROM {rows} GROUP BY {column})
+        GROUP BY own ORDER BY samples DESC, own
+    """).fetchall()  # logarithms of the few numbers of tokens, not of every sample's
     return [Group(part_name(by, own), count, kept) for own, count, kept in found]
 
 

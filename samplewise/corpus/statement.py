@@ -19,6 +19,7 @@ from samplewise.corpus.within import part_name
 
 EXAMPLES = 20
 """Of each edge."""
+EDGES = ("above", "between", "below")
 PARTS = 1000
 """Parts listed at most."""
 
@@ -34,7 +35,6 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
     by_part = selection.totals(selection.budget_part)
     parts = [{"part": part_name(choice.parts, part), **_counts(own)} for part, own in by_part.items()]
     _register_ranges(selection)
-    edges = {name: _examples(scores, selection, name) for name in ("above", "between", "below")}
     return {
         "scores": str(scores.place),
         "joined": {name: str(other.place) for name, other in scores.joined.items()},
@@ -50,7 +50,7 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
         "parts": parts[:PARTS] if choice.parts else [],
         "parts_in_all": len(parts),
         "parts_too_small_for_the_rule": [part_name(choice.within, part) for part in list(selection.too_small)[:PARTS]],
-        "left_out": edges,
+        "left_out": _examples(scores, selection),
         "control": None if control is None else {**_control(control), "mean": _means(control)},
     }
 
@@ -146,19 +146,28 @@ def _register_ranges(selection: Selection) -> None:
     put_table(selection.connection, "kept_keys", {"part": list(found), **ends})
 
 
-def _examples(scores: Scores, selection: Selection, edge: str) -> list[dict[str, Any]]:
-    here = {"above": "key >= most", "below": "key <= least", "between": "key > least AND key < most"}[edge]
-    order = {"above": "key - most, id", "below": "least - key, id", "between": "id"}[edge]
-    name = selection.choice.by
-    query = f"""
-        SELECT id, doc_id, source, row, "window", n_tokens, key FROM {selection.view} JOIN kept_keys USING (part)
-        WHERE {here} AND NOT kept ORDER BY {order} LIMIT {EXAMPLES}
-    """
+def _examples(scores: Scores, selection: Selection) -> dict[str, list[dict[str, Any]]]:
+    """By edge. Found in one pass over keys and ids; their other columns are then read for them alone."""
+    found = selection.connection.sql(f"""
+        SELECT min(row(key - most, id), {EXAMPLES}) FILTER (key >= most),
+            min(row(0.0, id), {EXAMPLES}) FILTER (key > least AND key < most),
+            min(row(least - key, id), {EXAMPLES}) FILTER (key <= least)
+        FROM (SELECT id, key, part FROM {selection.view} WHERE NOT kept) JOIN kept_keys USING (part)
+    """).fetchall()
+    edges = {edge: [own for _, own in each or []] for edge, each in zip(EDGES, found[0], strict=True)}
+    known = {row["id"]: row for row in _rows(scores, selection, [own for each in edges.values() for own in each])}
+    return {edge: [known[own] for own in each] for edge, each in edges.items()}
+
+
+def _rows(scores: Scores, selection: Selection, wanted: list[int]) -> list[dict[str, Any]]:
+    if not wanted:
+        return []
+    ids, name = ", ".join(map(str, wanted)), selection.choice.by
+    query = f'SELECT id, doc_id, source, row, "window", n_tokens, key FROM {selection.view} WHERE id IN ({ids})'
     names = ("id", "doc_id", "source", "row", "window", "n_tokens", name)
     rows = [dict(zip(names, row, strict=True)) for row in selection.connection.sql(query).fetchall()]
-    if "text" in scores.columns and rows:
+    if "text" in scores.columns:
         own = "doc_id" if selection.choice.unit == "document" else "id"
-        ids = ", ".join(str(row["id"]) for row in rows)
         found = selection.connection.sql(
             f'SELECT {own}, arg_min(text, "window") FROM scored WHERE {own} IN ({ids}) GROUP BY {own}'
         )

@@ -3,14 +3,21 @@
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_scores import write_fake_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplewise.corpus.cut import find_cuts
 from samplewise.corpus.draw import define, draw
+from samplewise.corpus.output import write_ids
+from samplewise.corpus.select import select
+from samplewise.corpus.selection import Choice
+from samplewise.corpus.store import open_scores
 from samplewise.rules.base import uniforms
+from samplewise.rules.parse import parse_rule
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +66,18 @@ def test_an_outlier_and_many_ties_take_more_rounds_and_no_rounding(connection):
         found = find_cuts(connection, "t", "score", {0: amount}, few=100)[0]
         expected = np.argsort(-score, kind="stable")[amount - 1]
         assert (found.score, found.id) == (score[expected], expected)
+
+
+def test_ids_stand_in_the_order_of_the_scores(tmp_path):
+    """With several threads over many groups of rows, which a join would hand on in any order."""
+    folder = write_fake_scores(tmp_path / "scores", 200_000, shard_rows=40_000, text=False)
+    with select(
+        open_scores(folder), Choice(rule=parse_rule("band(drop_top=0.1, drop_bottom=0.3)")), threads=4
+    ) as found:
+        write_ids(found, tmp_path / "ids.parquet")
+        kept = pq.read_table(tmp_path / "ids.parquet")["id"].to_numpy()
+    with open_scores(folder).connect(threads=1) as connection:
+        every = connection.sql("SELECT id FROM scores").fetchnumpy()["id"]
+    place = {name: number for number, name in enumerate(every.tolist())}
+    assert (np.diff([place[name] for name in kept.tolist()]) > 0).all()
+    assert len(kept) == 120_000
