@@ -30,6 +30,10 @@ def test_the_recipes_are_there():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.fast_cases(
+    "opt-125m-irdro-exact", "opt-125m-midranking-published", "opt-350m-midranking-exact",
+    "sheared-llama-1.3b-irdro-published",
+)  # fmt: skip
 def test_a_recipe_runs(path, here, tmp_path):
     published = load_config(path)
     assert published.training["learning_rate"] == 2e-6

@@ -269,6 +269,7 @@ print(json.dumps([found, dict(report.skipped), (resource.getrusage(resource.RUSA
 
 
 @pytest.mark.parametrize("name", ["a.json.gz", "a.csv.gz"])
+@pytest.mark.fast_cases("a.json.gz")
 def test_a_line_of_400_mb_costs_no_more_than_the_longest_record(tmp_path, name):
     """Some 3 s: the promise is of real sizes."""
     first, start, end = (

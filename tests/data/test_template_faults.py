@@ -43,6 +43,7 @@ def encoded(tokenizer, template, rows=MANY, **options):
 
 @pytest.mark.parametrize("whole", [TALK, MARKED], ids=["by prefix", "marked"])
 @pytest.mark.parametrize("kind", RAISES)
+@pytest.mark.fast_cover(1)
 def test_whatever_a_template_raises_is_that_rows_fault(tokenizer, kind, whole):
     template, report = whole.replace("HERE", RAISES[kind]), ChatReport()
     with pytest.raises(

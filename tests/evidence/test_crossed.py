@@ -32,6 +32,7 @@ def t_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("S", [3, 5, 8])
 @pytest.mark.parametrize("D", [100, 500])
 @pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.fast_cover(2)
 def test_the_nominal_95_percent_covers(S, D, noise):
     """And so a difference is declared where there is none in at most 6% of simulations."""
     t, degrees = t_statistics(simulated(S, D, *NOISE[noise]))

@@ -207,32 +207,32 @@ def test_shape_and_dtype(row, dtype):
     assert plan.weights.dtype == plan.coefficients.dtype == dtype
 
 
+EXTREMES = {
+    "ties": [1.0, 2.0] * 6,
+    "equal": [0.7] * 12,
+    "zero": [0.0] * 12,
+    "large": [1e4 + k for k in range(12)],
+    "far apart": [1e4 * k for k in range(12)],
+    "small": [1e-6 * (k + 1) for k in range(12)],
+    "large and small": [1e4, 1e-6] * 6,
+}
+
+
 @rows
-@pytest.mark.parametrize(
-    "loss",
-    [
-        pytest.param([1.0, 2.0] * 6, id="ties"),
-        pytest.param([0.7] * 12, id="equal"),
-        pytest.param([0.0] * 12, id="zero"),
-        pytest.param([1e4 + k for k in range(12)], id="large"),
-        pytest.param([1e4 * k for k in range(12)], id="far apart"),
-        pytest.param([1e-6 * (k + 1) for k in range(12)], id="small"),
-        pytest.param([1e4, 1e-6] * 6, id="large and small"),
-    ],
-)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_finite_and_not_negative(row, loss, dtype):
-    samples, state = stepped(torch.tensor(loss, dtype=dtype)), row.rule.init()
-    for _ in range(3):
-        if row.empty and not (row.rule.apply(torch.ones_like(samples.loss), samples, state) > 0).any():
-            return
-        plan = sw.plan_step(row.rule, samples, state)
-        assert torch.isfinite(plan.weights).all()
-        assert (plan.weights >= 0).all()
-        if row.rule.norm == "sum":
-            assert plan.weights.mean() == pytest.approx(1, rel=1e-5)
-            assert plan.figures["kept"] > 0
-        state = plan.state
+def test_finite_and_not_negative(row, dtype):
+    for name, loss in EXTREMES.items():
+        samples, state = stepped(torch.tensor(loss, dtype=dtype)), row.rule.init()
+        for _ in range(3):
+            if row.empty and not (row.rule.apply(torch.ones_like(samples.loss), samples, state) > 0).any():
+                break
+            plan = sw.plan_step(row.rule, samples, state)
+            assert torch.isfinite(plan.weights).all(), name
+            assert (plan.weights >= 0).all(), name
+            if row.rule.norm == "sum":
+                assert plan.weights.mean() == pytest.approx(1, rel=1e-5), name
+                assert plan.figures["kept"] > 0, name
+            state = plan.state
 
 
 @rows

@@ -154,6 +154,7 @@ def test_a_part_of_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("step", [3, 6, 7, 9, 11])
+@pytest.mark.fast_cases("3", "9")
 def test_resumed_as_if_never_stopped(whole, tmp_path, step):
     """In the first epoch, after it, and in the middle of those that drop: order, weights and parameters to the bit."""
     again = run(tmp_path, checkpoint=f"{whole.args.output_dir}/checkpoint-{step}")
@@ -166,6 +167,7 @@ def test_resumed_as_if_never_stopped(whole, tmp_path, step):
 
 
 @pytest.mark.parametrize("strategy", ["group_by_length", "sequential"])
+@pytest.mark.fast_cases("group_by_length")
 def test_resumed_in_any_order(tmp_path, strategy):
     options = {"train_sampling_strategy": strategy, "num_train_epochs": 2}
     first = run(tmp_path / "a", save_strategy="steps", save_steps=8, **options)

@@ -33,6 +33,7 @@ def asked(factors):
 @pytest.mark.parametrize("dtype", BOUND)
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("rows", [1, 7, None])
+@pytest.mark.fast_cover(2)
 def test_chunked_equals_reference(micro, options, given_as, dtype, biased, rows):
     exact, ours = micro.to(torch.float64), micro.to(dtype)
     budget = None if rows is None else rows * 37 * dtype.itemsize

@@ -45,6 +45,7 @@ def in_two_passes(m, factors, select, reference, **options):
 @pytest.mark.parametrize("asks", [False, True], ids=["known", "asked"])
 @pytest.mark.parametrize("frozen", ["", "head", "hidden"])
 @pytest.mark.parametrize("given", [False, True], ids=["no reference", "reference"])
+@pytest.mark.fast_cover(2)
 def test_one_pass_equals_two(micro, options, rows, asks, frozen, given):
     exact, ours = micro.to(torch.float64), micro.to(torch.float64)
     for m in (exact, ours):
@@ -219,6 +220,7 @@ def by_row(m, rule, factors, token_weights=None):
 @pytest.mark.parametrize("asks", [False, True], ids=["known", "asked"])
 @pytest.mark.parametrize(("backend", "rows"), [("chunked", 3), ("chunked", 13), ("chunked", None), ("torch", None),
                                                ("reference", None)])  # fmt: skip
+@pytest.mark.fast_cover(2)
 def test_a_pointwise_rule_by_row(micro, name, weighted, asks, backend, rows):
     """Chunks of 3 rows cut every sample: what is kept of one is known after its last chunk alone."""
     exact, ours, rule = micro.to(torch.float64), micro.to(torch.float64), POINTWISE[name]
