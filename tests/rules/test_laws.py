@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -146,7 +147,7 @@ def filled(samples: Samples) -> Samples:
                    stored_loss=0.2 + 3 * u[3])  # fmt: skip
 
 
-def stepped(losses: object, ids: object = None) -> Samples:
+def stepped(losses: Any, ids: Any = None) -> Samples:
     """A step of these losses."""
     return filled(as_samples(losses, ids=ids))
 
