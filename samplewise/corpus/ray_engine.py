@@ -20,7 +20,7 @@ from samplewise.corpus.reader import Position
 from samplewise.corpus.settings import Target
 
 TRIES = 3
-"""How often a cluster may end in a row with nothing done: with a machine of it, or an actor that was only beginning."""
+"""How often in a row a cluster may not start, or end with nothing done: an actor that was only beginning ends it."""
 
 
 def score_with_ray(job: Job, workers: int) -> int:
@@ -34,24 +34,23 @@ def score_with_ray(job: Job, workers: int) -> int:
     except ModuleNotFoundError:
         raise missing_extra("ray", "ray", "--engine ray") from None
     asked = left = _planned(job)
-    tries, ended = TRIES, None
+    tries, ended = TRIES, _not_lasting("one that left shards unfinished")
     while left and tries:
-        _start(ray)
         try:
+            _start(ray)
             _score(ray, data, job, left, workers)
         except ray.exceptions.RayTaskError as error:
             raise _ours(error) or error from None
         except ray.exceptions.RayError as error:
+            ended = _not_lasting(error)
+        except SamplewiseError as error:
             ended = error
         finally:
             ray.shutdown()
         before, left = left, [index for index in left if job.parts.done(index) is None]
         tries = tries - 1 if left == before else TRIES
     if left:
-        raise SamplewiseError(
-            "--engine ray", expected="a Ray cluster that lasts", got=" ".join(str(ended).split())[:300],
-            remedy="Run the same command again: it resumes.",
-        ) from ended  # fmt: skip
+        raise ended
     return sum(done.tokens for done in map(job.parts.done, asked) if done is not None)
 
 
@@ -77,6 +76,13 @@ def _ours(error: BaseException | None) -> SamplewiseError | None:
             return error
         error = getattr(error, "cause", None) or error.__cause__
     return None
+
+
+def _not_lasting(error: object) -> SamplewiseError:
+    return SamplewiseError(
+        "--engine ray", expected="a Ray cluster that lasts", got=" ".join(str(error).split())[:300],
+        remedy="Run the same command again: it resumes.",
+    )  # fmt: skip
 
 
 def _start(ray: Any) -> None:

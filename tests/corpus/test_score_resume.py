@@ -264,12 +264,18 @@ def test_a_ray_that_does_not_start_is_one_sentence_and_the_command_resumes(tiny_
 
     from samplewise.corpus import ray_engine
 
+    starts = []
+
     def late(**options):
+        starts.append(options)
         raise Exception("The current node timed out during startup.")
 
-    monkeypatch.setattr(ray_engine, "import_module", lambda name: SimpleNamespace(init=late))
+    errors = SimpleNamespace(RayError=KeyError, RayTaskError=KeyError)
+    cluster = SimpleNamespace(init=late, shutdown=lambda: None, exceptions=errors)
+    monkeypatch.setattr(ray_engine, "import_module", lambda name: cluster)
     with pytest.raises(SamplewiseError, match=r"--engine ray: expected a Ray cluster .* timed out during startup"):
         score(tiny_model, corpus, tmp_path / "out", engine="ray", workers=2)
+    assert len(starts) == ray_engine.TRIES
     score(tiny_model, corpus, tmp_path / "out")
     score(tiny_model, corpus, tmp_path / "plain")
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
