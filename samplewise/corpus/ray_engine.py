@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from functools import cached_property
 from importlib import import_module
 from itertools import count
 from typing import Any
+
+import numpy as np
 
 from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.job import Job, mark_of, measure, prepare, work
@@ -19,6 +20,7 @@ from samplewise.corpus.progress import Progress
 from samplewise.corpus.reader import Position
 from samplewise.corpus.settings import Target
 
+_OURS = "SamplewiseError: "
 TRIES = 3
 """How often in a row a cluster may not start, or end with nothing done: an actor that was only beginning ends it."""
 
@@ -42,6 +44,8 @@ def score_with_ray(job: Job, workers: int) -> int:
         except ray.exceptions.RayTaskError as error:
             raise _ours(error) or error from None
         except ray.exceptions.RayError as error:
+            if _OURS in str(error):  # of a constructor, of whose error Ray hands on a text alone
+                raise SamplewiseError(str(error)) from None
             ended = _not_lasting(error)
         except SamplewiseError as error:
             ended = error
@@ -117,24 +121,19 @@ class _Worker:
     """An actor: the model loaded once, and a reader that continues from one of its shards to the next."""
 
     def __init__(self, target: dict[str, Any], settings: dict[str, Any]) -> None:
-        self.target, self.settings = target, settings
-
-    @cached_property
-    def job(self) -> Job:
-        """Loaded with the first shard: of an error in a constructor Ray hands on no more than a text."""
-        job = prepare(Target(**self.target), self.settings)
-        measure(job)
-        self.reader, self.cut = job.reader(), job.cutter()
-        return job
+        self.job = prepare(Target(**target), settings)
+        measure(self.job)
+        self.reader, self.cut = self.job.reader(), self.job.cutter()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        job = self.job
+        tokens = []
         for index in batch["index"].tolist():
-            before = job.parts.mark(index - 1) if index else None
+            before = self.job.parts.mark(index - 1) if index else None
             start = before.end if before is not None else Position()
             if start.records < self.reader.at.records:
-                self.reader = job.reader()
+                self.reader = self.job.reader()
             self.reader.skip_to(start)
-            block = self.reader.block(job.settings.shard_bytes)
-            work(job, index, block, self.cut(block.entries), 0.0, Progress(show=False))
-        return batch
+            block = self.reader.block(self.job.settings.shard_bytes)
+            found = self.cut(block.entries)
+            tokens.append(work(self.job, index, block, found, 0.0, Progress(show=False)).tokens)
+        return {"tokens": np.array(tokens)}
