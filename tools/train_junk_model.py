@@ -1,9 +1,10 @@
-"""Make samplewise/corpus/junk/model.npz from packages: `python tools/train_junk_model.py FOLDER`.
+"""Make samplewise/corpus/junk/model.npz from packages: `python tools/train_junk_model.py FOLDER [--keep-tables]`.
 
 FOLDER holds the packages unpacked, one folder each, as tools/junk_model/README.md says. Nothing else is read: no text
-that the measures are tested on takes part. Two models of half of the sources each judge what the other half was made
-from, and what is usual, what counts how much and where the border lies comes from that. The same packages give the same
-file; it takes ten minutes on one core.
+that the measures are tested on takes part. First come the tables of languages and of English words: two models of half
+of the sources each judge what the other half was made from, which says what clean text costs. Then what is usual, the
+trees and the borders, from texts of which most took no part in the tables; `--keep-tables` does only that, in three
+minutes of one core, of ten. The same packages give the same file.
 """
 
 from __future__ import annotations
@@ -17,29 +18,25 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "bench"), str(Path(__file__).parent)]
 
-import junk_noise  # noqa: E402
 from junk_model.direction import direction  # noqa: E402
+from junk_model.documents import documents  # noqa: E402
 from junk_model.english import english_model, known_words, word_entries  # noqa: E402
-from junk_model.fit import CLEAN, Sample, cut, usual, weights  # noqa: E402
+from junk_model.fit import Measures, fitted  # noqa: E402
 from junk_model.languages import CODE, ENGLISH, POOLED, entries_of, grouped, languages_of, pooled  # noqa: E402
+from junk_model.samples import CLEAN, Sample, samples, worse  # noqa: E402
 from junk_model.sources import Text, half, texts, words  # noqa: E402
 from junk_model.train import pieces, table_of  # noqa: E402
 
+from samplewise.corpus.junk.coherence import STRUCTURE  # noqa: E402
 from samplewise.corpus.junk.languages import Languages, judge  # noqa: E402
 from samplewise.corpus.junk.letters import SCRIPTS, letters_of  # noqa: E402
-from samplewise.corpus.junk.measures import KINDS, LATEX, Measured, measure  # noqa: E402
-from samplewise.corpus.junk.model import PLACE, Model, write_model  # noqa: E402
-from samplewise.corpus.junk.score import COLUMNS, surprises  # noqa: E402
+from samplewise.corpus.junk.measures import KINDS, measure  # noqa: E402
+from samplewise.corpus.junk.model import GRID, PLACE, Model, model, write_model  # noqa: E402
+from samplewise.corpus.junk.score import BANDS, COLUMNS  # noqa: E402
+from samplewise.corpus.junk.trees import none  # noqa: E402
 
 SIZE = 760_000
 """Entries of the table."""
-TAKEN = {"anarchism": 400, "foldoc": 250, "mail-easy": 350, "mail-spam": 350, "mail-hard": 100, "handbook": 200,
-         "libreoffice": 200, "fortunes": 100, "jargon": 100}  # fmt: skip
-"""English texts to develop with; of each kind of code 120, of each other language 15 a package."""
-PROSE = ("rot13", "typos 5%", "shuffled words", "OCR 10%", "base64", "hex", "HTML boilerplate", "repetition", "splice",
-         "reversed sentences")  # fmt: skip
-ELSEWHERE = ("rot13", "OCR 10%", "base64", "hex", "HTML boilerplate", "repetition")
-WEAK = ("splice", "reversed sentences")
 MIN_MEAN = 4.2
 """Bits a character below which no language but English is taken to lie: what there is of small ones is all of a
 kind.
@@ -69,12 +66,13 @@ class Builder:
         own = pieces([text.text for text in prose], 8_000_000)
         listed = dict(sorted(words(self.folder, ENGLISH), key=lambda pair: (-pair[1], pair[0]))[:120_000])
         known = known_words(listed, own)
-        place, turns = direction([(text.source, text.text) for text in prose if text.source != "libreoffice"])
         shape = (len(KINDS), len(COLUMNS))
         return Model(
-            table_of(found, SIZE, [word_entries(known)]), self.languages(), english_model(known, own), place, turns,
-            usual=np.zeros(shape), scale=np.ones(shape), weight=np.zeros((2, shape[1])), border=np.zeros(len(KINDS)),
-            version="1",
+            table_of(found, SIZE, [word_entries(known)]), self.languages(), english_model(known, own),
+            places={}, turns=np.zeros(STRUCTURE), usual=np.zeros(shape), scale=np.ones(shape),
+            weight=np.zeros((2, shape[1])),
+            trees=none(), border=np.zeros((len(KINDS), len(BANDS) + 1)), tail=np.zeros((len(KINDS), len(GRID))),
+            version="2",
         )  # fmt: skip
 
     def languages(self) -> Languages:
@@ -111,71 +109,44 @@ class Builder:
         self.mean = np.array([max(low[name], high[name]) for name in self.names])
 
 
-def samples(every: list[Text], draw: random.Random) -> list[Sample]:
-    """Clean texts of all kinds; long documents give several."""
-    places: dict[tuple[int, str, int], list[str]] = {}
-    for text in every:
-        group = 0 if text.language == ENGLISH else 3 if text.language == LATEX else 2 if text.language in CODE else 1
-        name = text.source if group == 0 else text.language if group > 1 else f"{text.language} {text.source}"
-        own = places.setdefault((group, name, 1 - half(text)), [])
-        starts = [0, *range(2000, min(len(text.text) - 900, 40_000), 2000)]
-        cuts = (text.text[start:].split("\n", 1)[-1] if start else text.text for start in starts)
-        own += [part for part in map(str.strip, cuts) if len(part) >= 420]
-    found = []
-    for (group, name, part), own in sorted(places.items()):
-        draw.shuffle(own)
-        count = TAKEN.get(name, 0) if group == 0 else 120 if group > 1 else 15
-        found += [Sample(group, name, part, cut(text, draw)) for text in own[:count]]
-    return found
+def tables(folder: Path, every: list[Text]) -> Model:
+    """A model that knows languages and words, and nothing yet of what is usual."""
+    builder = Builder(folder, every)
+    builder.means({part: builder.build(part) for part in (0, 1)})
+    return builder.build(None)
 
 
-def fitted(models: dict[int, Model], every: list[Sample], draw: random.Random) -> dict[str, np.ndarray]:
-    """Medians, scales, weights and borders, from clean texts and the same made worse."""
-    parts: list[Measured] = []
-    kinds: list[str] = []
-    groups: list[int] = []
-    for part, known in models.items():
-        own = [each for each in every if each.half == part]
-        pool = [each.text for each in own if each.group == 0]
-        for kind in (CLEAN, *PROSE):
-            asked = [each for each in own if kind == CLEAN or each.group == 0 or kind in ELSEWHERE]
-            made = [each.text if kind == CLEAN else junk_noise.NAMED[kind](each.text, draw, pool) for each in asked]
-            parts.append(measure(made, known))
-            kinds += [kind] * len(made)
-            groups += [each.group for each in asked]
-    whole = Measured(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language"))
-    )
-    kind, group = np.array(kinds), np.array(groups)
-    clean = kind == CLEAN
-    picked = Measured(whole.values[clean], whole.kind[clean], whole.language[clean])
-    middle, scale = usual(picked, group[clean])
-    known = replace(models[0], usual=middle, scale=scale)
-    worth = np.ones(len(kind))
-    for own in range(len(KINDS)):
-        inside = group == own
-        worth[inside & clean] = 1 / max(1, (inside & clean).sum())
-        worth[inside & ~clean] = 1 / max(1, (inside & ~clean).sum())
-    worth[np.isin(kind, WEAK)] *= 0.5
-    weight, border = weights(surprises(whole, known), (~clean).astype(float), whole.kind, worth)
-    return {"usual": middle, "scale": scale, "weight": weight, "border": border}
+def measures(known: Model, every: list[Sample], draw: random.Random) -> Measures:
+    """What the model measures of the texts, clean and made worse."""
+    made = [*((each, CLEAN, each.text) for each in every)]
+    for part in (0, 1):
+        made += worse([each for each in every if each.half == part], draw)
+    return Measures(
+        measure([text for _, _, text in made], known), np.array([kind for _, kind, _ in made]),
+        np.array([each.sort for each, _, _ in made]), np.array([each.half for each, _, _ in made]),
+    )  # fmt: skip
+
+
+def ordered(known: Model, every: list[Text]) -> Model:
+    """With what tells the order of English sentences."""
+    prose = [text for text in every if text.language == ENGLISH and text.source not in ("wn", "libreoffice")]
+    place, turns = direction([(text.source, text.text) for text in prose])
+    return replace(known, places=place, turns=turns)
 
 
 def main() -> None:
-    """Read, build both halves, fit, build the whole, and write it."""
+    """Read, make or keep the tables, fit the rest, and write it."""
     folder, draw = Path(sys.argv[1]), random.Random(0)
     every = list(texts(folder))
-    builder = Builder(folder, every)
-    models = {part: builder.build(part) for part in (0, 1)}
-    builder.means(models)
-    models = {part: replace(known, languages=builder.languages()) for part, known in models.items()}
-    found = fitted(models, samples([text for text in every if text.language in builder.by], draw), draw)
-    write_model(PLACE, replace(builder.build(None), **found))
-    print(f"{PLACE}: {PLACE.stat().st_size:,} bytes, {len(builder.names)} languages")
-    for name, both in zip(COLUMNS, found["weight"].T, strict=True):
-        print(f"{name:<16} {both[0]:6.2f} {both[1]:6.2f}  usual {found['usual'][:, COLUMNS.index(name)].round(2)}"
-              f"  scale {found['scale'][:, COLUMNS.index(name)].round(2)}")  # fmt: skip
-    print("border", found["border"].round(2))
+    known = ordered(model() if "--keep-tables" in sys.argv else tables(folder, every), every)
+    clean = samples([text for text in every if text.language in known.languages.names], list(documents(folder)), draw)
+    found = fitted(known, measures(known, clean, draw))
+    write_model(PLACE, replace(found, version="2"))
+    print(f"{PLACE}: {PLACE.stat().st_size:,} bytes, {len(clean):,} clean texts")
+    for place, name in enumerate(COLUMNS):
+        print(f"{name:<16} {found.weight[:, place].round(2)}  usual {found.usual[:, place].round(2)}"
+              f"  scale {found.scale[:, place].round(2)}")  # fmt: skip
+    print("borders", found.border.round(2), "tails", found.tail[:, ::3].round(3), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,44 +1,116 @@
-"""Of what is measured on clean text and on the same text made worse: what is usual, what counts how much, the
-border.
+"""Of what is measured on clean text and on the same text made worse: what is usual, the trees, the borders, and how
+many clean texts reach which score.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from junk_model.boost import boosted
+from junk_model.documents import SORTS
+from junk_model.samples import CLEAN, HIDDEN
 from samplewise.corpus.junk.measures import KINDS, Measured
-from samplewise.corpus.junk.score import COLUMNS, FAR, WEAK
+from samplewise.corpus.junk.model import GRID, Model
+from samplewise.corpus.junk.score import BANDS, COLUMNS, FAR, borders, parts_of, rows, summed, surprises
+from samplewise.corpus.junk.trees import Trees
 
-CLEAN = "clean"
-REACHED = (0.025, 0.025, 0.025, 0.01)
-"""Share of the clean texts of each kind that may reach the border: among them are some that no one would call clean.
-
-Of LaTeX, of which there are few, fewer: what has not been seen of it is more.
+REACHED = (0.02, 0.02, 0.02, 0.01)
+"""Share of the clean texts of each kind, whatever their length, that may reach the border, each sort counted alike: among
+them are some that no one would call clean. Of LaTeX, of which there are few, fewer: what has not been seen of it is more.
 """
-STEPS, RATE, SHRINK = 4000, 0.05, 2e-3
+WORTH = {"latex": 0.6, "licence": 0.6}
+"""What the clean texts of a sort count together, beside 1 for the others; the noise made of them as much."""
+HARD = 0.2
+"""What noise that nobody could be sure of counts, beside 1."""
+STEPS, RATE, SHRINK = 2000, 0.05, 2e-3
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A clean text to develop with: group: an index into `KINDS`; source; half: the model that may
-    judge.
+class Measures:
+    """measured: of all texts. kind: [N] of noise, or `CLEAN`. sort: [N] of the text it was made of. half: [N] of the
+    sources.
     """
 
-    group: int
-    source: str
-    half: int
-    text: str
+    measured: Measured
+    kind: np.ndarray
+    sort: np.ndarray
+    half: np.ndarray
+
+    @property
+    def clean(self) -> np.ndarray:
+        """[N] whether each is clean."""
+        return self.kind == CLEAN
+
+    def worth(self, asked: np.ndarray) -> np.ndarray:
+        """[N] what each of those asked counts: every sort alike, its clean texts as much as its noise."""
+        found = np.zeros(len(self.kind))
+        for sort, name in enumerate(SORTS):
+            for own in (self.clean, ~self.clean):
+                inside = asked & own & (self.sort == sort)
+                found[inside] = WORTH.get(name, 1.0) / max(1, inside.sum())
+        found[np.isin(self.kind, HIDDEN)] *= HARD
+        return found * asked.sum() / found.sum()
 
 
-def usual(measured: Measured, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fitted(known: Model, made: Measures) -> Model:
+    """The model with all that clean text and noise give."""
+    middle, scale = usual(made.measured, made.clean)
+    known = replace(known, usual=middle, scale=scale)
+    every = np.ones(len(made.kind), bool)
+    beyond = surprises(made.measured, known)
+    weight = weights(beyond, (~made.clean).astype(float), made.measured.kind, made.worth(every))
+    known = replace(known, weight=weight, trees=_trees(made, every))
+    sums, parts = np.zeros(len(made.kind)), parts_of(made.measured, known)
+    for part in (0, 1):
+        other = made.half != part
+        sums[~other] = summed(made.measured, parts, _trees(made, other))[~other]
+    border = _borders(sums, made)
+    return replace(known, border=border, tail=_tails(sums - borders(made.measured, border), made))
+
+
+def _trees(made: Measures, asked: np.ndarray) -> Trees:
+    table = rows(made.measured)
+    return boosted(table[asked], (~made.clean[asked]).astype(int), made.worth(asked)[asked])
+
+
+def _borders(sums: np.ndarray, made: Measures) -> np.ndarray:
+    """[4, bands] of the sums that trees give which have not seen the half of a text."""
+    found = np.zeros((len(KINDS), len(BANDS) + 1))
+    worth = made.worth(np.ones(len(sums), bool))
+    for band in range(found.shape[1]):
+        one = np.zeros_like(found)
+        one[:, band] = 1
+        for kind in range(len(KINDS)):
+            asked = made.clean & (made.measured.kind == kind) & (borders(made.measured, one) > 0)
+            found[kind, band] = _quantile(sums[asked], worth[asked], 1 - REACHED[kind])
+    return found
+
+
+def _quantile(values: np.ndarray, worth: np.ndarray, share: float) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(worth[order])
+    return float(values[order[np.searchsorted(total, share * total[-1])]])
+
+
+def _tails(sums: np.ndarray, made: Measures) -> np.ndarray:
+    """[4, 19] the share of the clean texts of a kind that reach each score of `GRID`."""
+    worth = made.worth(np.ones(len(sums), bool))
+    found = np.zeros((len(KINDS), len(GRID)))
+    for kind in range(len(KINDS)):
+        asked = made.clean & (made.measured.kind == kind)
+        reached = sums[asked][:, None] >= np.log(GRID / (1 - GRID))
+        found[kind] = worth[asked] @ reached / worth[asked].sum()
+    return found
+
+
+def usual(measured: Measured, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[4, M + 1] medians and scales of clean texts by kind: from the median to the 95th percentile, by 1.645."""
     values = np.c_[measured.values, measured.values[:, list(COLUMNS).index("compressed")]]
     middle, scale = np.zeros((len(KINDS), len(COLUMNS))), np.ones((len(KINDS), len(COLUMNS)))
     for kind in range(len(KINDS)):
-        own = values[(measured.kind == kind) & (group == kind)]
+        own = values[(measured.kind == kind) & clean]
         for column, name in enumerate(COLUMNS):
             known = own[:, column][~np.isnan(own[:, column])]
             if len(known) < 50:
@@ -61,13 +133,13 @@ FAR_LEAST = {
     "repeated": 0.8, "encoded": 0.8, "markup": 0.3, "symbols": 0.5, "digits": 0.5, "strange": 0.8,
     "mixed words": 0.5, "short lines": 0.2, "phrases": 0.5, "incompressible": 0.5,
 }  # fmt: skip
-"""What each measure counts at least: kinds of noise that nobody has met need others than those that were met."""
+"""What each measure counts at least in what a text looks like."""
 
 
-def weights(parts: np.ndarray, noisy: np.ndarray, kind: np.ndarray, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([2, M] weights, none below 0; [4] borders): a logistic regression, and where few clean texts reach.
+def weights(parts: np.ndarray, noisy: np.ndarray, kind: np.ndarray, worth: np.ndarray) -> np.ndarray:
+    """[2, M + 1] weights, none below 0, of each measure by itself: a logistic regression.
 
-    parts: [N, M] surprises. noisy: [N]. kind: [N]. worth: [N] of each text in the fit.
+    parts: [N, M + 1] surprises. noisy: [N]. kind: [N]. worth: [N] of each text in the fit.
     """
     both = np.concatenate([parts, np.maximum(parts - FAR, 0)], 1)
     least = np.array([own.get(name, 0.0) for own in (NEAR_LEAST, FAR_LEAST) for name in COLUMNS])
@@ -83,12 +155,4 @@ def weights(parts: np.ndarray, noisy: np.ndarray, kind: np.ndarray, worth: np.nd
         move = RATE * (state[0] / (1 - 0.9**step)) / (np.sqrt(state[1] / (1 - 0.999**step)) + 1e-8)
         weight = np.maximum(weight - move[: len(weight)], least)
         border = border - move[len(weight) :]
-    sums = both @ np.where(np.isin([*COLUMNS, *COLUMNS], WEAK), 0, weight)
-    for own in range(len(KINDS)):
-        border[own] = np.quantile(sums[(kind == own) & (noisy == 0)], 1 - REACHED[own])
-    return weight.reshape(2, -1), border
-
-
-def cut(text: str, draw: random.Random) -> str:
-    """The first 400 to 800 characters."""
-    return text.strip()[: draw.randint(400, 800)]
+    return weight.reshape(2, -1)

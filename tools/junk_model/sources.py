@@ -56,13 +56,14 @@ def translations(folder: Path) -> Iterator[Text]:
         for path in sorted((folder / source).rglob("*.mo")):
             match = re.search(r"locale/([^/]+)/", path.as_posix())
             if match and "dist/" not in path.as_posix():
-                said.setdefault(language_of(match[1]), []).extend(_messages(path))
-        for language, messages in sorted(said.items()):
-            for message in _joined(list(dict.fromkeys(messages))):
+                said.setdefault(language_of(match[1]), []).extend(messages(path))
+        for language, own in sorted(said.items()):
+            for message in joined(list(dict.fromkeys(own))):
                 yield Text(language, source, message)
 
 
-def _messages(path: Path) -> Iterator[str]:
+def messages(path: Path) -> Iterator[str]:
+    """What a program says, of a catalogue."""
     with path.open("rb") as file:
         catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
     for key, message in sorted(catalog.items(), key=str):
@@ -76,7 +77,7 @@ def _plain(message: str) -> str:
     return " ".join(message.split())
 
 
-def _joined(messages: list[str], size: int = 700) -> Iterator[str]:
+def joined(messages: list[str], size: int = 700) -> Iterator[str]:
     """Of messages that are sentences rather than labels, documents of about `size` characters."""
     held = ""
     for message in messages:
@@ -101,17 +102,18 @@ def handbook(folder: Path) -> Iterator[Text]:
         language = language_of(place.name)
         for path in sorted(place.glob("*.html")):
             own = [part for part in _paragraphs(path) if language == "en" or part not in known]
-            for text in _joined(own, 900):
+            for text in joined(own, 900):
                 yield Text(language, "handbook", text)
 
 
 def _paragraphs(path: Path) -> list[str]:
     page = path.read_text(encoding="utf-8", errors="replace")
     found = re.findall(r"<(?:p|div class=\"para\")[^>]*>(.*?)</(?:p|div)>", page, re.S)
-    return [part for part in (_bare(own) for own in found) if len(part) > 60]
+    return [part for part in (bare(own) for own in found) if len(part) > 60]
 
 
-def _bare(page: str) -> str:
+def bare(page: str) -> str:
+    """What a reader sees of a page."""
     page = re.sub(r"<(script|style|head)\b.*?</\1>", " ", page, flags=re.S | re.I)
     page = re.sub(r"<(br|p|div|li|tr|h\d)\b[^>]*>", "\n", page, flags=re.I)
     page = html.unescape(re.sub(r"<[^>]*>", "", page))
@@ -122,10 +124,10 @@ def _bare(page: str) -> str:
 def english(folder: Path) -> Iterator[Text]:
     """Prose of several kinds and ages: a book of politics, novels, quotations, glossaries, mail."""
     for path in sorted((folder / "anarchism").rglob("*.html")):
-        yield Text("en", "anarchism", _bare(path.read_text(encoding="utf-8", errors="replace")))
+        yield Text("en", "anarchism", bare(path.read_text(encoding="utf-8", errors="replace")))
     for path in sorted((folder / "libreoffice-help-en-us").rglob("*.html")):
         page = path.read_text(encoding="utf-8", errors="replace")
-        yield Text("en", "libreoffice", _bare("".join(re.findall(r"<(?:p|h\d)[ >].*?</(?:p|h\d)>", page, re.S))))
+        yield Text("en", "libreoffice", bare("".join(re.findall(r"<(?:p|h\d)[ >].*?</(?:p|h\d)>", page, re.S))))
     for path in sorted((folder / "fortunes").rglob("games/fortunes/*")):
         if path.is_file() and not path.is_symlink() and path.suffix == "":
             for own in path.read_text(encoding="utf-8", errors="replace").split("\n%\n"):
@@ -158,7 +160,7 @@ def _mail(folder: Path) -> Iterator[Text]:
             if "base64" in (head + body).lower() or "\ufffd" in body:
                 continue
             if "<html" in body.lower() or "<br" in body.lower():
-                body = _bare(body)
+                body = bare(body)
             lines = [line for line in body.split("\n") if not re.match(r"\s*(>|--|\S+:\s|[-=_*]{3})", line)]
             text = "\n".join(lines)
             # what is mostly addresses, tables or another language is no example of English
@@ -188,7 +190,7 @@ def code(folder: Path) -> Iterator[Text]:
             for path in sorted((folder / source).rglob(pattern)):
                 if not path.is_file() or ".min." in path.name or path.stat().st_size > 400_000:
                     continue
-                if source == "kolibri" and not _drawn(path.name, 0.15):
+                if source == "kolibri" and not drawn(path.name, 0.15):
                     continue
                 data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
                 text = data.decode(errors="replace")
@@ -214,8 +216,9 @@ SECOND = ("handbook", "django", "mail-spam", "mail-easy", "mail-hard", "fortunes
 
 def half(text: Text) -> int:
     """0 or 1: two halves that share no package; of code, no folder."""
-    return int(_drawn(text.source, 0.5)) if text.language in CODE else int(text.source in SECOND)
+    return int(drawn(text.source, 0.5)) if text.language in CODE else int(text.source in SECOND)
 
 
-def _drawn(name: str, share: float) -> bool:
+def drawn(name: str, share: float) -> bool:
+    """Whether a name is among this share of all, whatever others there are."""
     return blake2b(name.encode(errors="replace"), digest_size=4).digest()[0] < 256 * share

@@ -79,8 +79,8 @@ def turned(text: str, place: Mapping[str, int]) -> np.ndarray | None:
     than three.
 
     place: of V words, whose positions among the sentences are averaged, as first words and as others, from −1 in the
-    first sentence to 1 in the last. Then: lengths; articles before known words and before new; names again; a word
-    at the very beginning that points back.
+    first sentence to 1 in the last. Then: lengths; articles before known words and before new; a name in short that
+    stood in full before; a word at the very beginning that points back.
     """
     own = sentences_of(text)
     if len(own) < 3:
@@ -99,18 +99,29 @@ def turned(text: str, place: Mapping[str, int]) -> np.ndarray | None:
 
 def _structure(sentences: Sequence[Sequence[str]], low: Sequence[Sequence[str]]) -> np.ndarray:
     seen: set[str] = set()
-    names: set[str] = set()
-    known = new = again = 0
+    long: set[str] = set()
+    known = new = short = 0
     for sentence, words in zip(sentences, low, strict=True):
         for article, word in pairwise(words):
             if article in ARTICLES and len(word) > 3 and word in seen:
                 known += ARTICLES[article]
                 new += not ARTICLES[article]
-        capital = [word for word in sentence[1:] if "A" <= word[0] <= "Z" and len(word) > 1]
-        again += sum(word in names for word in capital)
-        names.update(capital)
+        for name in _names(sentence):
+            short += len(name) == 1 and name[0] in long
+            long.update(name if len(name) > 1 else ())
         seen.update(words)
-    return np.array([known, new, again, float(low[0][0] in OPEN)])
+    return np.array([known, new, short, float(low[0][0] in OPEN)])
+
+
+def _names(sentence: Sequence[str]) -> list[list[str]]:
+    """Runs of capitalized words, the sentence's first word apart."""
+    found: list[list[str]] = [[]]
+    for word in sentence[1:]:
+        if "A" <= word[0] <= "Z" and len(word) > 1:
+            found[-1].append(word)
+        elif found[-1]:
+            found.append([])
+    return [name for name in found if name]
 
 
 def backwards(texts: Sequence[str], asked: np.ndarray, place: Mapping[str, int], weight: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from samplewise.corpus.junk.letters import SCRIPTS, Letters
 from samplewise.corpus.junk.ngrams import STEP, UNKNOWN, Table, bits, keyed, runs, salt
 
+ENGLISH = "en"
 NONE = -1
 """The language of a window in a script that the model has none for."""
 TEXT = 0.7
@@ -35,27 +36,35 @@ class Languages:
 
 @dataclass(frozen=True)
 class Judged:
-    """language: [W] of each window, or NONE. excess: [W] bits a character beyond the language's mean; nan for NONE."""
+    """language: [W] of each window, or NONE. excess: [W] bits a character beyond the language's mean; nan for NONE.
+    beside: [W] bits a character by which the second best language costs more, by runs of three. english: [W] and by
+    which English does; nan for other scripts, and where there is no choice.
+    """
 
     language: np.ndarray
     excess: np.ndarray
+    beside: np.ndarray
+    english: np.ndarray
 
 
 def judge(letters: Letters, table: Table, languages: Languages) -> Judged:
     """The language of every window, and what it costs beyond its mean."""
     hashes = runs(letters.codes)
-    language = _chosen(letters, hashes, table, languages)
+    language, beside, english = _chosen(letters, hashes, table, languages)
     window = letters.window()
     own = np.r_[language, NONE][window]  # the last one for the gaps
     known = own >= 0
     cost = bits(table, hashes, np.where(known, own, 0))
     total = np.bincount(window[known], cost[known], len(letters.starts))
     excess = total / np.maximum(letters.size, 1) - languages.mean[np.maximum(language, 0)]
-    return Judged(language, np.where(language >= 0, excess, np.nan))
+    return Judged(language, np.where(language >= 0, excess, np.nan), beside, english)
 
 
-def _chosen(letters: Letters, hashes: list[np.ndarray], table: Table, languages: Languages) -> np.ndarray:
+def _chosen(
+    letters: Letters, hashes: list[np.ndarray], table: Table, languages: Languages
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     language = np.full(len(letters.starts), NONE)
+    beside, english = np.full((2, len(letters.starts)), np.nan)
     script = letters.script()
     # what has no letters at all, and what stands in few, is more often code than anything else
     script = np.where(script == 0, SCRIPTS.index("latin"), script)
@@ -68,11 +77,16 @@ def _chosen(letters: Letters, hashes: list[np.ndarray], table: Table, languages:
             cost = _costs(letters, windows, hashes, table, among)
             whole = np.zeros((letters.count, len(among)))
             np.add.at(whole, letters.owner[windows], cost)
-            size = np.bincount(letters.owner[windows], letters.size[windows], letters.count)
-            share = whole / np.maximum(size, 1)[:, None]
+            total = np.bincount(letters.owner[windows], letters.size[windows], letters.count)
+            share = whole / np.maximum(total, 1)[:, None]
             joint = cost + TEXT * share[letters.owner[windows]] * letters.size[windows][:, None]
             language[windows] = among[joint.argmin(1)]
-    return language
+            size = np.maximum(letters.size[windows], 1)
+            best, second = np.partition(cost, 1, axis=1)[:, :2].T
+            beside[windows] = (second - best) / size
+            if ENGLISH in (names := [languages.names[own] for own in among]):
+                english[windows] = (cost[:, names.index(ENGLISH)] - best) / size
+    return language, beside, english
 
 
 def _costs(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samplewise.corpus.junk import shape
+from samplewise.corpus.junk import habits, shape
 from samplewise.corpus.junk.coherence import backwards, seams
-from samplewise.corpus.junk.languages import NONE, Judged, judge
+from samplewise.corpus.junk.languages import ENGLISH, NONE, Judged, judge
 from samplewise.corpus.junk.letters import Letters, letters_of
 from samplewise.corpus.junk.model import Model
 from samplewise.corpus.junk.words import DISTANCES, order, unknown, words_of
@@ -18,9 +18,11 @@ KINDS = ("English", "other language", "code", "LaTeX")
 """What a text mostly is."""
 NAMES = ("garbled", "garbled part", "unknown words", "order 1", "order 2", "order 3", "languages",
          *shape.NAMES, "seam", "backwards")  # fmt: skip
-"""The columns. Higher is worse in each; nan where a measure is blind."""
+"""The columns that are worse the higher they are; nan where a measure is blind."""
+TWO_SIDED = ("excess spread", "least garbled", "beside", "least beside", "not English", "most not English",
+             *habits.NAMES, "size")  # fmt: skip
+"""The columns of which too much is as unusual as too little."""
 CODE, LATEX = ("python", "c", "web"), "latex"
-ENGLISH = "en"
 BLOCK = 2000
 """Texts measured at a time: the memory of some hundred MB, whatever their number."""
 MIXED = 0.2
@@ -31,9 +33,12 @@ FINE = 40
 
 @dataclass(frozen=True)
 class Measured:
-    """values: [N, M]. kind: [N] index into `KINDS`. language: [N] index of the language of most of it, or −1."""
+    """values: [N, M], `NAMES`. habits: [N, M'], `TWO_SIDED`. kind: [N] index into `KINDS`. language: [N] index of the
+    language of most of it, or −1.
+    """
 
     values: np.ndarray
+    habits: np.ndarray
     kind: np.ndarray
     language: np.ndarray
 
@@ -42,10 +47,15 @@ def measure(texts: Sequence[str], model: Model) -> Measured:
     """The measures of every text, by its first characters."""
     parts = [_block(texts[i : i + BLOCK], model) for i in range(0, len(texts), BLOCK)]
     if not parts:
-        return Measured(np.zeros((0, len(NAMES))), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Measured(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "kind", "language"))
-    )
+        none = np.zeros(0, np.int64)
+        return Measured(np.zeros((0, len(NAMES))), np.zeros((0, len(TWO_SIDED))), none, none)
+    return joined(parts)
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """The measures of several sets of texts as one."""
+    names = ("values", "habits", "kind", "language")
+    return Measured(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _block(texts: Sequence[str], model: Model) -> Measured:
@@ -64,7 +74,10 @@ def _block(texts: Sequence[str], model: Model) -> Measured:
     columns += [seams(words, classes, english, model.table, count)]
     kind = _kind(letters, judged, language, model.languages.names)
     columns += [backwards(texts, kind == 0, model.places, model.turns)]
-    return Measured(np.stack(columns, 1).astype(np.float64), kind, language)
+    size = np.bincount(letters.owner, letters.size, count)
+    usual = habits.habits(texts, letters, words, classes, model.table)
+    both = np.c_[np.stack(_spread(letters, judged), 1), usual, np.log2(1 + size)]
+    return Measured(np.stack(columns, 1).astype(np.float64), both, kind, language)
 
 
 def _excess(letters: Letters, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +94,33 @@ def _excess(letters: Letters, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
     part = whole.copy()
     np.maximum.at(part, owner[1:][same], pairs[same])
     return np.where(blind, np.nan, whole), np.where(blind, np.nan, part)
+
+
+def _spread(letters: Letters, judged: Judged) -> list[np.ndarray]:
+    """[N] each: how the windows of a text differ in excess, the least of them; how sure their language is, and the
+    least sure; how much more English costs, and where most.
+    """
+    owner, count = letters.owner, letters.count
+    return [
+        *_moments(judged.excess, owner, count), *_least(judged.beside, owner, count),
+        *(-own for own in _least(-judged.english, owner, count)),
+    ]  # fmt: skip
+
+
+def _moments(values: np.ndarray, owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    mean, least = _least(values, owner, count)
+    square, _ = _least(values**2, owner, count)
+    return np.sqrt(np.maximum(square - mean**2, 0)), least
+
+
+def _least(values: np.ndarray, owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """([N] mean, [N] least) of the windows where there is a value."""
+    fine = ~np.isnan(values)
+    number = np.bincount(owner[fine], minlength=count)
+    mean = np.bincount(owner[fine], values[fine], count) / np.maximum(number, 1)
+    least = np.full(count, np.inf)
+    np.minimum.at(least, owner[fine], values[fine])
+    return np.where(number > 0, mean, np.nan), np.where(number > 0, least, np.nan)
 
 
 def _mostly(letters: Letters, judged: Judged, languages: int) -> np.ndarray:

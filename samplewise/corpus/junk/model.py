@@ -12,8 +12,19 @@ import numpy as np
 
 from samplewise.corpus.junk.languages import Languages
 from samplewise.corpus.junk.ngrams import Table
+from samplewise.corpus.junk.trees import Trees
 from samplewise.corpus.junk.words import CLASSES, DISTANCES, English
 
+TREES = {
+    "tree_feature": "feature",
+    "tree_border": "border",
+    "tree_nan": "nan",
+    "tree_after": "after",
+    "tree_value": "value",
+}
+"""Arrays of the file, and of `Trees`."""
+GRID = np.arange(1, 20) / 20
+"""Scores of `Model.tail`."""
 PLACE = Path(__file__).with_name("model.npz")
 
 
@@ -23,8 +34,9 @@ class Model:
 
     usual, scale: [4, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it
     varies
-    by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. border: [4] the sum that few clean
-    texts of a kind reach. version: of the file.
+    by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. trees: of all measures together.
+    border: [4, bands] the sum of the trees that few clean texts of a kind and length reach. tail: [4, 19] the share of
+    clean texts of a kind that reach a score of 0.05, 0.1, … 0.95. version: of the file.
     """
 
     table: Table
@@ -35,7 +47,9 @@ class Model:
     usual: np.ndarray
     scale: np.ndarray
     weight: np.ndarray
+    trees: Trees
     border: np.ndarray
+    tail: np.ndarray
     version: str
 
 
@@ -56,7 +70,7 @@ def read_model(path: Path) -> Model:
     return Model(
         Table(held["marks"], held["values"]), languages, english, said["places"],
         turns=held["turns"], usual=held["usual"], scale=held["scale"], weight=held["weight"],
-        border=held["border"], version=said["version"],
+        trees=Trees(*(held[name] for name in TREES)), border=held["border"], tail=held["tail"], version=said["version"],
     )  # fmt: skip
 
 
@@ -69,6 +83,7 @@ def write_model(path: Path, model: Model) -> None:
         mean=languages.mean.astype(np.float32), spread=languages.spread.astype(np.float32), frequent=english.frequent,
         rank=english.rank.astype(np.uint8), endings=english.endings.astype(np.uint8), order=english.order,
         turns=model.turns.astype(np.float32), usual=model.usual, scale=model.scale, weight=model.weight,
-        border=model.border,
+        border=model.border, tail=model.tail,
+        **{name: getattr(model.trees, own) for name, own in TREES.items()},
         said=np.frombuffer(json.dumps(said, ensure_ascii=False).encode(), np.uint8),
     )  # fmt: skip

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samplewise.corpus.junk.measures import KINDS, NAMES, Measured, measure
+from samplewise.corpus.junk.measures import KINDS, NAMES, TWO_SIDED, Measured, measure
 from samplewise.corpus.junk.model import Model, model
+from samplewise.corpus.junk.trees import Trees
 
 BORDER = 0.5
-"""A text of this junk score or more is called junk: about one clean text in a hundred reaches it."""
+"""A text of this junk score or more is called junk: about one clean text in fifty reaches it."""
 LEAST = 60
 """Characters below which a text is too short to judge: its score is nan."""
 FAR = 2.0
@@ -28,20 +29,29 @@ LOOKS = {
 }  # fmt: skip
 """What a text looks like that a measure finds."""
 WEAK = ("seam", "backwards")
-"""Measures that move the score of a text below the border, and never across it."""
-NEAR = 1e-3
+"""Measures that move the scores below 0.05, and none across it."""
+BANDS = 250, 450
+"""Characters, white space counted once, at which another border begins: of short texts less can be said."""
+ALONE = 0.3
+"""What each measure by itself counts beside the trees: it goes on where they have seen nothing."""
+LOW = -2.95
+"""Below a score of 0.05, the least of `model.GRID`."""
 COLUMNS = (*NAMES, "incompressible")
+IS_WEAK = np.isin(COLUMNS, WEAK)
+
+
+UNLIKE = "unlike clean text"
+"""What a text looks like that its measures mark together, and none alone."""
 
 
 @dataclass(frozen=True)
 class Junk:
-    """score: [N] from 0 to 1, nan for texts too short to judge. looks: of each text that reaches `BORDER`, what it
-    looks
-    like, the plainest first; of others, nothing. measured: what it is made of.
+    """score: [N] from 0 to 1, nan for texts too short to judge. parts: [N, M + 1] what each measure by itself adds.
+    measured: what the score is made of.
     """
 
     score: np.ndarray
-    looks: list[tuple[str, ...]]
+    parts: np.ndarray
     measured: Measured
 
     @property
@@ -49,22 +59,49 @@ class Junk:
         """[N] whether each text is called junk."""
         return np.nan_to_num(self.score) >= BORDER
 
+    @property
+    def looks(self) -> list[tuple[str, ...]]:
+        """What each text looks like that reaches `BORDER`, the plainest first; of others, nothing."""
+        return self.looks_from(BORDER)
+
+    def looks_from(self, border: float) -> list[tuple[str, ...]]:
+        """What each text looks like that reaches a border."""
+        return [_looks(own) if value >= border else () for own, value in zip(self.parts, self.score, strict=True)]
+
 
 def judge_texts(texts: Sequence[str], known: Model | None = None) -> Junk:
     """The junk score of every text, the same whatever other texts there are."""
     known = known or model()
     measured = measure(texts, known)
-    beyond = surprises(measured, known)
-    parts = beyond * known.weight[0] + np.maximum(beyond - FAR, 0) * known.weight[1]
-    weak = np.isin(COLUMNS, WEAK)
-    sums = parts[:, ~weak].sum(1) - known.border[measured.kind]
-    # weak measures rank what is not junk, and call nothing so
-    sums = np.where(sums < 0, np.minimum(sums + parts[:, weak].sum(1), -NEAR), sums)
+    parts = parts_of(measured, known)
+    sums = summed(measured, parts, known.trees) - borders(measured, known.border)
+    # weak measures rank what reaches no border, and take nothing across one
+    sums = np.where(sums < LOW, np.minimum(sums + parts[:, IS_WEAK].sum(1), LOW), sums)
     score = 1 / (1 + np.exp(-np.clip(sums, -30, 30)))
-    short = np.array([len(text.strip()) < LEAST for text in texts], bool)
-    score[short] = np.nan
-    looks = [_looks(own) if value >= BORDER else () for own, value in zip(parts, score, strict=True)]
-    return Junk(score, looks, measured)
+    score[[len(text.strip()) < LEAST for text in texts]] = np.nan
+    return Junk(score, parts, measured)
+
+
+def parts_of(measured: Measured, known: Model) -> np.ndarray:
+    """[N, M + 1] what each measure adds by itself."""
+    beyond = surprises(measured, known)
+    return beyond * known.weight[0] + np.maximum(beyond - FAR, 0) * known.weight[1]
+
+
+def summed(measured: Measured, parts: np.ndarray, trees: Trees) -> np.ndarray:
+    """[N] what the trees make of all measures, and a share of what each adds by itself."""
+    return trees.sums(rows(measured)) + ALONE * parts[:, ~IS_WEAK].sum(1)
+
+
+def rows(measured: Measured) -> np.ndarray:
+    """[N, columns] what the trees ask for: all measures but the weak ones, and the kind of text."""
+    return np.c_[measured.values[:, ~IS_WEAK[:-1]], measured.habits, np.eye(len(KINDS))[measured.kind]]
+
+
+def borders(measured: Measured, border: np.ndarray) -> np.ndarray:
+    """[N] the sum that few clean texts of a text's kind and length reach. border: [4, bands]."""
+    size = 2 ** measured.habits[:, TWO_SIDED.index("size")]
+    return border[measured.kind, np.digitize(size, BANDS)]
 
 
 def surprises(measured: Measured, known: Model) -> np.ndarray:
@@ -87,7 +124,7 @@ def _looks(parts: np.ndarray) -> tuple[str, ...]:
     most = max(found.values())
     return tuple(
         name for name, part in sorted(found.items(), key=lambda pair: -pair[1]) if part >= most / 3 and part > 0
-    )
+    ) or (UNLIKE,)
 
 
 assert len(KINDS) == 4, "the border of each is in the model"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from samplewise.corpus.junk import BORDER
+from samplewise.corpus.junk import Cut
+from samplewise.corpus.junk.cut import MOST
 from samplewise.corpus.junk.measures import CODE, ENGLISH, LATEX
 from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Survey
@@ -42,11 +43,12 @@ def junk(asked: Survey, looked: Looked) -> Markup:
     every = {each.row.id: each for each in (*looked.sampled, *looked.easiest, *looked.hardest)}.values()
     texts = sorted((each for each in every if each.is_junk), key=lambda each: -each.junk)[:SHOWN]
     return section(
-        "Junk", paragraph(_amount(found, seen)), *_command(asked, found), paragraph(_by_loss(seen)),
+        "Junk", paragraph(_amount(found, seen, looked.cut)), *_command(asked, found, looked.cut),
+        paragraph(_by_loss(seen)),
         figure(_curve(seen), f"Of the {len(seen):,} texts drawn, by loss."),
         paragraph("What the junk looks like; a text may look like several things:"), _kinds(found, seen),
         paragraph(blind(seen)),
-        figure(_scores(seen), "Junk score of each text drawn: junk from 0.5."),
+        figure(_scores(seen), f"Junk score of each text drawn: junk from {looked.cut.border:g}."),
         paragraph("Texts of the highest junk scores:") if texts else "", text_table(texts) if texts else "",
     )  # fmt: skip
 
@@ -57,26 +59,30 @@ def margin(count: int, total: int) -> float:
     return 1.96 * math.sqrt(share * (1 - share) / (total + 4))
 
 
-def _amount(found: Sequence[Seen], seen: Sequence[Seen]) -> str:
+def _amount(found: Sequence[Seen], seen: Sequence[Seen], cut: Cut) -> str:
     share = len(found) / max(1, len(seen))
     return (
         f"{len(found):,} of {len(seen):,} texts drawn at random ({percent(share)}, "
-        f"±{percent(margin(len(found), len(seen)))}) have a junk score of {BORDER} or more. "
-        "The score does not depend on the other texts of the corpus; about one clean text in a hundred reaches it."
+        f"±{percent(margin(len(found), len(seen)))}) have a junk score of {cut.border:g} or more. The score does not "
+        f"depend on the other texts of the corpus; of clean texts of these kinds, {percent(cut.clean)} reach it."
     )
 
 
-def command(asked: Survey) -> str:
+def command(asked: Survey, cut: Cut) -> str:
     """What leaves the junk out, as it can be typed."""
-    return f"samplewise select {shlex.quote(str(asked.scores.place))} --drop-junk {BORDER} --out train.jsonl"
+    return f"samplewise select {shlex.quote(str(asked.scores.place))} --drop-junk {cut.border:g} --out train.jsonl"
 
 
-def _command(asked: Survey, found: Sequence[Seen]) -> list[Markup]:
+def _command(asked: Survey, found: Sequence[Seen], cut: Cut) -> list[Markup]:
     if not found:
         return []
     return [
-        paragraph("This selects all samples below that score, whatever their loss:"),
-        element("p", element("code", command(asked)), class_="command"),
+        paragraph(
+            "This selects all samples below that score, whatever their loss. Expected: of the clean texts, "
+            f"{percent(cut.clean)} go too; of what goes, {percent(cut.mistaken)} is clean. The border is the one at "
+            f"which most more junk than clean text goes here, and no more than {percent(MOST)} of the clean:"
+        ),
+        element("p", element("code", command(asked, cut)), class_="command"),
     ]
 
 

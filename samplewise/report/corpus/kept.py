@@ -16,7 +16,6 @@ from samplewise.report.page.element import Child
 RULES = (
     ("band(drop_top=0.1)", 0.0, 0.9), ("band(drop_top=0.1, drop_bottom=0.3)", 0.3, 0.9), ("top_k(0.5)", 0.5, 1.0),
 )  # fmt: skip
-DROP = "--drop-junk 0.5"
 FEWEST = 30
 """Texts drawn of a language below which its shares are not shown."""
 
@@ -51,7 +50,7 @@ def _exact(asked: Survey, edges: Mapping[float, float], looked: Looked, within: 
         groups = [Group(shown, count, shares[place]) for _, count, shown, shares in found]
         notes += [warning(f"{rule}: {said}") for said in warned(groups, within)[:3]]
     heads = [Column(title, "word"), Column("samples"), *(Column(rule) for rule, _, _ in RULES)]
-    return [*notes, table(heads + ([Column(DROP)] if asked.has_text else []), rows, filter=False)]
+    return [*notes, table(heads + ([Column(_drop(looked))] if asked.has_text else []), rows, filter=False)]
 
 
 def _fields(asked: Survey, edges: Mapping[float, float], looked: Looked, within: str) -> list[Child]:
@@ -81,10 +80,15 @@ def _languages(edges: Mapping[float, float], looked: Looked) -> list[Markup]:
         ]
         tests.append(lambda each: not each.is_junk)
         rows.append([name, len(own), *(_share(sum(map(test, own)), len(own)) for test in tests)])
-    heads = [Column("language or code", "word"), Column("drawn"), *(Column(rule) for rule, _, _ in RULES), Column(DROP)]
+    heads = [Column("language or code", "word"), Column("drawn"), *(Column(rule) for rule, _, _ in RULES),
+             Column(_drop(looked))]  # fmt: skip
     few = sum(len(own) for own in by.values() if len(own) < FEWEST)
     note = [paragraph(f"{few} texts drawn are of languages with fewer than {FEWEST} here.")] if few else []
     return [table(heads, rows, filter=False), *note] if len(rows) > 1 else note
+
+
+def _drop(looked: Looked) -> str:
+    return f"--drop-junk {looked.cut.border:g}"
 
 
 def _share(some: int, every: int) -> object:

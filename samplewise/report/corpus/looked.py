@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samplewise.corpus.duplicates import near_groups
-from samplewise.corpus.junk import BORDER, judge_texts
+from samplewise.corpus.junk import Cut, best_cut, judge_texts
 from samplewise.corpus.junk.model import model
 from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Row, Survey
@@ -18,20 +18,17 @@ CLIPPED = 300
 
 @dataclass(frozen=True)
 class Seen:
-    """A sample with what its text shows: junk, its score from 0 to 1, nan for what is too short to judge; looks, what a
-    text of at least `BORDER` looks like, in words; language; copy: of another one shown.
+    """A sample with what its text shows: junk, its score from 0 to 1, nan for what is too short to judge; is_junk,
+    whether it reaches the border of the page; looks, what it then looks like, in words; language; copy: of another one
+    shown.
     """
 
     row: Row
     junk: float
+    is_junk: bool
     looks: tuple[str, ...]
     language: str
     copy: bool
-
-    @property
-    def is_junk(self) -> bool:
-        """Whether the junk score reaches the border."""
-        return self.junk >= BORDER
 
     @property
     def told(self) -> str:
@@ -41,13 +38,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Looked:
-    """sampled: at random from all. hardest, easiest, typical: by loss. groups: near-duplicates among all of them."""
+    """sampled: at random from all. hardest, easiest, typical: by loss. groups: near-duplicates among all of them.
+    cut: by junk, as the sampled ones have it.
+    """
 
     sampled: list[Seen]
     hardest: list[Seen]
     easiest: list[Seen]
     typical: list[Seen]
     groups: list[list[Seen]]
+    cut: Cut
 
 
 def look(survey: Survey, median: float) -> Looked:
@@ -59,16 +59,20 @@ def look(survey: Survey, median: float) -> Looked:
     groups = [group for group in groups if rows[group[0]].text.strip()]
     copies = {place for group in groups for place in group}
     found = judge_texts(texts)
+    drawn = len(parts[0])  # they come first in `rows`
+    cut = best_cut(found.score[:drawn], found.measured.kind[:drawn], model())
+    looks = found.looks_from(cut.border)
     names = model().languages.names
     seen = {
         row.id: Seen(
-            row, float(found.score[place]), found.looks[place], names[language] if language >= 0 else NO_LANGUAGE,
-            place in copies,
+            row, float(found.score[place]), bool(found.score[place] >= cut.border), looks[place],
+            names[language] if language >= 0 else NO_LANGUAGE, place in copies,
         )
         for place, (row, language) in enumerate(zip(rows, found.measured.language, strict=True))
     }  # fmt: skip
     sampled, hardest, easiest, typical = ([seen[row.id] for row in part] for part in parts)
-    return Looked(sampled, hardest, easiest, typical, [[seen[rows[place].id] for place in group] for group in groups])
+    near = [[seen[rows[place].id] for place in group] for group in groups]
+    return Looked(sampled, hardest, easiest, typical, near, cut)
 
 
 def nats(loss: float) -> tuple[float, str]:
