@@ -23,18 +23,22 @@ class Trees:
 
     def sums(self, rows: np.ndarray) -> np.ndarray:
         """[N] the sum over all trees. rows: [N, columns], nan where a measure is blind."""
-        tree = np.arange(len(self.feature))[None, :]
-        node = np.zeros((len(rows), len(self.feature)), np.int64)
-        own = np.arange(len(rows))[:, None]
-        rows = rows.astype(np.float32)
+        blind = np.isnan(rows)
+        # each column twice: nan as less than any border, and as more
+        both = np.c_[np.where(blind, -np.inf, rows), np.where(blind, np.inf, rows)].astype(np.float32).ravel()
+        width = rows.shape[1]
+        column = (self.feature + width * self.nan).astype(np.int32).ravel()
+        after, border = self.after.astype(np.int32).ravel(), self.border.ravel()
+        first = np.arange(len(self.feature), dtype=np.int32) * self.feature.shape[1]
+        node = np.zeros((len(rows), len(first)), np.int32)
+        own = np.arange(len(rows), dtype=np.int32)[:, None] * (2 * width)
         while True:
-            after = self.after[tree, node].astype(np.int64)
-            if not after.any():
-                return self.value[tree, node].sum(1, dtype=np.float64)
-            asked = rows[own, self.feature[tree, node]]
-            with np.errstate(invalid="ignore"):
-                right = np.where(np.isnan(asked), self.nan[tree, node], asked > self.border[tree, node])
-            node = np.where(after > 0, after + right, node)
+            place = node + first
+            on = after.take(place)
+            if not on.any():
+                return self.value.ravel().take(place).sum(1, dtype=np.float64)
+            right = both.take(column.take(place) + own) > border.take(place)
+            node = np.where(on > 0, on + right, node)
 
 
 def none() -> Trees:
