@@ -32,7 +32,7 @@ from samplewise.corpus.junk.languages import Languages, judge  # noqa: E402
 from samplewise.corpus.junk.letters import SCRIPTS, letters_of  # noqa: E402
 from samplewise.corpus.junk.measures import KINDS, measure  # noqa: E402
 from samplewise.corpus.junk.model import GRID, PLACE, Model, model, write_model  # noqa: E402
-from samplewise.corpus.junk.score import BANDS, COLUMNS  # noqa: E402
+from samplewise.corpus.junk.score import BANDS, COLUMNS, GROUPS  # noqa: E402
 from samplewise.corpus.junk.trees import none  # noqa: E402
 
 SIZE = 760_000
@@ -71,7 +71,7 @@ class Builder:
             table_of(found, SIZE, [word_entries(known)]), self.languages(), english_model(known, own),
             places={}, turns=np.zeros(STRUCTURE), usual=np.zeros(shape), scale=np.ones(shape),
             weight=np.zeros((2, shape[1])),
-            trees=none(), border=np.zeros((len(KINDS), len(BANDS) + 1)), tail=np.zeros((len(KINDS), len(GRID))),
+            trees=none(), border=np.zeros((GROUPS, len(BANDS) + 1)), tail=np.zeros((GROUPS, len(GRID))),
             version="2",
         )  # fmt: skip
 

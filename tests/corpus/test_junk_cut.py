@@ -18,7 +18,7 @@ PROSE = "The harbour was quiet in the morning. Two boats lay at the quay, and a 
 def known():
     """Of clean texts 1 in 100 reaches 0.5, and as many more each twentieth below."""
     tail = 0.01 * np.maximum(11 - np.arange(1, 20), 0.2)
-    return replace(model(), tail=np.tile(tail, (4, 1)))
+    return replace(model(), tail=np.tile(tail, (5, 1)))
 
 
 def corpus(draw: np.random.Generator, known, count: int, junk: float) -> np.ndarray:

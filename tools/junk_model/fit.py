@@ -13,15 +13,17 @@ from junk_model.documents import SORTS
 from junk_model.samples import CLEAN, HIDDEN
 from samplewise.corpus.junk.measures import KINDS, Measured
 from samplewise.corpus.junk.model import GRID, Model
-from samplewise.corpus.junk.score import BANDS, COLUMNS, FAR, borders, parts_of, rows, summed, surprises
+from samplewise.corpus.junk.score import BANDS, COLUMNS, FAR, GROUPS, borders, groups, parts_of, rows, summed, surprises
 from samplewise.corpus.junk.trees import Trees
 
-REACHED = (0.02, 0.02, 0.02, 0.01)
-"""Share of the clean texts of each kind, whatever their length, that may reach the border, each sort counted alike: among
-them are some that no one would call clean. Of LaTeX, of which there are few, fewer: what has not been seen of it is more.
+REACHED = (0.02, 0.02, 0.02, 0.01, 0.02)
+"""Share of the clean texts of each group, whatever their length, that may reach the border, each sort counted alike:
+among them are some that no one would call clean. Of LaTeX, of which there are few, fewer: there is more unseen of it.
 """
 WORTH = {"latex": 0.6, "licence": 0.6}
 """What the clean texts of a sort count together, beside 1 for the others; the noise made of them as much."""
+FEWEST = 100
+"""Clean texts of a group and length below which its border is that of all lengths."""
 HARD = 0.2
 """What noise that nobody could be sure of counts, beside 1."""
 STEPS, RATE, SHRINK = 2000, 0.05, 2e-3
@@ -76,15 +78,17 @@ def _trees(made: Measures, asked: np.ndarray) -> Trees:
 
 
 def _borders(sums: np.ndarray, made: Measures) -> np.ndarray:
-    """[4, bands] of the sums that trees give which have not seen the half of a text."""
-    found = np.zeros((len(KINDS), len(BANDS) + 1))
-    worth = made.worth(np.ones(len(sums), bool))
+    """[5, bands] of the sums that trees give which have not seen the half of a text."""
+    found = np.zeros((GROUPS, len(BANDS) + 1))
+    worth, group = made.worth(np.ones(len(sums), bool)), groups(made.measured)
     for band in range(found.shape[1]):
         one = np.zeros_like(found)
         one[:, band] = 1
-        for kind in range(len(KINDS)):
-            asked = made.clean & (made.measured.kind == kind) & (borders(made.measured, one) > 0)
-            found[kind, band] = _quantile(sums[asked], worth[asked], 1 - REACHED[kind])
+        for own in range(GROUPS):
+            every = made.clean & (group == own)
+            asked = every & (borders(made.measured, one) > 0)
+            asked = asked if asked.sum() >= FEWEST else every
+            found[own, band] = _quantile(sums[asked], worth[asked], 1 - REACHED[own])
     return found
 
 
@@ -95,13 +99,13 @@ def _quantile(values: np.ndarray, worth: np.ndarray, share: float) -> float:
 
 
 def _tails(sums: np.ndarray, made: Measures) -> np.ndarray:
-    """[4, 19] the share of the clean texts of a kind that reach each score of `GRID`."""
-    worth = made.worth(np.ones(len(sums), bool))
-    found = np.zeros((len(KINDS), len(GRID)))
-    for kind in range(len(KINDS)):
-        asked = made.clean & (made.measured.kind == kind)
+    """[5, 19] the share of the clean texts of a group that reach each score of `GRID`."""
+    worth, group = made.worth(np.ones(len(sums), bool)), groups(made.measured)
+    found = np.zeros((GROUPS, len(GRID)))
+    for own in range(GROUPS):
+        asked = made.clean & (group == own)
         reached = sums[asked][:, None] >= np.log(GRID / (1 - GRID))
-        found[kind] = worth[asked] @ reached / worth[asked].sum()
+        found[own] = worth[asked] @ reached / worth[asked].sum()
     return found
 
 

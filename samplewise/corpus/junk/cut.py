@@ -30,16 +30,16 @@ class Cut:
         return min(1.0, (1 - self.junk) * self.clean / self.reached) if self.reached else 1.0
 
 
-def best_cut(score: np.ndarray, kind: np.ndarray, known: Model) -> Cut:
+def best_cut(score: np.ndarray, group: np.ndarray, known: Model) -> Cut:
     """Where most more junk than clean text is left out, at no more than `MOST` of the clean.
 
-    score: [N] nan for what is not judged. kind: [N] of the text, as in `Measured`. Both of texts drawn at random.
+    score: [N] nan for what is not judged. group: [N] of `score.groups`. Both of texts drawn at random.
     """
     judged = ~np.isnan(score)
     if not judged.any():
         return Cut(BORDER, 0.0, 0.0, 0.0)
     reached = (score[judged][:, None] >= GRID).mean(0)
-    clean = known.tail[kind[judged]].mean(0)
+    clean = known.tail[group[judged]].mean(0)
     junk = max(0.0, float(((reached - clean) / (1 - clean)).max()))
     gain = np.where(clean <= MOST, reached - 2 * (1 - junk) * clean, -np.inf)
     place = int(gain.argmax())

@@ -35,8 +35,8 @@ class Model:
     usual, scale: [4, M] of every measure, by kind of text (`measures.KINDS`), its median in clean text and what it
     varies
     by. weight: [2, M] of what is beyond the usual, and of what is far beyond it. trees: of all measures together.
-    border: [4, bands] the sum of the trees that few clean texts of a kind and length reach. tail: [4, 19] the share of
-    clean texts of a kind that reach a score of 0.05, 0.1, … 0.95. version: of the file.
+    border: [5, bands] the sum of the trees that few clean texts of a group and length reach. tail: [5, 19] the share of
+    clean texts of a group that reach a score of 0.05, 0.1, … 0.95. version: of the file.
     """
 
     table: Table

@@ -30,6 +30,9 @@ LOOKS = {
 """What a text looks like that a measure finds."""
 WEAK = ("seam", "backwards")
 """Measures that move the scores below 0.05, and none across it."""
+UNSPACED = len(KINDS)
+"""A group of texts beside the kinds: most habits of words say nothing of them."""
+GROUPS = len(KINDS) + 1
 BANDS = 250, 450
 """Characters, white space counted once, at which another border begins: of short texts less can be said."""
 ALONE = 0.3
@@ -98,10 +101,18 @@ def rows(measured: Measured) -> np.ndarray:
     return np.c_[measured.values[:, ~IS_WEAK[:-1]], measured.habits, np.eye(len(KINDS))[measured.kind]]
 
 
+def groups(measured: Measured) -> np.ndarray:
+    """[N] the kind of each text, or `UNSPACED` for those in other letters than Latin ones and without spaces between
+    words: Chinese, Japanese, Thai.
+    """
+    spaces, foreign = (measured.habits[:, TWO_SIDED.index(name)] for name in ("spaces", "foreign letters"))
+    return np.where((measured.kind == 1) & (spaces < 0.08) & (foreign > 0.5), UNSPACED, measured.kind)
+
+
 def borders(measured: Measured, border: np.ndarray) -> np.ndarray:
-    """[N] the sum that few clean texts of a text's kind and length reach. border: [4, bands]."""
+    """[N] the sum that few clean texts of a text's group and length reach. border: [5, bands]."""
     size = 2 ** measured.habits[:, TWO_SIDED.index("size")]
-    return border[measured.kind, np.digitize(size, BANDS)]
+    return border[groups(measured), np.digitize(size, BANDS)]
 
 
 def surprises(measured: Measured, known: Model) -> np.ndarray:

@@ -60,7 +60,7 @@ def look(survey: Survey, median: float) -> Looked:
     copies = {place for group in groups for place in group}
     found = judge_texts(texts)
     drawn = len(parts[0])  # they come first in `rows`
-    cut = best_cut(found.score[:drawn], found.measured.kind[:drawn], model())
+    cut = best_cut(found.score[:drawn], groups(found.measured)[:drawn], model())
     looks = found.looks_from(cut.border)
     names = model().languages.names
     seen = {
