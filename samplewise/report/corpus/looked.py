@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from samplewise.corpus.duplicates import near_groups
 from samplewise.corpus.junk import Cut, best_cut, judge_texts
 from samplewise.corpus.junk.model import model
+from samplewise.corpus.junk.score import groups as kinds_of
 from samplewise.corpus.junk_filter import NO_LANGUAGE
 from samplewise.corpus.survey import Row, Survey
 
@@ -60,19 +61,19 @@ def look(survey: Survey, median: float) -> Looked:
     copies = {place for group in groups for place in group}
     found = judge_texts(texts)
     drawn = len(parts[0])  # they come first in `rows`
-    cut = best_cut(found.score[:drawn], groups(found.measured)[:drawn], model())
+    cut = best_cut(found.score[:drawn], kinds_of(found.measured)[:drawn], model())
     looks = found.looks_from(cut.border)
     names = model().languages.names
     seen = {
         row.id: Seen(
-            row, float(found.score[place]), bool(found.score[place] >= cut.border), looks[place],
-            names[language] if language >= 0 else NO_LANGUAGE, place in copies,
+            row=row, junk=float(found.score[place]), is_junk=bool(found.score[place] >= cut.border),
+            looks=looks[place], language=names[language] if language >= 0 else NO_LANGUAGE, copy=place in copies,
         )
         for place, (row, language) in enumerate(zip(rows, found.measured.language, strict=True))
     }  # fmt: skip
     sampled, hardest, easiest, typical = ([seen[row.id] for row in part] for part in parts)
     near = [[seen[rows[place].id] for place in group] for group in groups]
-    return Looked(sampled, hardest, easiest, typical, near, cut)
+    return Looked(sampled=sampled, hardest=hardest, easiest=easiest, typical=typical, groups=near, cut=cut)
 
 
 def nats(loss: float) -> tuple[float, str]:
