@@ -94,7 +94,7 @@ def test_habits_are_counted_as_they_are():
     assert row["commas"] == pytest.approx(1 / 25)
     assert row["longest run"] == 4
     assert row["line length"] == pytest.approx(12.0)
-    assert row["lines that go on"] == 0.0
+    assert row["lines continued"] == 0.0
     assert np.isnan(found[1, place["word length"]])
     assert found[2, place["known words"]] > 0.95
     assert found[2, place["repeated words"]] > 0.6

@@ -14,7 +14,7 @@ from samplewise.corpus.junk.words import FREQUENT, STOP, WORD, Words
 NAMES = ("known words", "known letters", "frequent words", "word length", "length spread", "lone letters", "long words",
          "spaces", "letters", "vowels", "letters unlike English", "capitals", "inner capitals", "doubled letters",
          "stops", "commas", "other marks", "numbers", "foreign letters", "entropy", "sorts", "repeated words",
-         "words a stop", "longest run", "line length", "line spread", "lines that go on")  # fmt: skip
+         "words a stop", "longest run", "line length", "line spread", "lines continued")  # fmt: skip
 """The columns of `habits`."""
 ENGLISH = np.array([8.17, 1.49, 2.78, 4.25, 12.7, 2.23, 2.02, 6.09, 6.97, 0.15, 0.77, 4.03, 2.41, 6.75, 7.51, 1.93,
                     0.10, 5.99, 6.33, 9.06, 2.76, 0.98, 2.36, 0.15, 1.97, 0.07]) / 100  # fmt: skip
@@ -100,7 +100,7 @@ def _marks(letters: Letters, words: Words, classes: np.ndarray) -> list[np.ndarr
 
 
 def _lines(text: str) -> tuple[float, ...]:
-    """The longest run without a space; of lines, the mean length, its spread as a share, and how many go on with a
+    """The longest run without a space; of lines, the mean length, its spread as a share, and how many continue with a
     small letter after one that did not end.
     """
     lines = [line.strip() for line in text.split("\n") if line.strip()]

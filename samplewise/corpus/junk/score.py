@@ -36,7 +36,7 @@ GROUPS = len(KINDS) + 1
 BANDS = 250, 450
 """Characters, white space counted once, at which another border begins: of short texts less can be said."""
 ALONE = 0.3
-"""What each measure by itself counts beside the trees: it goes on where they have seen nothing."""
+"""What each measure by itself counts beside the trees: it still counts where they have seen nothing."""
 LOW = -2.95
 """Below a score of 0.05, the least of `model.GRID`."""
 COLUMNS = (*NAMES, "incompressible")

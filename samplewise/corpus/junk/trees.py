@@ -11,7 +11,7 @@ import numpy as np
 class Trees:
     """Nodes of T trees of up to M nodes each, the root first, in arrays [T, M].
 
-    feature: the column that a node asks for. border: above it, or nan where `nan` says so, the path goes on at
+    feature: the column that a node asks for. border: above it, or nan where `nan` says so, the path continues at
     `after` + 1, else at `after`; a leaf has `after` 0. value: of leaves.
     """
 
