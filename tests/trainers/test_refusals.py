@@ -85,7 +85,8 @@ def test_the_first_version_of_fsdp_is_refused(tmp_path, monkeypatch):
 
 def test_a_step_that_cannot_be_discarded_is_refused(tmp_path, monkeypatch):
     """DeepSpeed has reduced its gradients by the time a rule that needs no loss meets one that is not finite."""
-    monkeypatch.setattr("samplewise.trainers.hf.has_deepspeed", lambda accelerator: True)
+    for used in ("hf", "accelerators"):
+        monkeypatch.setattr(f"samplewise.trainers.{used}.has_deepspeed", lambda accelerator: True)
     model = tiny.model()
     with torch.no_grad():
         model.get_input_embeddings().weight[tiny.Rows(24)[0]["input_ids"][0]] = float("nan")
