@@ -66,7 +66,7 @@ def _corrupted_file(ground: Ground, folder: Path) -> str:
         path.mkdir() if dice.random() < 0.5 else None
         return f"{path.name} gone"
     if deed < 0.3:
-        shutil.copy(dice.choice(files), path) if len(files) > 1 else None
+        shutil.copy(dice.choice([file for file in files if file != path]), path) if len(files) > 1 else None
         return f"{path.name} is another file"
     path.write_bytes(corrupt.data(dice, path.read_bytes()))
     return f"{path.name} damaged, now {path.stat().st_size} bytes"
