@@ -52,8 +52,16 @@ def missing_extra(module: str, extra: str, purpose: str) -> SamplewiseError:
     )  # fmt: skip
 
 
+MOST_NAMES = 40
+"""Names that a message lists; the Trainer alone has more than 100 arguments."""
+
+
 def nearest(name: str, known: object) -> str:
-    """A remedy that names the nearest of the known names, or all of them."""
+    """A remedy that names the nearest of the known names, or all of them; of very many, some."""
     names = [str(each) for each in known]  # pyright: ignore[reportGeneralTypeIssues]
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
+    if near := difflib.get_close_matches(name, names, n=1):
+        return f"Did you mean {near[0]}?"
+    if len(names) <= MOST_NAMES:
+        return f"Known: {', '.join(names) or 'none'}."
+    some = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
+    return f"Known: {len(names)} names, of which the nearest are {', '.join(some)}."
