@@ -138,7 +138,7 @@ def _without_repeated(
     parts: Parts, index: int, done: Done, repeated: set[int], seen: dict[int, tuple[str, int]]
 ) -> Done:
     pa = arrow()
-    with parts.place.open(parts.inside(done.shard.name)) as file:
+    with readable(parts.place), parts.place.open(parts.inside(done.shard.name)) as file:
         table = pa.parquet.read_table(file)
     places = list(zip(table["source"].to_pylist(), table["row"].to_pylist(), strict=True))
     dropped: dict[tuple[str, int], int] = {}

@@ -16,6 +16,7 @@ from samplewise.corpus.parts import Done, Parts, reasons_of, shard_name
 from samplewise.corpus.pieces import Cutting, Piece, answers_alone, chat_pieces, text_pieces
 from samplewise.corpus.reader import Entry, Quarantined
 from samplewise.corpus.settings import ScoreSettings
+from samplewise.corpus.store import readable
 from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow, write_shard
 from samplewise.data.conversation import Conversation
 from samplewise.data.fields import as_text, field_of
@@ -121,7 +122,7 @@ def finish_column(
 ) -> Done:
     """Write a column's shard: the ids of the scores' own shard in their order, NaN where there is no loss now."""
     pieces, values, quarantined = scored
-    with parts.place.open(shard_name(index)) as file:
+    with readable(parts.place), parts.place.open(shard_name(index)) as file:
         table = arrow().parquet.read_table(file, columns=["id", "n_tokens"])
     ids = table["id"].to_numpy()
     own = {piece.id: i for i, piece in reversed(list(enumerate(pieces)))}  # of a repeated id the first was kept

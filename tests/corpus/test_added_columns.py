@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -53,6 +54,14 @@ def test_a_column_takes_the_settings_of_the_scores_and_refuses_others(both, tiny
     with pytest.raises(SamplewiseError, match="with no scores"):
         score(other, tmp_path / "less.jsonl", tmp_path / "new", column="x")
     assert not (both / "columns" / "x").exists()
+
+
+def test_a_column_beside_a_damaged_shard_is_refused_in_a_sentence(both, other, corpus, tmp_path):
+    shutil.copytree(both, tmp_path / "out")
+    shard = next((tmp_path / "out").glob("shard-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(SamplewiseError, match="Parquet files as samplewise score writes them"):
+        score(other, corpus, tmp_path / "out", column="again")
 
 
 def test_a_dataset_gets_a_column_by_sample_id(both, tiny_model, corpus):

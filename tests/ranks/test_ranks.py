@@ -134,4 +134,4 @@ def test_other_launchers_and_ranks_that_are_not_local_ones(tmp_path, capfd, laun
     together, _ = launch(tmp_path, rule, split, launcher=launcher)
     for got, expected in zip(together["gradients"], alone["gradients"], strict=True):
         assert (got - expected).norm() <= 1e-10 * expected.norm()
-    assert launcher == "accelerate" or "rank 3, local rank 1, trained" in capfd.readouterr().out
+    assert launcher != "two machines" or "rank 3, local rank 1, trained" in capfd.readouterr().out
