@@ -111,8 +111,19 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."
         raise SamplewiseError(name, expected="a tokenizer", got=got, remedy=remedy) from error
+    _check_limit(name, tokenizer)
     _give_padding(tokenizer)
     return tokenizer
+
+
+def _check_limit(name: str, tokenizer: Any) -> None:
+    """Raises unless the longest input that the tokenizer's files name is a number: tokenizers compare lengths with it."""
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        raise SamplewiseError(
+            name, expected="a number as model_max_length in tokenizer_config.json", got=repr(limit)[:100],
+            remedy="Correct that file, or leave the entry out.",
+        )  # fmt: skip
 
 
 def _give_padding(tokenizer: Any) -> str | None:
@@ -164,6 +175,7 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
     if fields:
         _drop_strays(tokenizer, model.get_input_embeddings().num_embeddings)
     _check_whole(name, model, tokenizer, info["missing_keys"])
+    _check_limit(name, tokenizer)
     return _without_quantizer(model), tokenizer
 
 

@@ -279,6 +279,19 @@ def test_a_tokenizer_of_another_model_is_an_error(folder, tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("limit", [[], "many", None, True])
+def test_a_longest_input_that_is_no_number_is_an_error(folder, tmp_path, limit):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": limit}))
+    for load in (load_model, load_tokenizer):
+        if limit is None:  # the same as no entry
+            assert load(tmp_path)
+            continue
+        with pytest.raises(SamplewiseError, match="a number as model_max_length"):
+            load(tmp_path)
+
+
 def test_names_that_lead_nowhere_are_errors(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"")
     for name, match in [
