@@ -117,7 +117,7 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
 
 
 def _check_limit(name: str, tokenizer: Any) -> None:
-    """Raises unless the longest input that the tokenizer's files name is a number: tokenizers compare lengths with it."""
+    """Raises unless the longest input that a tokenizer's files name is a number: lengths are compared with it."""
     limit = tokenizer.model_max_length
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
         raise SamplewiseError(
