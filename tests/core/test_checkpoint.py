@@ -151,6 +151,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
 
 
+def test_a_write_over_a_folder_leaves_nothing_behind(tmp_path):
+    (tmp_path / "name").mkdir()
+    with pytest.raises(OSError):
+        write_bytes(tmp_path / "name", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
 @pytest.mark.parametrize("name", ["/dev/zero", "../../outside", "a/../../b", "\0"])
 def test_a_marker_leads_to_no_file_outside_its_checkpoint(tmp_path, name):
     """A checkpoint from a stranger: /dev/zero has the size 0, and would be read for ever."""
