@@ -83,13 +83,13 @@ def list_url(url: str, suffixes: Collection[str]) -> tuple[list[tuple[str, Sourc
     files, root = open_url(url)
     single = False
     if any(c in root for c in "*?["):
-        names = files.glob(root)
+        names = _tried(url, lambda: files.glob(root))
         parts = root.split("/")
         root = "/".join(parts[: next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))])
-    elif files.isfile(root):
+    elif _tried(url, lambda: files.isfile(root)):
         names, single, root = [root], True, root.rpartition("/")[0]
     else:
-        names = files.find(root)
+        names = _tried(url, lambda: files.find(root))
     sources = sorted((name.removeprefix(root).lstrip("/"), name) for name in names)
     paths = {PurePosixPath(source) for source, _ in sources}
     refuse_splits(url, paths)
@@ -148,5 +148,8 @@ def _tried(name: str, act: Callable[[], Any]) -> Any:
     except Exception as error:  # each file system has its own
         got = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise SamplewiseError(
-            name, expected="an object that can be read", got=got, remedy="Run the command again."
+            name,
+            expected="an object that can be read",
+            got=got,
+            remedy="Check the URL and the connection, then run the command again.",
         ) from error

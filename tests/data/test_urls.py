@@ -28,6 +28,11 @@ def place(tmp_path):
     return tmp_path / "here", f"memory://{tmp_path.name}"
 
 
+def test_a_url_that_cannot_be_listed_is_named():
+    with pytest.raises(SamplewiseError, match=r"http://: expected an object that can be read.*Check the URL"):
+        list(read_documents("http://"))
+
+
 def test_documents_are_those_of_the_same_files_here(place):
     here, there = place
     reports = ReadReport(), ReadReport()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from samplewise.evidence.derived import derived
+from samplewise.evidence.notes import temperature_notes
 from samplewise.evidence.outputs import GRID, Outputs, tempered
 from samplewise.evidence.plan_file import load_plan
 from samplewise.report.plan_table import plan_table
@@ -122,6 +123,19 @@ def test_a_difference_that_a_temperature_explains_is_named(shift, at_temperature
     assert [said in note for note in found.get("notes", [])] == ([] if said is None else [True])
     if said is not None:
         assert found["notes"][0] in plan_table(found)
+
+
+def test_a_difference_that_is_mostly_left_is_not_explained():
+    """p is above 5% after correction, and three quarters of the difference are there at the temperature as well."""
+    row = {"arm": "tilt", "control": "uniform", "role": "uniform", "at": 1}
+    loss = {**row, "set": "web", "metric": "loss", "mean": -0.012, "low": -0.016, "high": -0.008, "p_holm": 0.03}
+    tempered = {**loss, "set": "web/tempered", "metric": "tempered", "mean": -0.009, "p_holm": 0.06}
+    (note,) = temperature_notes([loss, tempered])
+    assert "is not shown after correction" in note
+    assert "explains" not in note
+    (note,) = temperature_notes([loss, {**tempered, "mean": -0.004}])
+    assert "is not shown any more" in note
+    assert "explains it" in note
 
 
 def test_the_measures_are_those_that_there_are(tmp_path):
