@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import pytest
 from covering import covering
@@ -31,6 +32,9 @@ def pytest_configure(config):
     if config.option.markexpr == "not slow":
         settings.register_profile("laws", deadline=None, max_examples=6)
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
