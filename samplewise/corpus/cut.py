@@ -7,9 +7,9 @@ one pass over the table with some thousand counters, and the last few rows are s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _KINDS = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 """Types of DuckDB by Python's."""
@@ -20,95 +20,151 @@ MAX_BINS = 2**12
 FEW = 2**20
 """Rows that are sorted in memory at the end, all parts together."""
 
+FILTERED = 4
+"""Ranges of scores that a filter names at most."""
+
 
 @dataclass(frozen=True)
 class Cut:
-    """The last of the first so many rows: with it are those of a higher score, or of the same and a smaller id."""
+    """The last of the first so many rows: with it are those of a higher score, or of the same and an id up to `id`.
+
+    Where it does not part rows of one score, `id` is `ANY`, and ids need not be read to tell what lies before it.
+    """
 
     score: float
     id: int
 
 
-NOTHING, EVERYTHING = Cut(math.inf, -1), Cut(-math.inf, 2**63 - 1)
+ANY = 2**63 - 1
+NOTHING, EVERYTHING = Cut(math.inf, ANY), Cut(-math.inf, ANY)
 
 
-@dataclass
-class _Range:
-    """Where a part's border lies: scores from low to high, below which `before` of the amount is used up."""
+class Part(NamedTuple):
+    """The lowest and the highest score of its rows, the sum of their measures, and how many there are."""
 
     low: float
     high: float
-    amount: float
-    before: float = 0.0
-    rows: int = 0
+    total: float
+    rows: int
 
 
-def find_cuts(
-    connection: Any, rows: str, score: str, amounts: Mapping[Any, float], measure: str = "1", *,
-    costly: bool = False, bins: int = BINS, few: int = FEW,
-) -> dict[Any, Cut]:  # fmt: skip
-    """For each part, the cut after its longest prefix whose measures sum to at most the part's amount.
+@dataclass
+class _Border:
+    """Where a cut lies: scores from low to high of its part, `left` of the amount from `high` down."""
 
-    rows: SQL of a table with the columns part, id and those in `score` and `measure`, SQL of a double and of a number
-    above 0 (1: the prefix has exactly that many rows). costly: compute scores once and hold them, 24 bytes a
-    row, in memory or on disk. bins, few: counters of a pass; rows sorted in memory at the end.
+    part: Any
+    low: float
+    high: float
+    left: float
+    rows: int
+
+    @property
+    def span(self) -> tuple[Any, float, float]:
+        return self.part, self.low, self.high
+
+
+class Ranking:
+    """Rows by falling score, part by part, ties by id. parts: each part's bounds, found in one pass.
+
+    rows: SQL of a table with the columns part, id and those in `score` and `measure`, SQL of a finite double and of a
+    number above 0. bins, few: counters of a pass; rows sorted in memory at the end.
     """
-    named = f"(SELECT part, id, {score} AS score, {measure} AS measure FROM {rows})"
-    if costly:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE drawn AS SELECT * FROM {named}")
-        named = "drawn"
-    cuts: dict[Any, Cut] = {part: NOTHING for part, amount in amounts.items() if amount <= 0}
-    open_: dict[Any, _Range] = {}
-    bounds = connection.sql(f"SELECT part, min(score), max(score), sum(measure), count(*) FROM {named} GROUP BY part")
-    for part, low, high, total, count in bounds.fetchall():
-        if amounts.get(part, 0) >= total:
-            cuts[part] = EVERYTHING
-        elif amounts.get(part, 0) > 0:
-            open_[part] = _Range(low, high, amounts[part], 0.0, count)
-    while sum(r.rows for r in open_.values()) > few and any(r.low < r.high for r in open_.values()):
-        _narrow(connection, named, open_, bins)
-    return cuts | (_settle(connection, named, open_) if open_ else {})
+
+    def __init__(
+        self, connection: Any, rows: str, score: str, measure: str = "1", *, bins: int = BINS, few: int = FEW
+    ) -> None:
+        self.connection, self.bins, self.few = connection, bins, few
+        self.named = f"(SELECT part, id, {score} AS score, {measure} AS measure FROM {rows})"
+        found = connection.sql(
+            f"SELECT part, min(score), max(score), sum(measure), count(*) FROM {self.named} GROUP BY part ORDER BY part"
+        )
+        self.parts = {part: Part(*bounds) for part, *bounds in found.fetchall()}
+
+    def cuts(self, *amounts: Mapping[Any, float]) -> list[dict[Any, Cut]]:
+        """For each of the amounts, by part: the cut after the longest prefix whose measures sum to at most that much.
+
+        All are found together. With a measure of 1, a prefix has exactly that many rows.
+        """
+        found: list[dict[Any, Cut]] = [dict.fromkeys(wanted, NOTHING) for wanted in amounts]
+        open_: dict[tuple[int, Any], _Border] = {}
+        for number, wanted in enumerate(amounts):
+            for part, (low, high, total, rows) in self.parts.items():
+                if wanted.get(part, 0) >= total:
+                    found[number][part] = EVERYTHING
+                elif wanted.get(part, 0) > 0:
+                    open_[number, part] = _Border(part, low, high, wanted[part], rows)
+        borders = list(open_.values())
+        while sum(rows for *_, rows in _spans(borders)) > self.few and any(own.low < own.high for own in borders):
+            self._narrow(borders)
+        if borders:
+            for (number, part), cut in zip(open_, self._settle(borders), strict=True):
+                found[number][part] = cut
+        return found
+
+    def _put_spans(self, borders: Sequence[_Border]) -> list[int]:
+        """Make the table `spans`, each range of scores once; the number of each border's."""
+        spans = _spans(borders)
+        part, low, high, _ = zip(*spans, strict=True)
+        columns = {"span": list(range(len(spans))), "part": part, "low": low, "high": high}
+        width = [(end - start) or 1.0 for start, end in zip(low, high, strict=True)]
+        put_table(self.connection, "spans", {**columns, "width": width})
+        number = {span[:3]: place for place, span in enumerate(spans)}
+        return [number[own.span] for own in borders]
+
+    def _narrow(self, borders: Sequence[_Border]) -> None:
+        """One pass: every range becomes the bin of it that the border lies in."""
+        spans = self._put_spans(borders)
+        bins = min(MAX_BINS, max(16, self.bins // (max(spans) + 1)))
+        place = f"((score - low) / width * {bins})::INTEGER"
+        found = self.connection.sql(f"""
+            SELECT span, {place} AS bin, min(score), max(score), sum(measure), count(*)
+            FROM {self.named} JOIN spans USING (part) WHERE score BETWEEN low AND high
+            GROUP BY span, bin ORDER BY bin DESC
+        """).fetchall()
+        filled: dict[int, list[Part]] = {}
+        for span, _, *bounds in found:
+            filled.setdefault(span, []).append(Part(*bounds))
+        for own, span in zip(borders, spans, strict=True):
+            for each in filled[span]:
+                if own.left <= each.total:
+                    own.low, own.high, own.rows = each.low, each.high, each.rows
+                    break
+                own.left -= each.total
+
+    def _near(self, borders: Sequence[_Border]) -> str:
+        """The rows, less those that no join need look at: files skip by numbers, not by joins."""
+        spans = _spans(borders)
+        if len(spans) > FILTERED:
+            return self.named
+        ranges = " OR ".join(f"score BETWEEN '{low!r}'::DOUBLE AND '{high!r}'::DOUBLE" for _, low, high, _ in spans)
+        return f"(SELECT * FROM {self.named} WHERE {ranges})"
+
+    def _settle(self, borders: Sequence[_Border]) -> list[Cut]:
+        """Sort the rows that are left and count through them."""
+        spans, numbers = self._put_spans(borders), list(range(len(borders)))
+        put_table(self.connection, "borders", {"border": numbers, "span": spans, "amount": [b.left for b in borders]})
+        found = self.connection.execute(f"""
+            SELECT border, arg_max(score, used) FILTER (used <= amount), arg_max(id, used) FILTER (used <= amount),
+                max(score) FILTER (used > amount)
+            FROM (
+                SELECT span, score, id,
+                    sum(measure) OVER (PARTITION BY span ORDER BY score DESC, id ROWS UNBOUNDED PRECEDING) AS used
+                FROM {self._near(borders)} JOIN spans USING (part) WHERE score BETWEEN low AND high
+            ) JOIN borders USING (span) GROUP BY border ORDER BY border
+        """).fetchall()
+        return [_cut(*each, above=own.high) for (_, *each), own in zip(found, borders, strict=True)]
 
 
-def _put_ranges(connection: Any, ranges: Mapping[Any, _Range]) -> None:
-    columns = {name: [getattr(own, name) for own in ranges.values()] for name in ("low", "high", "before", "amount")}
-    put_table(connection, "ranges", {"part": list(ranges), **columns})
+def _spans(borders: Iterable[_Border]) -> list[tuple[Any, float, float, int]]:
+    """The ranges of scores that borders lie in, each once, with its rows."""
+    return list(dict.fromkeys((*own.span, own.rows) for own in borders))
 
 
-def _narrow(connection: Any, named: str, ranges: dict[Any, _Range], bins: int) -> None:
-    """One pass: every range becomes the bin of it that the border lies in."""
-    _put_ranges(connection, ranges)
-    bins = min(MAX_BINS, max(16, bins // len(ranges)))
-    place = f"CASE WHEN high > low THEN least({bins - 1}, floor((score - low) / (high - low) * {bins})) ELSE 0 END"
-    found = connection.sql(f"""
-        SELECT part, {place}::INTEGER AS bin, min(score), max(score), sum(measure), count(*)
-        FROM {named} JOIN ranges USING (part) WHERE score BETWEEN low AND high GROUP BY part, bin ORDER BY bin DESC
-    """).fetchall()
-    done: set[Any] = set()
-    for part, _, low, high, total, count in found:
-        own = ranges[part]
-        if part in done:
-            continue
-        if own.before + total >= own.amount:
-            own.low, own.high, own.rows = low, high, count
-            done.add(part)
-        else:
-            own.before += total
-
-
-def _settle(connection: Any, named: str, ranges: Mapping[Any, _Range]) -> dict[Any, Cut]:
-    """Sort the rows that are left and count through them."""
-    _put_ranges(connection, ranges)
-    found = connection.execute(f"""
-        SELECT part, arg_max(score, used), arg_max(id, used)
-        FROM (
-            SELECT part, score, id, before, amount,
-                sum(measure) OVER (PARTITION BY part ORDER BY score DESC, id ROWS UNBOUNDED PRECEDING) AS used
-            FROM {named} JOIN ranges USING (part) WHERE score BETWEEN low AND high
-        ) WHERE before + used <= amount GROUP BY part
-    """).fetchall()
-    inside = {part: Cut(score, name) for part, score, name in found}
-    return {part: inside.get(part, Cut(own.high, -1)) for part, own in ranges.items()}
+def _cut(score: float | None, name: int | None, behind: float | None, *, above: float) -> Cut:
+    """After the last row that fits, or before the highest score where none does. behind: the score of the next row."""
+    if score is None or name is None:
+        return Cut(math.nextafter(above, math.inf), ANY)
+    return Cut(score, name if behind == score else ANY)
 
 
 def put_table(connection: Any, name: str, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -42,16 +42,26 @@ def warned(groups: Sequence[Group], within: str | None) -> list[str]:
             f"{whole:.1%}.{remedy}" for own in sorted(bad, key=lambda own: own.kept / own.samples)]  # fmt: skip
 
 
-def groups_of(selection: Selection, by: str) -> list[Group]:
-    """The groups by "source", "length" or "language" (which needs the table `junk`), the largest first."""
-    column = "n_tokens" if by == "length" else by
-    rows = f"{selection.view} JOIN junk USING (id)" if by == "language" else selection.view
+def groups_of(selection: Selection, *ways: str) -> dict[str, list[Group]]:
+    """By "source", "length" or "language" (which needs the table `junk`): the groups, the largest first."""
+    columns = ", ".join(_COLUMNS.get(by, by) for by in ways)
+    rows = f"{selection.view} JOIN junk USING (id)" if "language" in ways else selection.view
+    selection.connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE kept_counts AS
+        SELECT {columns}, count(*) AS every, count(*) FILTER (kept) AS kept FROM {rows} GROUP BY {columns}
+    """)  # logarithms, below, of the few numbers of tokens, not of every sample's
+    return {by: _groups(selection.connection, by) for by in ways}
+
+
+_COLUMNS = {"length": "n_tokens"}
+
+
+def _groups(connection: Any, by: str) -> list[Group]:
     part = "floor(ln(greatest(n_tokens, 1) + 0.5) / ln(2))::INTEGER" if by == "length" else by
-    found = selection.connection.execute(f"""
-        SELECT {part} AS own, sum(every)::BIGINT AS samples, sum(kept)::BIGINT
-        FROM (SELECT {column}, count(*) AS every, count(*) FILTER (kept) AS kept FROM {rows} GROUP BY {column})
+    found = connection.execute(f"""
+        SELECT {part} AS own, sum(every)::BIGINT AS samples, sum(kept)::BIGINT FROM kept_counts
         GROUP BY own ORDER BY samples DESC, own
-    """).fetchall()  # logarithms of the few numbers of tokens, not of every sample's
+    """).fetchall()
     return [Group(part_name(by, own), count, kept) for own, count, kept in found]
 
 
@@ -62,7 +72,7 @@ def kept_by(selection: Selection) -> dict[str, Any]:
     """
     choice = selection.choice
     ways = ["source", "length", *(["language"] if choice.drop_junk is not None else [])]
-    groups = {by: groups_of(selection, by) for by in ways}
+    groups = groups_of(selection, *ways)
     listed = {by: [own.__dict__ for own in found[:LISTED]] for by, found in groups.items() if len(found) > 1}
     named = {by: None if by == "language" else by for by in groups}
     said = [text for by, found in groups.items() if choice.within is None for text in warned(found, named[by])]

@@ -19,7 +19,7 @@ Record = dict[str, Any]
 def write_ids(selection: Selection, path: str | Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
-    In the order of the scores; documents, parts, and what rules weigh in memory, by source, row and window.
+    In the order of the scores; documents and parts by source, row and window.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     output = file_output(path, IDS)
@@ -30,7 +30,7 @@ def write_ids(selection: Selection, path: str | Path) -> None:
 def write_weights(selection: Selection, path: str | Path) -> None:
     """Every sample of the scores with its `sample_weight`: 0 for what is left out, a mean of 1 over what is kept.
 
-    In order as `write_ids`, but that what cannot be ranked comes last where no rule weighs.
+    In order as `write_ids`; what cannot be ranked comes last where that is the order of the scores.
     """
     output = file_output(path, WEIGHTS)
     names = 'id, doc_id, source, row, "window"' if selection.choice.unit == "window" else "doc_id, source, row"
@@ -41,10 +41,10 @@ def write_weights(selection: Selection, path: str | Path) -> None:
 
 
 def _in_order(selection: Selection) -> str:
-    """Weights and parts are joined and documents grouped, which keeps no order; a sort costs little beside it."""
-    if not selection.weighs and selection.choice.unit == "window" and selection.choice.parts is None:
-        return ""
-    return ' ORDER BY source, row, "window"' if selection.choice.unit == "window" else " ORDER BY source, row"
+    """Parts are joined and documents grouped, which keeps no order; a sort costs little beside it."""
+    if selection.choice.unit == "window":
+        return "" if selection.choice.parts is None else ' ORDER BY source, row, "window"'
+    return " ORDER BY source, row"
 
 
 def write_texts(selection: Selection, output: Output, source: Callable[[Iterator[Piece]], Iterable[Record]]) -> int:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.replaced import temporary_folder
 from samplewise.core.rule import Ranks, Rule
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.candidates import make_candidates
-from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts
+from samplewise.corpus.cut import Ranking
 from samplewise.corpus.draw import order_sql
 from samplewise.corpus.junk_filter import below, check_border, junk_table
-from samplewise.corpus.selection import Choice, Selection, cut_view, start_view
+from samplewise.corpus.selection import Choice, Selection, cut_view, ranked, start_view
 from samplewise.corpus.shared_lines import keep_unshared
 from samplewise.corpus.spend import spend
 from samplewise.corpus.store import Scores, readable
@@ -76,15 +75,16 @@ def _apply(chosen: Selection, rule: Rule, memory: int) -> None:
     if rule.ranks is None:
         from samplewise.corpus.weigh import weigh  # torch, which ranks do without
 
-        chosen.view = weigh(chosen.connection, chosen.view, rule, memory)
-        chosen.weighs = True
+        weigh(chosen, rule, memory)
         return
     for stage in rule.ranks:
         _keep_ranks(chosen, stage, rule)
 
 
 def _keep_ranks(chosen: Selection, stage: Ranks, rule: Rule) -> None:
-    counts = {part: own.kept for part, own in chosen.totals().items()}
+    view, score = ranked(chosen.connection, chosen.view, order_sql(stage.order, stage.seed))
+    ranking = Ranking(chosen.connection, f"(SELECT * FROM {view} WHERE kept)", score)
+    counts = {part: own.rows for part, own in ranking.parts.items()}
     small = {part: n for part, n in counts.items() if n < stage.min_samples}
     if small and chosen.choice.within is None:
         raise SamplewiseError(
@@ -93,20 +93,5 @@ def _keep_ranks(chosen: Selection, stage: Ranks, rule: Rule) -> None:
         )  # fmt: skip
     chosen.too_small |= small
     intervals = {part: stage.interval(n) for part, n in counts.items()}
-    score = order_sql(stage.order, stage.seed)
-    rows = f"(SELECT * FROM {chosen.view} WHERE kept)"
-    costly = stage.order == "random"
-    first = _cuts(chosen, rows, score, {part: first for part, (first, _) in intervals.items()}, counts, costly)
-    last = _cuts(chosen, rows, score, {part: last for part, (_, last) in intervals.items()}, counts, costly)
-    chosen.view = cut_view(chosen.connection, chosen.view, score, first, last)
-
-
-def _cuts(
-    chosen: Selection, rows: str, score: str, amounts: dict[Any, int], counts: dict[Any, int], costly: bool
-) -> dict[Any, Cut]:
-    """The cuts of a stage, without a pass if there is nothing to find."""
-    if all(amount <= 0 for amount in amounts.values()):
-        return dict.fromkeys(amounts, NOTHING)
-    if all(amount >= counts[part] for part, amount in amounts.items()):
-        return dict.fromkeys(amounts, EVERYTHING)
-    return find_cuts(chosen.connection, rows, score, amounts, costly=costly)
+    first, last = ranking.cuts(*({part: own[end] for part, own in intervals.items()} for end in (0, 1)))
+    chosen.view = cut_view(chosen.connection, view, score, first, last)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from samplewise.core.rule import Order, Rule
 from samplewise.corpus.candidates import Candidates, Unit
-from samplewise.corpus.cut import EVERYTHING, NOTHING, Cut, find_cuts, put_table
+from samplewise.corpus.cut import ANY, EVERYTHING, NOTHING, Cut, Ranking, put_table
 from samplewise.corpus.draw import draw
 from samplewise.corpus.quotas import Quotas
-from samplewise.corpus.sums import sum_sql
+from samplewise.corpus.sums import folds_sql
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class Total(NamedTuple):
     most: float | None
 
 
+def _total(kept: tuple[Any, ...], rest: tuple[Any, ...]) -> Total:
+    """Of two rows of samples, tokens, the range of keys, and what their keys' sum is made of."""
+    samples, tokens, least, most, *folds = kept
+    every = sum(own + other for own, other in zip(folds, rest[4:], strict=True))
+    return Total(samples + rest[0], tokens + rest[1], samples, tokens, every, sum(folds), least, most)
+
+
 @dataclass
 class Selection:
     """A choice carried out. view: the name of a view over all candidates, with the columns kept and weight.
@@ -90,17 +98,16 @@ class Selection:
         return self._totals[self.view, part]
 
     def _counted(self, part: str) -> dict[Any, Total]:
-        every, kept = (sum_sql(each, self.candidates.largest, self.candidates.samples) for each in ("key", "kept_key"))
+        folds = ", ".join(folds_sql("key", self.candidates.largest, self.candidates.samples))
         found = self.connection.sql(f"""
-            SELECT {part}, count(*), sum(n_tokens)::BIGINT, count(kept_key), coalesce(sum(kept_tokens), 0)::BIGINT,
-                {every}, coalesce({kept}, 0), min(kept_key), max(kept_key)
-            FROM (
-                SELECT {part}, key, n_tokens, CASE WHEN kept THEN key END AS kept_key,
-                    CASE WHEN kept_key IS NOT NULL THEN n_tokens END AS kept_tokens
-                FROM {self.view}
-            ) GROUP BY {part} ORDER BY {part}
-        """).fetchall()
-        return {name: Total(*counts) for name, *counts in found}
+            SELECT {part}, kept, count(*), sum(n_tokens)::BIGINT, min(key), max(key), {folds}
+            FROM {self.view} GROUP BY {part}, kept ORDER BY {part}, kept
+        """).fetchall()  # by what is kept too: several times faster than sums of what is kept alone
+        groups: dict[Any, dict[bool, tuple[Any, ...]]] = {}
+        for name, kept, *own in found:
+            groups.setdefault(name, {})[kept] = tuple(own)
+        nothing = (0, 0, None, None, *[0.0] * (len(found[0]) - 6))
+        return {name: _total(own.get(True, nothing), own.get(False, nothing)) for name, own in groups.items()}
 
     def control(self) -> Selection:
         """A random selection of the same size: as many samples of each part, or, under a budget, as many tokens.
@@ -110,11 +117,11 @@ class Selection:
         budget = self.choice.tokens is not None or self.choice.quotas is not None
         part = self.budget_part
         sizes = {name: own.kept_tokens if budget else own.kept for name, own in self.totals(part).items()}
-        start = start_view(self.connection, "control", "TRUE")
-        score = f"-{draw(self.choice.seed, step=1)}"
-        measure = "n_tokens" if budget else "1"
-        cuts = find_cuts(self.connection, in_parts(start, part), score, sizes, measure, costly=True)
-        view = cut_view(self.connection, start, score, dict.fromkeys(sizes, NOTHING), cuts, part)
+        start, score = ranked(
+            self.connection, start_view(self.connection, "control", "TRUE"), f"-{draw(self.choice.seed, step=1)}"
+        )
+        ranking = Ranking(self.connection, in_parts(start, part), score, "n_tokens" if budget else "1")
+        view = cut_view(self.connection, start, score, None, *ranking.cuts(sizes), part)
         return Selection(self.connection, self.choice, self.candidates, view)
 
 
@@ -132,30 +139,45 @@ def in_parts(view: str, part: str, condition: str = "TRUE") -> str:
     return f"(SELECT {columns} FROM {view} WHERE {condition})"
 
 
+def ranked(connection: Any, view: str, score: str) -> tuple[str, str]:
+    """The view and the score to rank it by. Random numbers cost more than all else: they are drawn once, and held with
+    all columns, some 80 bytes a row, in memory or on disk.
+    """
+    if score in ("key", "-key"):
+        return view, score
+    held, drawn = f"{view}_drawn", f"{view}_number"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {held} AS SELECT *, {score} AS {drawn} FROM {view}")
+    return held, drawn
+
+
 def cut_view(
-    connection: Any, view: str, score: str, first: dict[Any, Cut], last: dict[Any, Cut], part: str = "part"
+    connection: Any, view: str, score: str, first: Mapping[Any, Cut] | None, last: Mapping[Any, Cut], part: str = "part"
 ) -> str:
-    """A view that keeps, of what `view` keeps, the rows after `first` and up to `last`. part: the column they go by."""
+    """A view that keeps, of what `view` keeps, the rows after `first` (None: all) and up to `last`.
+
+    part: the column the cuts go by.
+    """
     name, parts = f"{view}_cut", list(last)
     columns: dict[str, list[Any]] = {part: parts}
     tests = ["kept"]
-    for place, cuts in (("last", last), ("first", first)):
-        if all(cut == (EVERYTHING if place == "last" else NOTHING) for cut in cuts.values()):
+    for place, cuts, needless in (("last", last, EVERYTHING), ("first", first or {}, NOTHING)):
+        if all(cut == needless for cut in cuts.values()):
             continue
-        columns |= {
-            f"{place}_score": [cuts[each].score for each in parts],
-            f"{place}_id": [cuts[each].id for each in parts],
-        }
-        inside = _up_to(score, *(_value(f"{place}_{what}", columns) for what in ("score", "id")))
+        columns[f"{place}_score"] = [cuts[each].score for each in parts]
+        inside = f"{score} >= {_value(f'{place}_score', columns)}"
+        if any(cut.id != ANY for cut in cuts.values()):  # or no id need be read
+            columns[f"{place}_id"] = [cuts[each].id for each in parts]
+            more, end = (_value(f"{place}_{what}", columns) for what in ("score", "id"))
+            inside = f"({score} > {more} OR ({score} = {more} AND id <= {end}))"
         tests.append(inside if place == "last" else f"NOT {inside}")
     rows, added = view, ""
     if len(parts) > 1:
         put_table(connection, f"{name}s", columns)
-        rows, added = f"{view} JOIN {name}s USING ({part})", "".join(f", {each}" for each in columns if each != part)
+        rows = f"{view} LEFT JOIN {name}s USING ({part})"  # parts of which nothing is kept have no cut
+        added = ", ".join(each for each in columns if each != part)
+    exclude = f" EXCLUDE ({added})" if added else ""
     connection.execute(f"""
-        CREATE OR REPLACE TEMP VIEW {name} AS
-        SELECT s.* EXCLUDE (score{added}) REPLACE ({" AND ".join(tests)} AS kept)
-        FROM (SELECT *, {score} AS score FROM {rows}) AS s
+        CREATE OR REPLACE TEMP VIEW {name} AS SELECT *{exclude} REPLACE ({" AND ".join(tests)} AS kept) FROM {rows}
     """)
     return name
 
@@ -164,14 +186,3 @@ def _value(name: str, columns: dict[str, list[Any]]) -> str:
     """SQL of a part's number: of a lone part itself, since a join takes time, and leaves rows in no known order."""
     values = columns[name]
     return name if len(values) > 1 else f"'{values[0]!r}'::{'BIGINT' if name.endswith('_id') else 'DOUBLE'}"
-
-
-def _up_to(score: str, last: str, name: str) -> str:
-    """SQL: whether a row is not behind a cut, of a score and an id.
-
-    A filter computes a score anew for every mention. One comparison of rows mentions it once, and takes twice the time
-    of two comparisons of numbers: worth it for random numbers alone.
-    """
-    if score not in ("key", "-key"):
-        return f"(row(score, -id) >= row({last}, -{name}))"
-    return f"(score > {last} OR (score = {last} AND id <= {name}))"

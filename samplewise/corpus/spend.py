@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus.cut import NOTHING, find_cuts, put_table
+from samplewise.corpus.cut import Ranking, put_table
 from samplewise.corpus.divide import divided
 from samplewise.corpus.draw import order_sql
 from samplewise.corpus.quotas import Quotas
-from samplewise.corpus.selection import Selection, cut_view, in_parts
+from samplewise.corpus.selection import Selection, cut_view, in_parts, ranked
 from samplewise.corpus.sums import sums
 from samplewise.corpus.within import part_name
 
@@ -25,16 +25,15 @@ def spend(chosen: Selection) -> None:
         _reweigh(chosen, quotas)
         return
     part = chosen.budget_part
-    tokens = {name: own.kept_tokens for name, own in chosen.totals(part).items()}
+    view, score = ranked(chosen.connection, chosen.view, order_sql(chosen.choice.take, chosen.choice.seed))
+    ranking = Ranking(chosen.connection, in_parts(view, part, "kept"), score, "n_tokens")
+    tokens = {name: int(own.total) for name, own in ranking.parts.items()}
     if budget is not None and sum(tokens.values()) <= budget and (quotas is None or not quotas.shares):
         budget = sum(tokens.values())
         if quotas is None:
             return
     amounts = _amounts(chosen, quotas or Quotas(), tokens, budget)
-    score = order_sql(chosen.choice.take, chosen.choice.seed)
-    rows, costly = in_parts(chosen.view, part, "kept"), chosen.choice.take == "random"
-    cuts = find_cuts(chosen.connection, rows, score, amounts, "n_tokens", costly=costly)
-    chosen.view = cut_view(chosen.connection, chosen.view, score, dict.fromkeys(amounts, NOTHING), cuts, part)
+    chosen.view = cut_view(chosen.connection, view, score, None, *ranking.cuts(amounts), part)
 
 
 def _amounts(

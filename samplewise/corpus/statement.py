@@ -19,7 +19,12 @@ from samplewise.corpus.within import part_name
 
 EXAMPLES = 20
 """Of each edge."""
-EDGES = ("above", "between", "below")
+EDGES = {
+    "above": "WHERE key >= {most} ORDER BY key - {most}, id",
+    "between": "WHERE key > {least} AND key < {most} ORDER BY id",
+    "below": "WHERE key <= {least} ORDER BY {least} - key, id",
+}
+"""SQL of which and in which order, by the least and the most of the keys kept of a part."""
 PARTS = 1000
 """Parts listed at most."""
 
@@ -34,7 +39,6 @@ def statement(scores: Scores, selection: Selection, control: Selection | None = 
     totals = selection.totals()
     by_part = selection.totals(selection.budget_part)
     parts = [{"part": part_name(choice.parts, part), **_counts(own)} for part, own in by_part.items()]
-    _register_ranges(selection)
     return {
         "scores": str(scores.place),
         "joined": {name: str(other.place) for name, other in scores.joined.items()},
@@ -139,38 +143,51 @@ def _means(selection: Selection) -> dict[str, float | None]:
     return {"kept": kept / count, "left_out": rest / left if left else None}
 
 
-def _register_ranges(selection: Selection) -> None:
-    """The keys kept of each part as a table: parts of which nothing is kept have no edge."""
-    found = {part: own for part, own in selection.totals().items() if own.kept}
-    ends = {name: [getattr(own, name) for own in found.values()] for name in ("least", "most")}
-    put_table(selection.connection, "kept_keys", {"part": list(found), **ends})
-
-
 def _examples(scores: Scores, selection: Selection) -> dict[str, list[dict[str, Any]]]:
-    """By edge. Found in one pass over keys and ids; their other columns are then read for them alone."""
-    found = selection.connection.sql(f"""
-        SELECT min(row(key - most, id), {EXAMPLES}) FILTER (key >= most),
-            min(row(0.0, id), {EXAMPLES}) FILTER (key > least AND key < most),
-            min(row(least - key, id), {EXAMPLES}) FILTER (key <= least)
-        FROM (SELECT id, key, part FROM {selection.view} WHERE NOT kept) JOIN kept_keys USING (part)
+    """By edge. Keys and ids alone are looked at to find them; their other columns are then read for them alone."""
+    names, ends = _ends(selection)
+    found = {edge: _nearest(selection, names, order.format(**ends)) for edge, order in EDGES.items()}
+    known = {row["id"]: row for each in found.values() for row in _rows(selection, each)}
+    _add_texts(scores, selection, known)
+    return {edge: [known[own] for own, _ in each] for edge, each in found.items()}
+
+
+def _ends(selection: Selection) -> tuple[str, dict[str, str]]:
+    """SQL of what to join for the least and the most of the keys kept, and of these: of a lone part themselves."""
+    found = {part: own for part, own in selection.totals().items() if own.kept}  # others have no edge
+    ends = {name: [getattr(own, name) for own in found.values()] for name in ("least", "most")}
+    if len(selection.totals()) == 1:
+        return "", {name: f"'{value!r}'::DOUBLE" for name, (value,) in ends.items()}
+    put_table(selection.connection, "kept_keys", {"part": list(found), **ends})
+    return " JOIN kept_keys USING (part)", {name: name for name in ends}
+
+
+def _nearest(selection: Selection, ends: str, order: str) -> list[tuple[int, float]]:
+    """The ids and keys of the first few of what is left out."""
+    return selection.connection.sql(f"""
+        SELECT id, key FROM (SELECT id, key, part FROM {selection.view} WHERE NOT kept){ends} {order} LIMIT {EXAMPLES}
     """).fetchall()
-    edges = {edge: [own for _, own in each or []] for edge, each in zip(EDGES, found[0], strict=True)}
-    known = {row["id"]: row for row in _rows(scores, selection, [own for each in edges.values() for own in each])}
-    return {edge: [known[own] for own in each] for edge, each in edges.items()}
 
 
-def _rows(scores: Scores, selection: Selection, wanted: list[int]) -> list[dict[str, Any]]:
-    if not wanted:
+def _rows(selection: Selection, found: list[tuple[int, float]]) -> list[dict[str, Any]]:
+    """By their keys too, by which files skip what is far away."""
+    if not found:
         return []
-    ids, name = ", ".join(map(str, wanted)), selection.choice.by
-    query = f'SELECT id, doc_id, source, row, "window", n_tokens, key FROM {selection.view} WHERE id IN ({ids})'
-    names = ("id", "doc_id", "source", "row", "window", "n_tokens", name)
-    rows = [dict(zip(names, row, strict=True)) for row in selection.connection.sql(query).fetchall()]
-    if "text" in scores.columns:
-        own = "doc_id" if selection.choice.unit == "document" else "id"
-        found = selection.connection.sql(
-            f'SELECT {own}, arg_min(text, "window") FROM scored WHERE {own} IN ({ids}) GROUP BY {own}'
-        )
-        texts = dict(found.fetchall())
-        rows = [{**row, "text": texts.get(row["id"])} for row in rows]
-    return rows
+    ids, keys = zip(*found, strict=True)
+    names = ("id", "doc_id", "source", "row", "window", "n_tokens", selection.choice.by)
+    rows = selection.connection.sql(f"""
+        SELECT id, doc_id, source, row, "window", n_tokens, key FROM {selection.view}
+        WHERE key BETWEEN '{min(keys)!r}'::DOUBLE AND '{max(keys)!r}'::DOUBLE AND id IN ({", ".join(map(str, ids))})
+    """).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _add_texts(scores: Scores, selection: Selection, known: dict[int, dict[str, Any]]) -> None:
+    if "text" not in scores.columns or not known:
+        return
+    own = "doc_id" if selection.choice.unit == "document" else "id"
+    texts = selection.connection.sql(f"""
+        SELECT {own}, arg_min(text, "window") FROM scored WHERE {own} IN ({", ".join(map(str, known))}) GROUP BY {own}
+    """).fetchall()
+    for name, text in texts:
+        known[name]["text"] = text

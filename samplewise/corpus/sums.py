@@ -18,11 +18,16 @@ def sum_sql(value: str, largest: float, count: int) -> str:
 
     Numbers near the largest double are added as they come.
     """
+    return f"({' + '.join(folds_sql(value, largest, count))})"
+
+
+def folds_sql(value: str, largest: float, count: int) -> list[str]:
+    """The same in terms, each of which may be summed over parts before they are added to each other."""
     if not math.isfinite(largest * count) or (first := _exponent(largest * count)) >= 1022:
-        return f"sum({value})"
+        return [f"sum({value})"]
     second = max(first - _DIGITS + _exponent(count), -900)
     high = _rounded(value, first)
-    return f"(sum({high}) + sum({_rounded(f'({value} - {high})', second)}))"
+    return [f"sum({high})", f"sum({_rounded(f'({value} - {high})', second)})"]
 
 
 def sums(connection: Any, rows: str, *values: str) -> list[str]:

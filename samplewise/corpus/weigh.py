@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
 from samplewise.core.samples import Samples
 from samplewise.corpus.candidates import FIELDS
-from samplewise.corpus.within import quoted
+from samplewise.corpus.selection import Selection
 from samplewise.engine.plan import plan_step
 from samplewise.rules.epochs import refuse_epochs
 
@@ -19,52 +20,63 @@ EACH = 200
 """Bytes of memory that a sample takes at most while a rule weighs it: columns, sorted orders, weights in fp64."""
 
 
-def weigh(connection: Any, view: str, rule: Rule, memory: int) -> str:
-    """A new view: of what `view` keeps, what the rule gives a weight above 0, with that weight (mean 1 over a part).
+def weigh(chosen: Selection, rule: Rule, memory: int) -> None:
+    """Of what is kept, keep what the rule gives a weight above 0, with that weight (mean 1 over a part).
 
+    The view is one of a table in memory then.
     memory: bytes. Errors: SamplewiseError where the samples do not fit, and whatever the rule raises.
     """
     refuse_epochs(rule, "over a corpus")
-    count = connection.sql(f"SELECT count(*) FROM {view} WHERE kept").fetchall()[0][0]
+    count = chosen.candidates.samples
     if count * EACH > memory:
         raise SamplewiseError(
             "rule", expected=f"at most {memory // EACH:,} samples for a rule that must see all of them in memory",
             got=f"{count:,} for {rule}",
             remedy="Use band, top_k, mid_ranking or random_keep, which need no memory, or raise --memory.",
         )  # fmt: skip
-    extra = "".join(f", {quoted(FIELDS[name])}" for name in sorted(rule.required_fields))
-    found = connection.sql(
-        f"SELECT id, key, n_tokens, part{extra} FROM {view} WHERE kept ORDER BY part, id"
-    ).fetchnumpy()
-    weights = np.concatenate([_weights(rule, found, *ends) for ends in _parts(found["part"])])
-    _keep_table(connection, "weighed", found["id"], weights)
-    name = f"{view}_weighed"
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP VIEW {name} AS
-        SELECT s.* REPLACE (coalesce(weighed.weight, 0) > 0 AS kept, coalesce(weighed.weight, 0) AS weight)
-        FROM {view} AS s LEFT JOIN weighed USING (id)
-    """)
-    return name
+    found = chosen.connection.sql(f"SELECT * FROM {chosen.view}").to_arrow_table()
+    numbers = {name: found.column(name).to_numpy() for name in ("id", "key", "n_tokens", *_columns(rule))}
+    weights = np.zeros(len(found))
+    for part, rows in _parts(found):
+        weights[rows] = _weights(rule, {name: values[rows] for name, values in numbers.items()}, part)
+    place, source = (found.column_names.index(name) for name in ("weight", "source"))
+    found = found.set_column(place, "weight", [weights])
+    found = found.set_column(source, "source", found.column(source).dictionary_encode())
+    table, name = f"{chosen.view}_in_memory", f"{chosen.view}_weighed"
+    chosen.connection.register(table, found)
+    chosen.connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * REPLACE (weight > 0 AS kept) FROM {table}"
+    )
+    chosen.view, chosen.weighs = name, True
 
 
-def _parts(parts: np.ndarray) -> list[tuple[int, int]]:
-    starts = np.flatnonzero(np.r_[True, parts[1:] != parts[:-1]]).tolist()
-    return list(zip(starts, [*starts[1:], len(parts)], strict=True))
+def _columns(rule: Rule) -> list[str]:
+    return [FIELDS[name] for name in sorted(rule.required_fields)]
 
 
-def _weights(rule: Rule, found: dict[str, np.ndarray], start: int, end: int) -> np.ndarray:
-    here = {name: torch.from_numpy(np.ascontiguousarray(found[column][start:end]))
+def _parts(found: Any) -> Iterator[tuple[Any, np.ndarray]]:
+    """Each part, and where its kept rows are, by id."""
+    parts = found.column("part").combine_chunks().dictionary_encode()
+    number, names = parts.indices.to_numpy(), parts.dictionary.to_pylist()
+    rows = np.flatnonzero(found.column("kept").to_numpy())
+    rows = rows[np.lexsort((found.column("id").to_numpy()[rows], number[rows]))]
+    for own in np.split(rows, np.flatnonzero(np.diff(number[rows])) + 1):
+        yield (names[number[own[0]]] if len(names) > 1 else None), own
+
+
+def _weights(rule: Rule, found: dict[str, np.ndarray], part: Any) -> np.ndarray:
+    here = {name: torch.from_numpy(np.ascontiguousarray(found[column]))
             for name, column in (("loss", "key"), ("tokens", "n_tokens"), ("id", "id"))}  # fmt: skip
-    fields = {name: _field(name, found[FIELDS[name]][start:end]) for name in rule.required_fields}
+    fields = {name: _field(name, found[FIELDS[name]]) for name in rule.required_fields}
     samples = Samples(here["loss"], here["tokens"].long(), here["id"], **fields)
     try:
         plan = plan_step(rule, samples, rule.init())
         if plan.shortfall is not None:  # no step of a corpus is larger
             raise plan.shortfall
     except SamplewiseError as error:
-        part = f" in the part {found['part'][start]!r}" if start or end < len(found["part"]) else ""
+        where = "" if part is None else f" in the part {part!r}"
         raise SamplewiseError(
-            error.argument, expected=error.expected, got=f"{error.got}{part}", remedy=error.remedy
+            error.argument, expected=error.expected, got=f"{error.got}{where}", remedy=error.remedy
         ) from None
     weights = plan.weights.numpy()
     return weights / weights[weights > 0].mean()
@@ -79,10 +91,3 @@ def _field(name: str, values: np.ndarray) -> torch.Tensor:
             remedy="Score that column again over the whole corpus.",
         )  # fmt: skip
     return torch.from_numpy(np.ascontiguousarray(values)).double()
-
-
-def _keep_table(connection: Any, name: str, ids: np.ndarray, weights: np.ndarray) -> None:
-    import pyarrow as pa
-
-    held = weights > 0
-    connection.register(name, pa.table({"id": ids[held], "weight": weights[held]}))

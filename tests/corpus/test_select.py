@@ -80,9 +80,9 @@ def test_the_corpus_is_one_step_for_a_rule(scores, table, rule):
 def test_ranks_and_memory_agree(scores, rule):
     parsed = parse_rule(rule)
     with select(scores, Choice(parsed)) as chosen, select(scores, Choice()) as other:
-        view = weigh(other.connection, other.view, parsed, 10**9)
-        counted, weighed = (c.sql(f"SELECT id, weight FROM {v} WHERE kept ORDER BY id").fetchnumpy()
-                            for c, v in ((chosen.connection, chosen.view), (other.connection, view)))  # fmt: skip
+        weigh(other, parsed, 10**9)
+        counted, weighed = (c.connection.sql(f"SELECT id, weight FROM {c.view} WHERE kept ORDER BY id").fetchnumpy()
+                            for c in (chosen, other))  # fmt: skip
     assert counted["id"].tolist() == weighed["id"].tolist()
     assert counted["weight"] == pytest.approx(weighed["weight"])
 
@@ -208,7 +208,8 @@ def test_ids_and_weights_are_files_that_say_the_same(scores, table, tmp_path):
     ("unit", "rule"), [("window", "cvar(0.7)"), ("document", "cvar(0.7)"), ("document", "uniform()")]
 )
 def test_ids_and_weights_of_documents_and_of_rules_that_weigh_are_in_order(tmp_path, unit, rule):
-    """By source, row and window, in as many threads as there are; what cannot be ranked stands in its place."""
+    """In as many threads as there are: windows in that of the scores, then what cannot be ranked; documents by source
+    and row."""
     folder = tmp_path / "scores"
     write_fake_scores(folder, 30_000, shard_rows=3000, text=False)
     scores = open_scores(folder)
@@ -217,8 +218,13 @@ def test_ids_and_weights_of_documents_and_of_rules_that_weigh_are_in_order(tmp_p
         write_ids(chosen, tmp_path / "ids.parquet")
         write_weights(chosen, tmp_path / "weights.parquet")
     weights = pq.read_table(tmp_path / "weights.parquet").to_pandas()
-    place = ["source", "row", "window"] if unit == "window" else ["source", "row"]
-    assert weights[place].equals(weights[place].sort_values(place, ignore_index=True))
+    if unit == "window":
+        every = np.concatenate([batch.column("id").to_numpy() for batch in scores.batches(["id"])])
+        ranked = np.concatenate([batch.column("n_tokens").to_numpy() > 0 for batch in scores.batches(["n_tokens"])])
+        assert weights[name].tolist() == [*every[ranked], *every[~ranked]]
+    else:
+        place = weights[["source", "row"]]
+        assert place.equals(place.sort_values(["source", "row"], ignore_index=True))
     kept = weights[name][weights["sample_weight"] > 0].tolist()
     assert pq.read_table(tmp_path / "ids.parquet")[name].to_pylist() == kept
 
@@ -273,7 +279,7 @@ def test_refusals(scores, choice, words):
 def test_a_rule_that_needs_every_loss_must_fit(scores):
     with pytest.raises(SamplewiseError, match="at most 500 samples"):
         with select(scores, Choice()) as chosen:
-            weigh(chosen.connection, chosen.view, parse_rule("ir_dro(r=1.0)"), 100_000)
+            weigh(chosen, parse_rule("ir_dro(r=1.0)"), 100_000)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "2X", "", "1e9", "0.5", "B"])
