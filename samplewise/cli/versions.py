@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
 import typer
@@ -12,13 +11,15 @@ SHOWN = ("torch", "numpy", "transformers", "trl", "accelerate", "peft", "dataset
 
 def versions() -> dict[str, str]:
     """Of this package, Python, the system, and the packages that are installed of those it works with."""
+    from importlib.metadata import PackageNotFoundError, version
+
     from samplewise import __version__
 
     found = {"samplewise": __version__, "python": platform.python_version(), "system": platform.platform()}
     for name in SHOWN:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = version(name)
+        except PackageNotFoundError:
             continue
     return found
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 WITHOUT_FP64 = frozenset({"mps"})

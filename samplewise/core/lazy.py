@@ -1,4 +1,4 @@
-"""Names that are imported at their first use: what needs no torch starts without the two seconds that it takes."""
+"""Names that are imported at their first use: what needs neither starts without the seconds of torch and numpy."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ def _module(name: str) -> Any:
     return import_module(name)
 
 
-class _Torch:
-    """The module torch, imported when one of its names is asked for."""
+class _Module:
+    """A module, imported when one of its names is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_module("torch"), name)
+        return getattr(_module(self._name), name)
 
     def __dir__(self) -> list[str]:
-        return dir(_module("torch"))
+        return dir(_module(self._name))
 
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 else:
-    torch = _Torch()
+    numpy, torch = _Module("numpy"), _Module("torch")
 
 
 def names_from(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

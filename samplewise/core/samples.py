@@ -10,17 +10,17 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host
 from samplewise.core.typed import shown
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import ArrayLike
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 Values: TypeAlias = "Tensor | ArrayLike"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from samplewise.core.host import wide
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.candidates import Unit
-from samplewise.corpus.junk import judge_texts
-from samplewise.corpus.junk.model import model
 from samplewise.corpus.store import Scores
 from samplewise.corpus.sums import sums
 
@@ -24,6 +22,9 @@ def junk_table(connection: Any, scores: Scores, unit: Unit) -> None:
     Errors: SamplewiseError for scores without texts.
     """
     import pyarrow as pa
+
+    from samplewise.corpus.junk import judge_texts
+    from samplewise.corpus.junk.model import model
 
     check_texts(scores)
     connection.execute("CREATE OR REPLACE TEMP TABLE judged (id BIGINT, doc_id BIGINT, junk DOUBLE, language VARCHAR)")

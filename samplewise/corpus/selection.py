@@ -121,7 +121,7 @@ class Selection:
             self.connection, start_view(self.connection, "control", "TRUE"), f"-{draw(self.choice.seed, step=1)}"
         )
         ranking = Ranking(self.connection, in_parts(start, part), score, "n_tokens" if budget else "1")
-        view = cut_view(self.connection, start, score, None, *ranking.cuts(sizes), part)
+        view = cut_view(self.connection, start, score, None, ranking.cuts(sizes)[0], part)
         return Selection(self.connection, self.choice, self.candidates, view)
 
 

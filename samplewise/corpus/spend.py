@@ -33,7 +33,7 @@ def spend(chosen: Selection) -> None:
         if quotas is None:
             return
     amounts = _amounts(chosen, quotas or Quotas(), tokens, budget)
-    chosen.view = cut_view(chosen.connection, view, score, None, *ranking.cuts(amounts), part)
+    chosen.view = cut_view(chosen.connection, view, score, None, ranking.cuts(amounts)[0], part)
 
 
 def _amounts(

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from samplewise.core import notebook
 from samplewise.core.errors import SamplewiseError, missing_extra
@@ -21,6 +19,11 @@ from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, r
 from samplewise.corpus.place import Place
 from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow
 from samplewise.corpus.verify import verify_files
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from samplewise.core.lazy import numpy as np
 
 ADDED = "columns"
 """The folder of named columns, each in a folder of its name."""

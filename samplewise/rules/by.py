@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host, positions
@@ -18,9 +16,11 @@ from samplewise.rules.budget import any_for_run_length, resolve
 from samplewise.rules.epochs import refuse_epochs, refuse_token_rule
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 MIN_REFERENCE = 0.01

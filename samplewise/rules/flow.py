@@ -6,8 +6,6 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule, State
 from samplewise.core.samples import Samples
@@ -15,9 +13,11 @@ from samplewise.rules.base import check_number, make_rule
 from samplewise.rules.schedules import Number, schedulable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 MEDIAN = "median"

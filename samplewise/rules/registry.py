@@ -10,8 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.rule import Rule
@@ -29,6 +28,9 @@ from samplewise.rules.token_weights import dft, talr, token_threshold
 from samplewise.rules.tokens import random_tokens, rho1, token_band
 from samplewise.rules.truncation import truncate
 from samplewise.rules.weighting import column_weights, ir_dro, uniform
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "band",
@@ -127,6 +129,8 @@ def _of_packages() -> dict[str, Callable[..., Rule]]:
 @lru_cache(maxsize=4)
 def _entry_points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Read once for a search path: to read the metadata of 200 installed packages takes 30 ms, and every rule asks."""
+    from importlib.metadata import entry_points  # 30 ms more, which a rule of ours does without
+
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from samplewise.core.host import wide
 from samplewise.core.samples import Samples
 from samplewise.rules.base import descending
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+else:
+    from samplewise.core.lazy import numpy as np
 
 Distance = Literal["kl", "ess"]
 

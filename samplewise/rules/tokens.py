@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host, is_on_host, on_device
@@ -15,9 +13,11 @@ from samplewise.core.token_rule import Scope, TokenRule
 from samplewise.rules.base import check_seed, check_share, check_shares, random_bits, share_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from samplewise.core.calls import called
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.host import host, wide
@@ -17,9 +15,11 @@ from samplewise.rules.schedules import Number, schedulable
 from samplewise.rules.temperature import Distance, solve_temperature
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 else:
+    from samplewise.core.lazy import numpy as np
     from samplewise.core.lazy import torch
 
 MAX_EXPONENT = 40.0

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from samplewise.corpus.writers.output import Output
 from samplewise.corpus.writers.tables import Tables, tables
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from samplewise.core.lazy import numpy as np
 
 SHARD_BYTES = 2**26
 """The package's own default."""
