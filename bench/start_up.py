@@ -19,7 +19,7 @@ from pathlib import Path
 from selection import make
 
 QUICK, WITHOUT_TORCH, WITH_TORCH = 0.6, 0.8, 0.5
-ROWS = 1000
+ROWS = 50
 REFERENCES = {"python -c pass": ["-c", "pass"], "import torch": ["-c", "import torch"]}
 COMMANDS: dict[str, tuple[float | None, str]] = {  # seconds allowed, None: of torch's import and half a second
     "help": (QUICK, "--help"),
@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[float | None, str]] = {  # seconds allowed, None: of t
     "help of score": (QUICK, "score --help"),
     "report": (QUICK, "report {scores} --out {out}/page.html"),
     "select by rank": (WITHOUT_TORCH, "select {scores} --rule band(drop_top=0.1) --ids --out {out}/a.parquet"),
-    "select a budget": (WITHOUT_TORCH, "select {scores} --tokens 20k --ids --out {out}/b.parquet"),
+    "select a budget": (WITHOUT_TORCH, "select {scores} --tokens 5k --ids --out {out}/b.parquet"),
     "select at random": (WITHOUT_TORCH, "select {scores} --rule random_keep(0.5) --ids --out {out}/c.parquet"),
     "select by quotas": (
         WITHOUT_TORCH, "select {scores} --within source --alpha 0.5 --reweight --weights --out {out}/d.parquet"
