@@ -16,7 +16,7 @@ from samplewise.corpus.selection import Selection
 from samplewise.engine.plan import plan_step
 from samplewise.rules.epochs import refuse_epochs
 
-EACH = 200
+EACH = 300
 """Bytes of memory that a sample takes at most while a rule weighs it: columns, sorted orders, weights in fp64."""
 
 

@@ -277,7 +277,7 @@ def test_refusals(scores, choice, words):
 
 
 def test_a_rule_that_needs_every_loss_must_fit(scores):
-    with pytest.raises(SamplewiseError, match="at most 500 samples"):
+    with pytest.raises(SamplewiseError, match="at most 333 samples"):
         with select(scores, Choice()) as chosen:
             weigh(chosen, parse_rule("ir_dro(r=1.0)"), 100_000)
 
