@@ -60,7 +60,7 @@ def _parts(found: Any) -> Iterator[tuple[Any, np.ndarray]]:
     number, names = parts.indices.to_numpy(), parts.dictionary.to_pylist()
     rows = np.flatnonzero(found.column("kept").to_numpy())
     rows = rows[np.lexsort((found.column("id").to_numpy()[rows], number[rows]))]
-    for own in np.split(rows, np.flatnonzero(np.diff(number[rows])) + 1):
+    for own in np.split(rows, np.flatnonzero(np.diff(number[rows])) + 1) if len(rows) else ():
         yield (names[number[own[0]]] if len(names) > 1 else None), own
 
 

@@ -266,6 +266,8 @@ def test_the_statement_shows_both_edges_nearest_first(scores, table):
 @pytest.mark.parametrize(("choice", "words"), [
     (Choice(parse_rule("band(drop_top=0.0001)")), "at least 10000 samples"),
     (Choice(above=1e6), "at least one sample"),
+    (Choice(parse_rule("ir_dro(r=1.0)"), above=1e6), "at least one sample"),
+    (Choice(parse_rule("top_k(0.5)"), above=1e6, within="source"), "at least one sample"),
     (Choice(tokens=1, above=3), "at least one sample"),
     (Choice(parse_rule("top_k(0.5)"), by="elsewhere"), "elsewhere"),
     (Choice(parse_rule("top_k(0.5)"), within="elsewhere"), "elsewhere"),
