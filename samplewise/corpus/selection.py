@@ -67,7 +67,10 @@ def _total(kept: tuple[Any, ...], rest: tuple[Any, ...]) -> Total:
     """Of two rows of samples, tokens, the range of keys, and what their keys' sum is made of."""
     samples, tokens, least, most, *folds = kept
     every = sum(own + other for own, other in zip(folds, rest[4:], strict=True))
-    return Total(samples + rest[0], tokens + rest[1], samples, tokens, every, sum(folds), least, most)
+    return Total(
+        samples=samples + rest[0], tokens=tokens + rest[1], kept=samples, kept_tokens=tokens, key=every,
+        kept_key=sum(folds), least=least, most=most,
+    )  # fmt: skip
 
 
 @dataclass
