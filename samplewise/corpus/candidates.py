@@ -33,13 +33,14 @@ class Candidates:
     """The view `candidates`: id, doc_id, source, row, "window", n_tokens, n_bytes, key, part; finite and not empty.
 
     samples, tokens: in the view. left_out: samples whose key is not finite, or in which nothing is predicted.
-    largest: key, without its sign.
+    largest: key, without its sign. joined: whether columns were joined, which leaves rows in no known order.
     """
 
     samples: int
     tokens: int
     left_out: int
     largest: float = 0.0
+    joined: bool = False
 
 
 def make_candidates(
@@ -84,10 +85,10 @@ def make_candidates(
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW candidates AS SELECT * FROM everyone WHERE isfinite(key) AND n_tokens > 0"
     )
-    return _counted(connection, by)
+    return _counted(connection, by, bool(read) or _takes_join(scores, needed))
 
 
-def _counted(connection: Any, by: str) -> Candidates:
+def _counted(connection: Any, by: str, joined: bool) -> Candidates:
     counted = "count(*), coalesce(sum(n_tokens), 0), max(abs(key))"
     (samples, tokens, largest), = connection.sql(f"SELECT {counted} FROM candidates").fetchall()  # fmt: skip
     total = connection.sql("SELECT count(*) FROM everyone").fetchall()[0][0]
@@ -96,7 +97,7 @@ def _counted(connection: Any, by: str) -> Candidates:
             "scores", expected=f"samples with a finite {by}", got=f"none among {total}",
             remedy="Name a column of numbers, or score the corpus again.",
         )  # fmt: skip
-    return Candidates(samples, int(tokens), total - samples, largest)
+    return Candidates(samples, int(tokens), total - samples, largest=largest, joined=joined)
 
 
 def _keys(by: str, columns: Collection[str]) -> list[str]:
@@ -134,13 +135,17 @@ def _make_scored(
     connection.execute(f"CREATE OR REPLACE TEMP VIEW scored AS {rows}")
 
 
-def _rows(scores: Scores, needed: list[str]) -> str:
+def _rows(scores: Scores, needed: Collection[str]) -> str:
     """SQL of all windows. The joined view is only taken where an added column is needed: a join costs memory."""
-    if any(name in scores.added or name in scores.joined for name in needed):
+    if _takes_join(scores, needed):
         return "SELECT * FROM scores"
     files = [scores.place.inside(shard.name) for shard in scores.manifest.shards]
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
     return f"SELECT * FROM read_parquet([{listed}])"
+
+
+def _takes_join(scores: Scores, needed: Collection[str]) -> bool:
+    return any(name in scores.added or name in scores.joined for name in needed)
 
 
 def _documents(connection: Any, columns: str, extra: list[str]) -> str:

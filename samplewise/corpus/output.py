@@ -19,7 +19,8 @@ Record = dict[str, Any]
 def write_ids(selection: Selection, path: str | Path) -> None:
     """The ids of what is kept (of documents: doc_id): .parquet, or .txt with one a line.
 
-    In the order of the scores; documents and parts by source, row and window.
+    In the order of the scores; documents, and what other tables take part in (parts, added columns, junk and shared
+    lines), by source, row and window.
     """
     name = "id" if selection.choice.unit == "window" else "doc_id"
     output = file_output(path, IDS)
@@ -41,9 +42,12 @@ def write_weights(selection: Selection, path: str | Path) -> None:
 
 
 def _in_order(selection: Selection) -> str:
-    """Parts are joined and documents grouped, which keeps no order; a sort costs little beside it."""
-    if selection.choice.unit == "window":
-        return "" if selection.choice.parts is None else ' ORDER BY source, row, "window"'
+    """What is joined or grouped keeps no order; a sort costs little beside it."""
+    choice = selection.choice
+    others = (choice.parts, choice.drop_junk, choice.drop_shared)
+    joined = selection.candidates.joined or any(each is not None for each in others)
+    if choice.unit == "window":
+        return ' ORDER BY source, row, "window"' if joined else ""
     return " ORDER BY source, row"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from samplewise.corpus.cut import ANY, Ranking
 from samplewise.corpus.draw import define, draw
-from samplewise.corpus.output import write_ids
+from samplewise.corpus.output import write_ids, write_weights
 from samplewise.corpus.select import select
 from samplewise.corpus.selection import Choice
 from samplewise.corpus.store import open_scores
@@ -85,3 +85,21 @@ def test_ids_stand_in_the_order_of_the_scores(tmp_path):
     place = {name: number for number, name in enumerate(every.tolist())}
     assert (np.diff([place[name] for name in kept.tolist()]) > 0).all()
     assert len(kept) == 120_000
+
+
+@pytest.mark.parametrize("rule", ["band(drop_top=0.1)", "ir_dro(r=1)"])
+def test_ids_that_a_joined_column_ranks_stand_by_source_row_and_window(tmp_path, rule):
+    """A join hands rows on in any order: twice the same bytes."""
+    folder = write_fake_scores(tmp_path / "scores", 150_000, shard_rows=40_000, text=False, added=("reference",))
+    scores = open_scores(folder)
+    for name in ("first", "second"):
+        with select(scores, Choice(parse_rule(rule), by="excess"), threads=4) as found:
+            write_ids(found, tmp_path / f"{name}.parquet")
+            write_weights(found, tmp_path / f"{name}_weights.parquet")
+    for kind in ("", "_weights"):
+        assert (tmp_path / f"first{kind}.parquet").read_bytes() == (tmp_path / f"second{kind}.parquet").read_bytes()
+    weights = pq.read_table(tmp_path / "first_weights.parquet").to_pandas()
+    place = ["source", "row", "window"]
+    assert weights[place].equals(weights[place].sort_values(place, ignore_index=True))
+    kept = weights["id"][weights["sample_weight"] > 0].tolist()
+    assert pq.read_table(tmp_path / "first.parquet")["id"].to_pylist() == kept
