@@ -18,6 +18,8 @@ Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
 _SHOW_PARTS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
 """Protocols of file systems, which show a file while it is being written."""
+_BUCKETS = {"abfs", "az", "gcs", "gs", "oci", "oss", "s3", "s3a"}
+"""Protocols of object stores: they need no folders, and to make one there would make a bucket of a misspelt name."""
 
 
 @contextmanager
@@ -107,8 +109,8 @@ class Place:
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file or nothing; folders are created."""
         if self.remote:
-            self.files.makedirs(os.path.dirname(f"{self.root}/{name}"), exist_ok=True)
-            self.files.pipe_file(f"{self.root}/{name}", data)
+            with self._written(f"{self.root}/{name}") as target:
+                self.files.pipe_file(target, data)
             return
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,17 +161,32 @@ class Place:
         """Put a whole file of this machine there, or nothing. A file system that shows parts gets it under another name
         first; object stores show whole objects only.
         """
-        target = f"{self.root}/{name}"
         if not self.remote:
             raise ValueError("a place here is written to directly")
-        self.files.makedirs(os.path.dirname(target), exist_ok=True)
+        with self._written(f"{self.root}/{name}") as target:
+            if _SHOW_PARTS.isdisjoint(self._protocols()):
+                self.files.put_file(str(file), target)
+                return
+            temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+            self.files.put_file(str(file), temporary)
+            self.files.mv(temporary, target)
+
+    @contextmanager
+    def _written(self, target: str) -> Iterator[str]:
+        """Make the folder of a file that is to be written. Errors: SamplewiseError where there is no such bucket."""
+        if _BUCKETS.isdisjoint(self._protocols()):
+            self.files.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            yield target
+        except FileNotFoundError as error:
+            raise SamplewiseError(
+                self.url, expected="a bucket that exists", got=" ".join(str(error).split())[:200],
+                remedy="Check its name, or create it first.",
+            ) from error  # fmt: skip
+
+    def _protocols(self) -> list[str]:
         own = self.files.protocol
-        if _SHOW_PARTS.isdisjoint([own] if isinstance(own, str) else own):
-            self.files.put_file(str(file), target)
-            return
-        temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
-        self.files.put_file(str(file), temporary)
-        self.files.mv(temporary, target)
+        return [own] if isinstance(own, str) else list(own)
 
     @_reaching
     def open(self, name: str) -> Any:
