@@ -1,4 +1,4 @@
-"""`score` on the actors of a Ray cluster, one of which, or the driver, is killed."""
+"""`score` on the actors of a Ray cluster, one of which, or their node, or the driver, is killed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ PATIENCE = 300.0
 
 
 def killed_on_ray(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
-    """SIGKILL for an actor as it scores: Ray gives its shards to another. For the driver: the same command resumes."""
-    whom = dice.choice(["actor", "driver"])
+    """SIGKILL as actors score. An actor: Ray gives its shards to another. The node: the command starts a new one, or
+    says in a sentence that none lasts. The driver: the same command resumes.
+    """
+    whom = dice.choice(["actor", "node", "driver"])
     on_ray = replace(victim, name="score on Ray", start=partial(_score, victim.world), patience=PATIENCE)
     found = _started(victim.world, folder, whom, wait=dice.uniform(0, 2))
     if whom == "actor" and found.code:
@@ -42,6 +44,7 @@ def _started(world: World, folder: Path, whom: str, wait: float) -> Run:
     words = [word.replace("{out}", str(folder / "out")) for word in scoring(world)]
     command = [sys.executable, "-m", "samplewise", *words, "--engine", "ray", "--workers", "2"]
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment["RAY_worker_niceness"] = "0"  # Ray's 15 starves actors on a machine that is busy
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True, preexec_fn=_die_with_parent,
@@ -62,15 +65,22 @@ def _die_with_parent() -> None:
 
 def _kill(process: subprocess.Popen[str], whom: str, wait: float) -> None:
     while process.poll() is None:
-        actors = [pid for pid, line in _descendants(process.pid) if "_MapWorker" in line or "ray::" in line]
-        if actors:
+        if _processes(process.pid, "actor"):
             time.sleep(wait)
             try:
-                os.kill(actors[0] if whom == "actor" else process.pid, signal.SIGKILL)
-            except ProcessLookupError:
+                os.kill(process.pid if whom == "driver" else _processes(process.pid, whom)[0], signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
                 continue  # it ended meanwhile; there may be another
             return
         time.sleep(0.05)
+
+
+def _processes(driver: int, whom: str) -> list[int]:
+    """The actors that score, or their raylet. Helpers of Ray are called ray:: too, and the node ends with one."""
+    lines = _descendants(driver)
+    if whom == "node":
+        return [pid for pid, line in lines if line.split(" ")[0].endswith("/raylet")]
+    return [pid for pid, line in lines if line.startswith("ray::") and "_Worker" in line]
 
 
 def _descendants(pid: int) -> list[tuple[int, str]]:
