@@ -130,7 +130,9 @@ class Place:
     def state(self, name: str) -> str:
         """What changes whenever a file is rewritten: its size and times here, what a store reports of it elsewhere."""
         if self.remote:
-            return str(self.files.ukey(f"{self.root}/{name}"))
+            found = self.files.info(f"{self.root}/{name}")
+            tag = found.get("ETag") or found.get("etag")  # a listing says other things beside it than a request for one
+            return f"{found['size']}-{tag}" if tag else str(self.files.ukey(f"{self.root}/{name}"))
         found = (self.local / name).stat()
         return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
 

@@ -76,5 +76,5 @@ def _remembered(place: Place) -> dict[str, Any]:
 
 def _remember(place: Place, states: Mapping[str, Any]) -> None:
     """A folder that cannot be written is verified each time."""
-    with suppress(OSError):
+    with suppress(OSError, SamplewiseError):
         place.write(REMEMBERED, json.dumps(states, indent=1).encode() + b"\n")

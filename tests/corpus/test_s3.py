@@ -12,6 +12,7 @@ import world
 from scoring import digests, table
 
 from samplewise.corpus import open_scores
+from samplewise.corpus.place import Place
 
 moto = pytest.importorskip("moto.server", reason="moto is not installed")
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
@@ -78,6 +79,13 @@ def lines(data):
 def test_scores_are_those_of_a_folder_here(scores, scores_here):
     assert open_scores(scores).manifest.rows_in == 120
     assert table(scores).equals(table(scores_here))
+
+
+def test_a_listing_changes_no_state(scores):
+    place = Place(scores)
+    before = place.state("shard-00000.parquet")
+    assert "shard-00000.parquet" in place.names()
+    assert place.state("shard-00000.parquet") == before
 
 
 def test_a_killed_score_resumes_in_the_bucket(bucket, scores_here, given, tiny_model, tmp_path):

@@ -3,9 +3,11 @@
 import json
 import os
 
+import fsspec
 import pytest
 import world
 from fake_scores import write_fake_scores
+from fsspec.implementations.memory import MemoryFileSystem
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import open_scores
@@ -52,6 +54,18 @@ def test_each_file_is_read_once_and_again_when_it_was_written_anew(folder, read)
     path.write_bytes(path.read_bytes())
     open_scores(folder)
     assert read[6:] == ["shard-00001.parquet"]
+
+
+def test_scores_at_a_url_that_cannot_be_written_are_verified_each_time(folder, read, monkeypatch):
+    fsspec.filesystem("memory").put(str(folder), "/not-ours", recursive=True)
+
+    def refuse(*words, **more):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    for times in (1, 2):
+        assert len(open_scores("memory://not-ours")) == 300
+        assert len(read) == 6 * times
 
 
 def test_a_time_set_back_hides_nothing(folder):
