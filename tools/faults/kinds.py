@@ -58,6 +58,15 @@ def asked_to_stop(dice: Random, victim: Victim, clean: Clean, folder: Path) -> O
     )
 
 
+def paused(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
+    """Stopped as by Ctrl-Z or a scheduler, and continued after up to two seconds: nothing comes of it."""
+    moment, pause = dice.uniform(0, clean.seconds), dice.uniform(0.1, 2)
+    signals = [(moment, signal.SIGSTOP), (moment + pause, signal.SIGCONT)]
+    found = struck(victim, folder, at_rank=dice.randrange(victim.ranks), signals=signals)
+    what = f"for {pause:.1f} s after {moment:.2f} s"
+    return judged("paused", victim, what, clean, folder, found, expected=_must_succeed)
+
+
 def refused_call(dice: Random, victim: Victim, clean: Clean, folder: Path) -> Outcome:
     """A write, an fsync, a rename fails."""
     (name, (code, lasting)), (rank, number) = dice.choice(list(ERRORS.items())), place_of(dice, clean)
@@ -109,6 +118,7 @@ KINDS: dict[str, Kind] = {
     "SIGKILL at a call": Kind(killed_in_a_call, 6),
     "SIGKILL at a time": Kind(killed_at_a_time, 4),
     "SIGTERM, Ctrl-C, SIGHUP": Kind(asked_to_stop, 2),
+    "paused": Kind(paused),
     "a call fails": Kind(refused_call, 4),
     "damaged file": Kind(damaged_file, 3),
     "file times": Kind(wrong_times),
