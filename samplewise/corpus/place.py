@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -148,6 +148,16 @@ class Place:
             return sorted(os.path.basename(name.rstrip("/")) for name in found)
         path = self.local / folder
         return sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+
+    @_reaching
+    def list_for_readers(self, folders: Iterable[str]) -> None:
+        """List folders anew. A file system that remembers listings then knows the sizes of their files, which DuckDB
+        asks for some 90 times a shard; each was a request.
+        """
+        if self.remote:
+            self.files.invalidate_cache()
+            for folder in folders:
+                self.files.ls(f"{self.root}/{folder}".rstrip("/"))
 
     @_reaching
     def remove(self, name: str) -> None:

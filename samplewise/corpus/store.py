@@ -61,6 +61,7 @@ class Scores:
 
         memory: what DuckDB may hold; above it, it writes to `temporary`, a folder (default: DuckDB's own).
         """
+        self.place.list_for_readers(["", *(f"{ADDED}/{name}" for name in self.added)])
         connection = duckdb_for(self.place, memory, temporary)
         if threads is not None:
             connection.execute(f"SET threads = {int(threads)}")

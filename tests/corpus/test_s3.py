@@ -109,6 +109,17 @@ def test_a_killed_score_resumes_in_the_bucket(bucket, scores_here, given, tiny_m
     assert {name: ours.get(name) for name in shards} == {name: theirs[name] for name in shards}
 
 
+def test_select_asks_once_for_the_size_of_a_shard(bucket, scores, tmp_path, caplog):
+    if bucket.exists("bucket/scores/.verified.json"):
+        bucket.rm_file("bucket/scores/.verified.json")  # as when they are read for the first time
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        run("select", scores, "--rule", "band(drop_top=0.25)", "--ids", "--out", tmp_path / "ids.parquet")
+    asked = [record.getMessage() for record in caplog.records]
+    assert any("GET /bucket/scores/shard-" in each for each in asked)
+    shards = len(open_scores(scores).manifest.shards)
+    assert sum("HEAD /bucket/scores/shard-" in each for each in asked) <= shards  # DuckDB wants a size at each opening
+
+
 def test_select_writes_several_files_and_their_statement(bucket, scores, scores_here, tmp_path):
     rule = ("--rule", "band(drop_top=0.25)")
     run("select", scores, *rule, "--out", "s3://bucket/kept", "--format", "jsonl", "--shard-size", "5kB")
