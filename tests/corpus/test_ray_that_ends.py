@@ -7,7 +7,7 @@ import world
 from scoring import digests, score
 
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus import ray_engine
+from samplewise.corpus import ray_driver, ray_engine
 
 
 class RayError(Exception):
@@ -62,7 +62,8 @@ class Cluster:
 
 def on(monkeypatch, ends):
     cluster = Cluster(ends)
-    monkeypatch.setattr(ray_engine, "import_module", lambda name: cluster)
+    monkeypatch.setattr(ray_driver, "import_module", lambda name: cluster)
+    monkeypatch.setattr(ray_engine, "drive_apart", ray_driver.drive)
     return cluster
 
 

@@ -262,7 +262,7 @@ def test_a_scoring_that_is_ended_says_that_the_same_command_resumes(tiny_model, 
 def test_a_ray_that_does_not_start_is_one_sentence_and_the_command_resumes(tiny_model, corpus, tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from samplewise.corpus import ray_engine
+    from samplewise.corpus import ray_driver, ray_engine
 
     starts = []
 
@@ -272,7 +272,8 @@ def test_a_ray_that_does_not_start_is_one_sentence_and_the_command_resumes(tiny_
 
     errors = SimpleNamespace(RayError=KeyError, RayTaskError=KeyError)
     cluster = SimpleNamespace(init=late, shutdown=lambda: None, exceptions=errors)
-    monkeypatch.setattr(ray_engine, "import_module", lambda name: cluster)
+    monkeypatch.setattr(ray_driver, "import_module", lambda name: cluster)
+    monkeypatch.setattr(ray_engine, "drive_apart", ray_driver.drive)
     with pytest.raises(SamplewiseError, match=r"--engine ray: expected a Ray cluster .* timed out during startup"):
         score(tiny_model, corpus, tmp_path / "out", engine="ray", workers=2)
     assert len(starts) == ray_engine.TRIES
