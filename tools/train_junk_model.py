@@ -3,8 +3,8 @@
 FOLDER holds the packages unpacked, one folder each, as tools/junk_model/README.md says. Nothing else is read: no text
 that the measures are tested on takes part. First come the tables of languages and of English words: two models of half
 of the sources each judge what the other half was made from, which says what clean text costs. Then what is usual, the
-trees and the borders, from texts of which most took no part in the tables; `--keep-tables` does only that, in three
-minutes of one core, of ten. The same packages give the same file.
+trees and the borders, from texts of which most took no part in the tables; `--keep-tables` does only that, in four
+minutes of one core, of eleven. The same packages give the same file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from junk_model.documents import documents  # noqa: E402
 from junk_model.english import english_model, known_words, word_entries  # noqa: E402
 from junk_model.fit import Measures, fitted  # noqa: E402
 from junk_model.languages import CODE, ENGLISH, POOLED, entries_of, grouped, languages_of, pooled  # noqa: E402
+from junk_model.latex import latex  # noqa: E402
 from junk_model.samples import CLEAN, Sample, samples, worse  # noqa: E402
 from junk_model.sources import Text, half, texts, words  # noqa: E402
 from junk_model.train import pieces, table_of  # noqa: E402
@@ -30,7 +31,7 @@ from junk_model.train import pieces, table_of  # noqa: E402
 from samplewise.corpus.junk.coherence import STRUCTURE  # noqa: E402
 from samplewise.corpus.junk.languages import Languages, judge  # noqa: E402
 from samplewise.corpus.junk.letters import SCRIPTS, letters_of  # noqa: E402
-from samplewise.corpus.junk.measures import KINDS, measure  # noqa: E402
+from samplewise.corpus.junk.measures import KINDS, joined, measure  # noqa: E402
 from samplewise.corpus.junk.model import GRID, PLACE, Model, model, write_model  # noqa: E402
 from samplewise.corpus.junk.score import BANDS, COLUMNS, GROUPS  # noqa: E402
 from samplewise.corpus.junk.trees import none  # noqa: E402
@@ -123,8 +124,16 @@ def measures(known: Model, every: list[Sample], draw: random.Random) -> Measures
         made += worse([each for each in every if each.half == part], draw)
     return Measures(
         measure([text for _, _, text in made], known), np.array([kind for _, kind, _ in made]),
-        np.array([each.sort for each, _, _ in made]), np.array([each.half for each, _, _ in made]),
+        np.array([each.sort for each, _, _ in made]), np.array([each.source for each, _, _ in made]),
+        np.array([each.half for each, _, _ in made]),
     )  # fmt: skip
+
+
+def both(one: Measures, other: Measures) -> Measures:
+    """Of two sets of texts as one."""
+    names = ("kind", "sort", "source", "half")
+    rest = (np.concatenate([getattr(one, name), getattr(other, name)]) for name in names)
+    return Measures(joined([one.measured, other.measured]), *rest)
 
 
 def ordered(known: Model, every: list[Text]) -> Model:
@@ -138,11 +147,12 @@ def main() -> None:
     """Read, make or keep the tables, fit the rest, and write it."""
     folder, draw = Path(sys.argv[1]), random.Random(0)
     every = list(texts(folder))
-    known = ordered(model() if "--keep-tables" in sys.argv else tables(folder, every), every)
+    known = model() if "--keep-tables" in sys.argv else ordered(tables(folder, every), every)
     clean = samples([text for text in every if text.language in known.languages.names], list(documents(folder)), draw)
-    found = fitted(known, measures(known, clean, draw))
+    further = latex(folder, draw_latex := random.Random(1))
+    found = fitted(known, both(measures(known, clean, draw), measures(known, further, draw_latex)))
     write_model(PLACE, replace(found, version="2"))
-    print(f"{PLACE}: {PLACE.stat().st_size:,} bytes, {len(clean):,} clean texts")
+    print(f"{PLACE}: {PLACE.stat().st_size:,} bytes, {len(clean) + len(further):,} clean texts")
     for place, name in enumerate(COLUMNS):
         print(f"{name:<16} {found.weight[:, place].round(2)}  usual {found.usual[:, place].round(2)}"
               f"  scale {found.scale[:, place].round(2)}")  # fmt: skip

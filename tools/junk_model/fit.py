@@ -18,12 +18,17 @@ from samplewise.corpus.junk.trees import Trees
 
 REACHED = (0.02, 0.02, 0.02, 0.01, 0.02)
 """Share of the clean texts of each group, whatever their length, that may reach the border, each sort counted alike:
-among them are some that no one would call clean. Of LaTeX, of which there are few, fewer: there is more unseen of it.
+among them are some that no one would call clean. Of LaTeX, which differs most from package to package, fewer.
 """
+WORST = 0.05
+"""Share of the clean LaTeX of any one package that may reach the border: of at least `OF_PACKAGE` texts."""
+OF_PACKAGE = 20
 WORTH = {"latex": 0.6, "licence": 0.6}
 """What the clean texts of a sort count together, beside 1 for the others; the noise made of them as much."""
 FEWEST = 100
-"""Clean texts of a group and length below which its border is that of all lengths."""
+"""Clean texts of a group and length below which its border is that of all lengths; where all lengths have fewer, it is
+the highest sum of a clean text: of so few, no share of 2% is known.
+"""
 HARD = 0.2
 """What noise that nobody could be sure of counts, beside 1."""
 STEPS, RATE, SHRINK = 2000, 0.05, 2e-3
@@ -31,13 +36,14 @@ STEPS, RATE, SHRINK = 2000, 0.05, 2e-3
 
 @dataclass(frozen=True)
 class Measures:
-    """measured: of all texts. kind: [N] of noise, or `CLEAN`. sort: [N] of the text it was made of. half: [N] of the
-    sources.
+    """measured: of all texts. kind: [N] of noise, or `CLEAN`. sort, source: [N] of the text it was made of. half: [N]
+    of the sources.
     """
 
     measured: Measured
     kind: np.ndarray
     sort: np.ndarray
+    source: np.ndarray
     half: np.ndarray
 
     @property
@@ -88,8 +94,17 @@ def _borders(sums: np.ndarray, made: Measures) -> np.ndarray:
             every = made.clean & (group == own)
             asked = every & (borders(made.measured, one) > 0)
             asked = asked if asked.sum() >= FEWEST else every
-            found[own, band] = _quantile(sums[asked], worth[asked], 1 - REACHED[own])
+            reached = REACHED[own] if asked.sum() >= FEWEST else 0.0
+            found[own, band] = _quantile(sums[asked], worth[asked], 1 - reached)
+            if KINDS[own : own + 1] == ("LaTeX",):
+                found[own, band] = max(found[own, band], _worst(sums[asked], made.source[asked]))
     return found
+
+
+def _worst(sums: np.ndarray, source: np.ndarray) -> float:
+    """The border of the package of which most would reach that of the others."""
+    own = [sums[source == name] for name in np.unique(source)]
+    return max((float(np.quantile(each, 1 - WORST)) for each in own if len(each) >= OF_PACKAGE), default=-np.inf)
 
 
 def _quantile(values: np.ndarray, worth: np.ndarray, share: float) -> float:

@@ -48,10 +48,10 @@ def samples(every: Sequence[Text], further: Sequence[Document], draw: random.Ran
     places: dict[tuple[int, str, int, bool], list[str]] = {}
     for text in every:
         sort, name = _sort(text)
-        places.setdefault((SORTS.index(sort), name, half(text), False), []).extend(_stretches(text.text))
+        places.setdefault((SORTS.index(sort), name, half(text), False), []).extend(stretches(text.text))
     for own in further:
         part = int(drawn(own.source, 0.5))
-        places.setdefault((SORTS.index(own.sort), own.source, part, True), []).extend(_stretches(own.text))
+        places.setdefault((SORTS.index(own.sort), own.source, part, True), []).extend(stretches(own.text))
     found = []
     for (sort, name, part, new), own in sorted(places.items()):
         draw.shuffle(own)
@@ -60,7 +60,8 @@ def samples(every: Sequence[Text], further: Sequence[Document], draw: random.Ran
     return found
 
 
-def _stretches(text: str) -> list[str]:
+def stretches(text: str) -> list[str]:
+    """Where a long document gives a text: its beginning, and the beginning of a line every 1,500 characters."""
     starts = [0, *range(1500, min(len(text) - 600, 40_000), 1500)]
     cuts = (text[start:].split("\n", 1)[-1] if start else text for start in starts)
     return [part for part in map(str.strip, cuts) if len(part) >= 200]
