@@ -3,8 +3,8 @@
 FOLDER holds the packages unpacked, one folder each, as tools/junk_model/README.md says. Nothing else is read: no text
 that the measures are tested on takes part. First come the tables of languages and of English words: two models of half
 of the sources each judge what the other half was made from, which says what clean text costs. Then what is usual, the
-trees and the borders, from texts of which most took no part in the tables; `--keep-tables` does only that, in four
-minutes of one core, of eleven. The same packages give the same file.
+trees and the borders, from texts of which most took no part in the tables; `--keep-tables` does only that, in two and a
+half minutes of one core. The same packages give the same file.
 """
 
 from __future__ import annotations
