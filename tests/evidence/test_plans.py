@@ -325,6 +325,11 @@ def test_no_results_are_an_error(tmp_path):
         check_results(tmp_path)
 
 
+def test_the_example_of_unseen_domains_reads():
+    plan = load_plan(Path(__file__).parents[2] / "examples" / "unseen_domains.yaml")
+    assert [arm.name for arm in all_arms(plan)] == ["uniform", "tilt"]
+
+
 def test_the_example_is_complete_and_reads():
     path = Path(__file__).parents[2] / "examples" / "plan.yaml"
     plan = load_plan(path)
