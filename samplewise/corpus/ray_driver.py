@@ -58,7 +58,8 @@ def _exit(number: int, frame: object) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    while os.read(sys.stdin.fileno(), 1024):  # not by `sys.stdin`, whose lock a thread must not hold at the end
+        pass
     interrupt_main(signal.SIGTERM)
     threading.Event().wait(PATIENCE)
     os._exit(1)

@@ -178,6 +178,26 @@ def test_a_control_has_the_same_size_and_another_content(scores, choice):
     assert len(ids[0] & ids[1]) / len(ids[0]) == pytest.approx(share, abs=0.08), "independent of the selection"
 
 
+def test_a_part_of_which_a_threshold_keeps_nothing_is_still_counted(tmp_path):
+    """It has no cut to join: in the files and the statement its samples stand with weight 0."""
+    folder = tmp_path / "scores"
+    write_fake_scores(folder, 400, shard_rows=400, text=False)
+    found = pq.read_table(folder / "shard-00000.parquet")
+    source = np.array(found["source"].to_pylist())
+    loss = np.where(source == "part-1.jsonl", 0.01, found["loss"].to_numpy() + 1).astype(np.float32)
+    scores = open_scores(folder)
+    pq.write_table(found.set_column(found.column_names.index("loss"), "loss", [loss]), folder / "shard-00000.parquet")
+    for rule in ("top_k(0.5)", "random_keep(0.5)", "ir_dro(r=1)"):
+        with select(scores, Choice(parse_rule(rule), above=0.5, within="source")) as chosen:
+            totals = chosen.totals()
+            write_weights(chosen, tmp_path / "weights.parquet")
+        assert {part: own.samples for part, own in totals.items()} == {p: (source == p).sum() for p in set(source)}
+        assert totals["part-1.jsonl"].kept == 0 < totals["part-0.jsonl"].kept
+        weights = pq.read_table(tmp_path / "weights.parquet").to_pandas()
+        assert len(weights) == 400
+        assert (weights["sample_weight"][weights["source"] == "part-1.jsonl"] == 0).all()
+
+
 def test_a_control_under_a_budget_has_as_many_tokens(scores, table):
     with select(scores, Choice(tokens=100_000)) as chosen:
         tokens = chosen.totals()[0].kept_tokens
