@@ -46,3 +46,7 @@ def _is_whole(path: Path, digest: str) -> bool:
         return False
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest() == digest
+
+
+if __name__ == "__main__":
+    fetch_all()

@@ -1,5 +1,6 @@
 """The loops of the examples run, and learn, as they are."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,6 +22,25 @@ def losses(name: str, *arguments: object, launcher: tuple = ()) -> list[float]:
 @pytest.mark.parametrize("name", ["accelerate_loop.py", "torch_loop.py", "dpo_pairs.py"])
 def test_the_examples_are_short(name):
     assert len((EXAMPLES / name).read_text().splitlines()) <= 60
+
+
+def only_defines(script: Path) -> bool:
+    """Whether running the script would do nothing."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)
+    body = ast.parse(script.read_text(encoding="utf-8")).body[1:]  # without the docstring
+    return all(isinstance(statement, kinds) for statement in body)
+
+
+def test_the_commands_of_the_pages_name_scripts_that_do_something():
+    pages = [
+        *world.ROOT.glob("*.md"),
+        *(page for part in ("docs", "results") for page in Path(world.ROOT, part).rglob("*.md")),
+    ]
+    commands = {
+        each for page in pages for each in re.findall(r"\bpython ((?:\w+/)+\w+\.py)\b", page.read_text("utf-8"))
+    }
+    assert len(commands) > 20
+    assert [each for each in sorted(commands) if only_defines(Path(world.ROOT, each))] == []
 
 
 @pytest.mark.slow
