@@ -155,7 +155,20 @@ def test_a_run_that_is_taken_is_accepted_small_and_on_its_page(here, place):
     text = (folder / "README.md").read_text()
     assert "llama with random weights" not in text
     assert "2 steps. Seeds: 0, 1; intervals cover documents." in text
+    assert ", trained in fp32. Data: " in text
     assert "other (12 documents)" in text
+
+
+def test_a_run_in_the_precision_of_its_machine_is_no_run_of_another_plan(here, place):
+    folder = take(Path("out"), "r1", place)
+    written = (folder / "plan.yaml").read_text()
+    assert "bf16: false" in written
+    (folder / "plan.yaml").write_text(written.replace("bf16: false", "weight_decay: 0.0"))
+    with pytest.raises(SamplewiseError, match="another training"):
+        take(Path("out"), "r1", place)
+    (folder / "plan.yaml").write_text(written.replace("  bf16: false\n", ""))
+    take(Path("out"), "r1", place)
+    assert "bf16" not in (folder / "plan.yaml").read_text()
 
 
 def test_the_table_has_the_numbers_of_the_results(place):

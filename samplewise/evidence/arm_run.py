@@ -32,7 +32,7 @@ from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
 from samplewise.evidence.prices import Prices, prices_of
-from samplewise.evidence.run.arguments import training_arguments, with_precision
+from samplewise.evidence.run.arguments import over, training_arguments
 from samplewise.evidence.run.callbacks import StopOnSignal, TrainingProgress
 from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
 from samplewise.evidence.run.groups import by_name
@@ -135,7 +135,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     budget = Budget.of(plan.budget, config.budget_share)
     training: dict[str, Any] = {
         "save_steps": 100, "save_total_limit": 1, "logging_steps": 1, "report_to": "none",
-        **plan.training, **config.training, "seed": seed, **budget.length,
+        **over(config.training, plan.training), "seed": seed, **budget.length,
     }  # fmt: skip
     if arm.batch != 1:
         training["per_device_train_batch_size"] = scaled_batch(arm, plan)
@@ -147,7 +147,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     model = plan_context.initial.fresh(seed)
     prices = prices_of(model, data, config.under(seed)) if budget.kind == "flops" else Prices()
     run = RunConfig(
-        model="", data=plan.data, output=str(folder), training=with_precision(training, plan_context.initial.autocast),
+        model="", data=plan.data, output=str(folder), training=training,
         **weighting_values(replace(weighting, rule=_rule(plan_context, arm, seed, data, prices).expression)),
     )  # fmt: skip
     trainer = _made(model, plan_context.initial.tokenizer, data, run, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from samplewise.evidence.outcome import RESULTS, VALUES, write_outcome
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.plan_parts import ScratchConfig
 from samplewise.evidence.registered import REGISTERED, register, unregistered
-from samplewise.evidence.run.arguments import check_training
+from samplewise.evidence.run.arguments import as_begun, check_training, with_precision
 from samplewise.evidence.run.folder import exhaustion_explained, locked
 from samplewise.evidence.slugs import RUNS, file_of
 from samplewise.evidence.trials import TRIALS, trials_of
@@ -48,6 +48,8 @@ def run_plan(plan: PlanConfig, *, say: Say = print, file: Path | None = None) ->
     arms = all_arms(plan)
     with locked(folder), exhaustion_explained(folder, "run the same command again to resume"):
         saved = _check_folder(folder, plan)
+        if saved is not None:
+            plan = replace(plan, training=as_begun(plan.training, saved.training))
         left = [(seed, arm) for seed in plan.seeds for arm in arms if not file_of(folder, arm.name, seed).exists()]
         if left:
             _run_all(plan, folder, arms, left, say, lambda: _register(folder, plan, arms, saved, file))
@@ -62,6 +64,7 @@ def _run_all(
     """Run what is left. begin: is called once, when nothing but training can fail any more."""
     initial = open_initial_model(plan.model)
     say(f"model      {initial.text}")
+    plan = replace(plan, training=with_precision(plan.training, initial.autocast))  # of all arms, wherever they resume
     data, suite = open_data(plan, initial)
     for line in suite.lines:
         say(line)
@@ -151,7 +154,8 @@ def _check_folder(folder: Path, plan: PlanConfig) -> PlanConfig | None:
             )  # fmt: skip
         return None
     saved = load_settings(PlanConfig, folder / PLAN)
-    before, given = asdict(saved), asdict(plan)
+    before = asdict(saved)
+    given = asdict(replace(plan, training=as_begun(plan.training, saved.training)))
     if before["primary"] != given["primary"]:
         raise SamplewiseError(
             "primary", expected=f"{before['primary']}, as it was fixed before the first arm ran", got=given["primary"],

@@ -19,6 +19,7 @@ from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.execute import Stopped
 from samplewise.evidence.run.trainer import Recorder
 from samplewise.losses.attach import Attached
+from samplewise.models import load
 from samplewise.report.plan_table import plan_table
 
 
@@ -222,6 +223,32 @@ def test_killed_within_an_arm_and_resumed_gives_the_same_files(here, tmp_path, m
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
     assert not list((tmp_path / "broken" / "runs").glob("*/checkpoint-*"))
     run_plan(broken, say=lambda text: pytest.fail(f"nothing was left to do: {text}"))
+
+
+def precisions(here: Path, output: Path, seeds: list[int], monkeypatch, in_bfloat16: bool) -> list[bool]:
+    """Whether each arm that is run trains in bf16, on a machine that would choose it or not; the plan asks for none."""
+    monkeypatch.setattr(load, "native_bfloat16", lambda: in_bfloat16)
+    make, found = arm_run.make_trainer, []
+
+    def seen(*args, **kwargs):
+        trainer = make(*args, **kwargs)
+        found.append(trainer.args.bf16)
+        return trainer
+
+    training = {"per_device_train_batch_size": 4, "use_cpu": True}
+    path = write_plan(here, seeds=seeds, budget={"steps": 1}, output=str(output), training=training)
+    with monkeypatch.context() as patched:
+        patched.setattr(arm_run, "make_trainer", seen)
+        run_plan(load_plan(path), say=str)
+    return found
+
+
+def test_a_plan_goes_on_in_the_precision_that_it_began_in(here, tmp_path, monkeypatch):
+    for name, begun in (("in bf16", True), ("in fp32", False)):
+        assert precisions(here, tmp_path / name, [0], monkeypatch, begun) == [begun] * 2
+        assert precisions(here, tmp_path / name, [0, 1], monkeypatch, not begun) == [begun] * 2
+        precisions(here, tmp_path / name, [0, 1], monkeypatch, not begun)
+        assert load_plan(tmp_path / name / "plan.yaml").training["bf16"] is begun
 
 
 def test_a_plan_ends_with_the_same_files_each_time(here, tmp_path):

@@ -184,6 +184,23 @@ def test_a_folder(folder, dtype):
     assert description.autocast == ("bfloat16" if native_bfloat16() else None)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "aarch64", "bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_native_where_it_is_faster(monkeypatch, capabilities, native):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert native_bfloat16() is native
+
+
 def test_a_tokenizer_with_a_pad_token_keeps_it(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     make_tokenizer(pad="<unk>").save_pretrained(tmp_path)

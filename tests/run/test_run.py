@@ -256,7 +256,7 @@ def test_training_is_checked_by_name_and_type():
 
 def test_precision_is_the_machines_only_if_none_is_asked_for():
     assert with_precision({}, "bfloat16") == {"bf16": True}
-    assert with_precision({}, None) == {}
+    assert with_precision({}, None) == {"bf16": False}
     assert with_precision({"bf16": False}, "bfloat16") == {"bf16": False}
     assert with_precision({"fp16": True}, "bfloat16") == {"fp16": True}
 

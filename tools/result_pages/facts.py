@@ -11,10 +11,11 @@ from result_pages.markdown import code
 from samplewise.config.settings_file import load_settings
 from samplewise.evidence.plan import HELD_OUT, PlanConfig
 from samplewise.evidence.plan_parts import ScratchConfig
+from samplewise.evidence.run.arguments import PRECISIONS
 
 FACTS = "facts.json"
-"""What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer}; written when a
-run is taken over."""
+"""What is in neither plan nor results: {"path": the plan's model, "model": in words, "short": in fewer, "precision"};
+written when a run is taken over."""
 
 UNIT = {
     "steps": "steps", "tokens": "trained tokens", "epochs": "epochs",
@@ -32,8 +33,8 @@ def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
     documents = len({row.get("id") for row in own})
     texts = "".join(f", {name} ({len(results['documents'][name])} documents)" for name in plan.domains)
     return (
-        f"Model: {known['model']}. Data: {code(data.path)}, {form} of up to {data.max_length} tokens, "
-        f"{documents:,} held-out documents{texts}. Budget of every arm: {_amount(results)}. "
+        f"Model: {known['model']}{_trained_in(known)}. "
+        f"Data: {code(data.path)}, {form} of up to {data.max_length} tokens, {documents:,} held-out documents{texts}. Budget of every arm: {_amount(results)}. "
         f"Seeds: {', '.join(map(str, results['seeds']))}; intervals cover {_covers(results)}. "
         f"The plan: [plan.yaml]({_link(folder, 'plan.yaml')})."
     )
@@ -73,6 +74,20 @@ def _known(folder: Path) -> dict[str, str]:
     return json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 
+def _trained_in(known: Mapping[str, str]) -> str:
+    return f", trained in {known['precision']}" if "precision" in known else ""  # runs before there were such facts
+
+
+def precision(training: Mapping[str, Any]) -> dict[str, str]:
+    """What a finished run was trained in.
+
+    >>> precision({"bf16": False})
+    {'precision': 'fp32'}
+    """
+    named = [name for name in ("bf16", "fp16") if training.get(name)]
+    return {"precision": f"{named[0]} autocast" if named else "fp32"} if PRECISIONS & training.keys() else {}
+
+
 def _link(folder: Path, name: str) -> str:
     """From the page's README.md, which is in this folder or in the one above it."""
     return name if (folder / "README.md").exists() else f"{folder.name}/{name}"
@@ -86,7 +101,7 @@ def model_facts(model: str | ScratchConfig, root: Path) -> dict[str, str]:
     for other in root.rglob(FACTS):
         known = json.loads(other.read_text(encoding="utf-8"))
         if path and known["path"] == path:
-            return known
+            return {key: known[key] for key in ("path", "model", "short")}
     text = open_initial_model(model).text
     if not path:
         return {"path": "", "model": text, "short": f"{text.split()[0]} from scratch, {_size(text)}"}

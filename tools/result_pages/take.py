@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from result_pages.facts import FACTS, model_facts
+from result_pages.facts import FACTS, model_facts, precision
 from result_pages.parts import COST, KINDS, PLAN, PROBE
 from result_pages.skeleton import put_on_page
 from samplewise.config.settings_file import load_settings, to_yaml
@@ -22,6 +22,7 @@ from samplewise.evidence.outcome import VALUES
 from samplewise.evidence.plan import PlanConfig
 from samplewise.evidence.probes.conclusions import conclusions
 from samplewise.evidence.registered import REGISTERED
+from samplewise.evidence.run.arguments import as_begun
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?")
 DIGITS = 5
@@ -70,7 +71,7 @@ def _plan(run: Path, name: str, root: Path) -> dict[str, bytes]:
     registered = {REGISTERED: (run / REGISTERED).read_bytes()} if (run / REGISTERED).exists() else {}
     return registered | {
         "plan.yaml": written, PLAN: _compact(results), VALUES: _compact(values),
-        FACTS: _compact(model_facts(plan.model, root)),
+        FACTS: _compact(model_facts(plan.model, root) | precision(plan.training)),
     }  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def _written_plan(plan: PlanConfig, path: Path) -> bytes:
         refuse_machine_paths(asdict(plan), path.name)
         return to_yaml(plan).encode()
     there = load_settings(PlanConfig, path)
+    there = replace(there, training=as_begun(there.training, plan.training))  # what the machine chose is no other plan
     refuse_machine_paths(asdict(there), str(path))
     other = [key for key, value in asdict(plan).items() if key != "output" and asdict(there)[key] != value]
     if other:

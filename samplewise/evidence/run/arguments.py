@@ -41,6 +41,9 @@ SET_BY_THE_RUN_FOR_SFT = {
 }
 """Fields that a run on instructions sets as well."""
 
+PRECISIONS = {"bf16", "fp16"}
+"""Fields that name a precision: the machine chooses where none of them is given."""
+
 
 def arguments_class(kind: str) -> type[TrainingArguments]:
     """The class that `training:` describes: `trl.SFTConfig` for instructions, else `TrainingArguments`."""
@@ -116,7 +119,25 @@ def training_arguments(training: dict[str, Any], output: Path, max_length: int |
 
 
 def with_precision(training: dict[str, Any], autocast: str | None) -> dict[str, Any]:
-    """`training` with bf16 on where the machine computes in bfloat16 by itself and no precision is asked for."""
-    if autocast != "bfloat16" or {"bf16", "fp16"} & training.keys():
-        return training
-    return {**training, "bf16": True}
+    """`training` with the machine's precision, said either way, where none is asked for.
+
+    autocast: as in `samplewise.models.ModelDescription`.
+    """
+    return training if PRECISIONS & training.keys() else {**training, "bf16": autocast == "bfloat16"}
+
+
+def over(own: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `common`; where `own` names a precision, nothing of the common one is left.
+
+    >>> over({"fp16": True}, {"bf16": True, "max_steps": 9})
+    {'max_steps': 9, 'fp16': True}
+    """
+    left = PRECISIONS if PRECISIONS & own.keys() else set()
+    return {name: value for name, value in common.items() if name not in left} | own
+
+
+def as_begun(training: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """`training` with the precision that the machine chose when the run began, where none is asked for."""
+    if "bf16" in saved and not PRECISIONS & training.keys():
+        return {**training, "bf16": saved["bf16"]}
+    return training

@@ -28,7 +28,7 @@ from samplewise.evidence.batches import Batch, batches_of
 from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.run import fingerprints
 from samplewise.evidence.run.adapters import trained_bytes, with_adapters
-from samplewise.evidence.run.arguments import check_training, training_arguments, with_precision
+from samplewise.evidence.run.arguments import as_begun, check_training, training_arguments, with_precision
 from samplewise.evidence.run.callbacks import StopOnSignal, TrainingProgress
 from samplewise.evidence.run.folder import (
     CONFIG,
@@ -101,7 +101,7 @@ def _run(config: RunConfig, folder: Path, resume: bool, accept_changes: bool, sa
     seconds: dict[str, float] = {}
     saved = saved_config(folder)
     if saved is not None:
-        config = replace(config, training=_as_begun(config.training, saved.training))
+        config = replace(config, training=as_begun(config.training, saved.training))
     goes_on = check_folder(folder, config, resume)
     if resume and not goes_on:
         say(f"no complete checkpoint in {folder} yet: starting at the first step")
@@ -232,13 +232,6 @@ def evaluate_in(
             trainer.model, data.held_out, pad_token_id=pad, batch_size=args.per_device_eval_batch_size,
             autocast=kind, progress=bar.advance, outputs=outputs, batches=batches,
         )  # fmt: skip
-
-
-def _as_begun(training: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    """`training` with the precision that the machine chose when the run began, where none is asked for."""
-    if "bf16" in saved and not {"bf16", "fp16"} & training.keys():
-        return {**training, "bf16": saved["bf16"]}
-    return training
 
 
 def _check_plan(trainer: HistoryMixin, config: RunConfig) -> None:
