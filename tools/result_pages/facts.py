@@ -34,7 +34,8 @@ def facts_line(folder: Path, results: Mapping[str, Any]) -> str:
     texts = "".join(f", {name} ({len(results['documents'][name])} documents)" for name in plan.domains)
     return (
         f"Model: {known['model']}{_trained_in(known)}. "
-        f"Data: {code(data.path)}, {form} of up to {data.max_length} tokens, {documents:,} held-out documents{texts}. Budget of every arm: {_amount(results)}. "
+        f"Data: {code(data.path)}, {form} of up to {data.max_length} tokens, {documents:,} held-out documents{texts}. "
+        f"Budget of every arm: {_amount(results)}. "
         f"Seeds: {', '.join(map(str, results['seeds']))}; intervals cover {_covers(results)}. "
         f"The plan: [plan.yaml]({_link(folder, 'plan.yaml')})."
     )
