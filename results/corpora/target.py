@@ -25,6 +25,8 @@ EPOCHS = {8: 12, 20: 6, 80: 2}
 """Of tuning on so many documents."""
 TOKENS = 400_000
 """Of the mixture, its corruptions included."""
+TIMES = (4, 16)
+"""Weights of the 20 documents within the mixture, in a corpus for each."""
 KEEP = "top_k(share=0.25)"
 
 
@@ -50,6 +52,15 @@ def mixture(own_kind: list[str]) -> list[str]:
     write_bytes(FOLDER / "labels.json", json.dumps({"rows": labels}).encode())
     print(f"mixture    {len(kept):,} documents, {len(kept) - len(labels):,} of them of the target's kind and clean")
     return kept
+
+
+def weighted(texts: list[str], few: list[str]) -> None:
+    """The mixture with the documents of the target in it, these at some times the weight of the others."""
+    for times in TIMES:
+        records = [{"text": text, "sample_weight": 1} for text in texts]
+        records += [{"text": text, "sample_weight": times} for text in few]
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_bytes(FOLDER / f"times-{times}.jsonl", "".join(lines).encode())
 
 
 def tune(model: str, few: Path, output: str, epochs: int) -> None:
@@ -84,6 +95,7 @@ def main() -> None:
         tune("small", few, f"reference-{count}", epochs)
     tune("scorer", FOLDER / "few-20", "conditional-20", EPOCHS[20])
     select(FOLDER / "with-20", FOLDER / "few-20")
+    weighted(texts, target[:20])
 
 
 if __name__ == "__main__":
