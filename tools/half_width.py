@@ -35,12 +35,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--documents", type=int, help="with so many held out, instead of those of the pilot")
     parser.add_argument("--of", nargs=4, metavar=("ARM", "CONTROL", "METRIC", "DOMAINS"), help="another comparison")
     given = parser.parse_args()
     try:
         results, values = (read_json(given.folder / name, "a comparison", REMEDY) for name in (RESULTS, VALUES))
         primary = asked(results, given.of)
-        for control, width in half_widths_at(primary, results["documents"], values, given.seeds).items():
+        widths = half_widths_at(primary, results["documents"], values, given.seeds, given.documents)
+        for control, width in widths.items():
             print(
                 f"{primary.arm} − {control}, {primary.metric} on {primary.domain}: ±{width:.4f} at {given.seeds} seeds"
             )

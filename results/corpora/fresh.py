@@ -14,7 +14,7 @@ from common import ROOT, split
 from prepare import collect
 from transformers import AutoTokenizer
 
-from samplewise.data import Document
+from samplewise.data import Document, deduplicate
 
 SCIENCE = ["scipy", "statsmodels", "sympy"]
 ROWS_HELD_OUT = 0.1
@@ -60,6 +60,13 @@ def rows() -> dict[str, list[dict[str, str]]]:
     found = found[round(ROWS_HELD_OUT * len(found)) :]
     random.Random(22).shuffle(found)
     return parts(found, held_out=200, development=60)
+
+
+def apart(texts: list[str], *others: list[str]) -> list[str]:
+    """The texts that have no copy, near ones included, in the others or before them."""
+    known = [Document(text, "others", row) for row, text in enumerate(text for other in others for text in other)]
+    kept = deduplicate([*known, *(Document(text, "texts", row) for row, text in enumerate(texts))]).kept
+    return [each.text for each in kept if each.source == "texts"]
 
 
 @cache

@@ -131,9 +131,11 @@ def primary_outcome(
 
 
 def half_widths_at(
-    primary: Primary, documents: Mapping[str, Any], values: Mapping[str, Any], seeds: int
+    primary: Primary, documents: Mapping[str, Any], values: Mapping[str, Any], seeds: int, held_out: int | None = None
 ) -> dict[str, float]:
     """By control the half-width that the 95% interval is expected to have at so many seeds, from those that are there.
+
+    held_out: documents, where there are to be others than now.
 
     Errors: SamplewiseError with fewer than 3 finished seeds, which do not show how seeds vary.
     """
@@ -146,7 +148,9 @@ def half_widths_at(
                 "primary", expected=f"{SEEDS} finished seeds of {primary.arm} and {control}", got=count,
                 remedy="Let the plan finish.",
             )  # fmt: skip
-        found[control] = expected_half_width(crossed(known[0]).components, seeds, known[0].shape[1])
+        found[control] = expected_half_width(
+            crossed(known[0]).components, seeds, known[0].shape[1] if held_out is None else held_out
+        )
     return found
 
 

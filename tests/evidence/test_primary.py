@@ -144,6 +144,8 @@ def test_a_pilot_tells_how_wide_the_interval_will_be():
     documents = {"held_out": plans.documents(20)["held_out"]}
     now = primary_outcome(asked, documents, {"after": losses})
     widths = {seeds: half_widths_at(asked, documents, {"after": losses}, seeds)["uniform"] for seeds in (3, 5)}
+    more = half_widths_at(asked, documents, {"after": losses}, 5, 10 * len(documents["held_out"]))["uniform"]
+    assert 0.3 * widths[5] < more < widths[5], "of more documents, in the same seeds"
     assert widths[3] == pytest.approx((now["high"] - now["low"]) / 2, rel=1e-6)
     assert widths[5] / widths[3] == pytest.approx(2.776 / 4.303 * (3 / 5) ** 0.5, rel=1e-3)
     few = {"after": {arm: {"0": seeds["0"], "1": seeds["1"]} for arm, seeds in losses.items()}}
