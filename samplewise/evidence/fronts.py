@@ -21,7 +21,11 @@ Values = Mapping[str, Any]
 def fronts(
     arms: Sequence[Mapping[str, Any]], control: str, values: Values, *, old: Sequence[str], new: str
 ) -> list[dict[str, Any]]:
-    """A row for every arm, control and old set, corrected by Holm's method over the arms of each set and role."""
+    """A row for every arm, control and old set, corrected by Holm's method over the arms of each set and role.
+
+    Where one of the two learned nothing under any seed, the row names it under `unlearned`, and has no difference: at
+    the only loss that both reach, that of the start, they are the same.
+    """
     rows: list[dict[str, Any]] = []
     for arm, other, role in _pairs(arms, control):
         for name in old:
@@ -29,14 +33,21 @@ def fronts(
             if found is None or found[0].shape[1] < 2:
                 continue
             x, seeds, level = found
+            about: dict[str, Any] = {
+                "arm": arm, "control": other, "role": role, "set": name, "new": new, "level": level,
+                "seeds": [int(seed) for seed in seeds],
+            }  # fmt: skip
+            if nothing := [each for each in (arm, other) if not _learned(values, each, seeds, new)]:
+                rows.append(about | {"unlearned": nothing})
+                continue
             row = crossed(x)
-            rows.append({
-                "arm": arm, "control": other, "role": role, "set": name, "new": new, "level": level, "mean": row.mean,
-                "low": row.low, "high": row.high, "p": row.p, "seeds": [int(seed) for seed in seeds],
-                "documents": row.documents, "covers": "documents and seeds" if row.over_seeds else "documents",
+            rows.append(about | {
+                "mean": row.mean, "low": row.low, "high": row.high, "p": row.p, "documents": row.documents,
+                "covers": "documents and seeds" if row.over_seeds else "documents",
             })  # fmt: skip
-    for key in {(row["set"], row["role"]) for row in rows}:
-        family = [row for row in rows if (row["set"], row["role"]) == key]
+    compared = [row for row in rows if "unlearned" not in row]
+    for key in {(row["set"], row["role"]) for row in compared}:
+        family = [row for row in compared if (row["set"], row["role"]) == key]
         for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
             row |= {"p_holm": p, "family": len(family)}
     return rows
@@ -44,12 +55,20 @@ def fronts(
 
 def front_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each row."""
-    return [
+    return [_line(row) for row in rows]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if "unlearned" in row:
+        return (
+            f"{row['arm']} − {row['control']}: not compared on {row['set']}: {' and '.join(row['unlearned'])} never "
+            f"came below the start's loss on {row['new']}"
+        )
+    return (
         f"{row['arm']} − {row['control']}: loss on {row['set']} at equal loss on {row['new']} ({row['level']:.4f}) "
         f"{row['mean']:+.4f}  [{row['low']:+.4f}, {row['high']:+.4f}], p {row['p_holm']:.2g} after Holm over "
         f"{row['family']}"
-        for row in rows
-    ]
+    )
 
 
 def at_equal(
@@ -84,6 +103,10 @@ def curve_of(values: Values, arm: str, old: str, new: str) -> list[tuple[float, 
 
 def _pairs(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[str, str, str]]:
     beside = [(arm["name"], arm["role"]) for arm in arms if arm["role"] in ("rate", "average")]
+    rates = [name for name, role in beside if role == "rate"]
+    yield from ((name, control, "remedy") for name in rates)  # what the cheapest remedies do by themselves
+    averages = (name for name, role in beside if role == "average")
+    yield from ((name, rate, "remedy") for name in averages for rate in rates)  # at all shares it ends as the control
     for arm in arms:
         own = arm.get("control", control)
         if arm["role"] != "arm":
@@ -93,10 +116,23 @@ def _pairs(arms: Sequence[Mapping[str, Any]], control: str) -> Iterator[tuple[st
             yield from ((arm["name"], name, role) for name, role in beside)
 
 
+def _learned(values: Values, arm: str, seeds: Sequence[str], new: str) -> bool:
+    """Whether the loss on new text fell below that of the start at any evaluation, under any seed."""
+    for seed in seeds:
+        before, *later = (float(np.mean(stage[new])) for stage in _stages(values, arm, seed))
+        if min(later) < before:
+            return True
+    return False
+
+
+def _stages(values: Values, arm: str, seed: str) -> list[Mapping[str, Any]]:
+    """What was measured before, during and after training."""
+    during = [each.get(arm, {}).get(seed, {}) for each in values["during"]]
+    return [values["before"].get(seed, values["before"].get("any", {})), *during, values["after"][arm][seed]]
+
+
 def _curve(values: Values, arm: str, seed: str, old: str, new: str) -> tuple[list[float], list[np.ndarray]] | None:
-    stages = [values["before"].get(seed, values["before"].get("any", {}))]
-    stages += [each.get(arm, {}).get(seed, {}) for each in values["during"]]
-    stages.append(values["after"][arm][seed])
+    stages = _stages(values, arm, seed)
     if any(old not in stage or new not in stage for stage in stages):
         return None
     return [float(np.mean(stage[new])) for stage in stages], [np.array(stage[old], float) for stage in stages]

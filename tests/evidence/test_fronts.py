@@ -13,7 +13,7 @@ from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.averaging import averaged
 from samplewise.evidence.check import check_results
 from samplewise.evidence.experiment import run_plan
-from samplewise.evidence.fronts import at_equal, curve_of, fronts
+from samplewise.evidence.fronts import at_equal, curve_of, front_lines, fronts
 from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.primary import Primary, primary_outcome
 from samplewise.report.plan import write_plan as write_report
@@ -61,10 +61,31 @@ def test_every_arm_meets_its_control_lower_rates_and_averages():
     arms = [plans.arm("uniform", "control"), plans.arm("half", "rate"), plans.arm("slow")]
     rows = fronts(arms, "uniform", values_of(CURVES), old=["web"], new="held_out")
     assert [(row["arm"], row["control"], row["role"]) for row in rows] == [
-        ("slow", "uniform", "uniform"), ("slow", "half", "rate"),
+        ("half", "uniform", "remedy"), ("slow", "uniform", "uniform"), ("slow", "half", "rate"),
     ]  # fmt: skip
-    assert rows[0]["mean"] < 0
-    assert rows[0]["p_holm"] < 0.05
+    assert rows[1]["mean"] < 0
+    assert rows[1]["p_holm"] < 0.05
+
+
+def test_an_arm_that_learned_nothing_is_named_and_not_compared():
+    worse = {"lost": [(4.5, 2.9), (4.2, 3.0), (4.1, 3.0)], "slow": CURVES["slow"], "uniform": CURVES["uniform"]}
+    arms = [plans.arm("uniform", "control"), plans.arm("lost"), plans.arm("slow")]
+    lost, slow = fronts(arms, "uniform", values_of(worse), old=["web"], new="held_out")
+    assert lost["unlearned"] == ["lost"]
+    assert "mean" not in lost
+    assert slow["family"] == 1
+    assert front_lines([lost, slow])[0] == (
+        "lost − uniform: not compared on web: lost never came below the start's loss on held_out"
+    )
+    later = {**worse, "lost": [(4.5, 2.9), (3.9, 3.0), (4.1, 3.0)]}
+    assert "unlearned" not in fronts(arms, "uniform", values_of(later), old=["web"], new="held_out")[0]
+
+
+def test_averaged_weights_are_compared_with_lower_rates():
+    average = {"averaged": [(3.9, 2.02), (3.6, 2.1), (3.0, 2.8)]}
+    arms = [plans.arm("uniform", "control"), plans.arm("half", "rate"), plans.arm("averaged", "average")]
+    rows = fronts(arms, "uniform", values_of(CURVES | average), old=["web"], new="held_out")
+    assert [(row["arm"], row["control"]) for row in rows] == [("half", "uniform"), ("averaged", "half")]
 
 
 def test_a_primary_front_is_against_the_best_control():
@@ -107,7 +128,7 @@ def test_a_plan_of_fronts_measures_averages_with_the_controls_run(tmp_path):
     means = [each["sets"]["held_out"]["figures"]["mean"] for each in other["during"]]
     before = json.loads((tmp_path / "out" / "runs" / ".before.json").read_text())["sets"]["held_out"]["figures"]["mean"]
     assert before > means[0] > means[1] > other["after"]["held_out"]["figures"]["mean"]
-    assert {row["role"] for row in found["fronts"]} == {"uniform", "rate", "average"}
+    assert {row["role"] for row in found["fronts"]} == {"uniform", "rate", "average", "remedy"}
     assert all("averaged" not in row["arm"] for row in found["differences"])
     assert found["primary"]["metric"] == "front"
     check_results(tmp_path / "out")
