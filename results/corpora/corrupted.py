@@ -1,4 +1,4 @@
-"""s3: text and answers of which 0 or 40% are corrupted, and selections by losses, of a share found without labels.
+"""s3: text and answers of which 0, 20 or 40% are corrupted, and selections by losses, of a share found without labels.
 
     python results/corpora/corrupted.py
 
@@ -102,7 +102,7 @@ def answers(share: int, count: int) -> None:
 
 def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
-    for share in (0, 40):
+    for share in (0, 20, 40):
         text(share)
     answers(40, 900)
 
