@@ -25,7 +25,10 @@ def ceiling(
     size = f"{gain:+.4f} nats/token, 95% interval {low:+.4f} to {high:+.4f}"
     sentence = f"Ceiling: clean documents alone gain {size}, over {row['control']}."
     if stopped:
-        sentence += f" That is below {min_effect:g}, which no selection can then exceed: the plan stopped here."
+        # no bound on every selection: the oracle meets what it keeps more often, and may lose by that
+        sentence += (
+            f" That is below {min_effect:g}: leaving out all that is labelled gains too little, so the plan stopped."
+        )
     return {"gain": gain, "low": low, "high": high, "stopped": stopped, "sentence": sentence}
 
 

@@ -71,10 +71,10 @@ class ControlsConfig:
     """The default controls. rates: the control at these multiples of its learning rate, which a tuned plan has not.
 
     random: for every selecting arm a random selection of the same share. oracle: the control on the documents without a
-    label alone: what knowing the labels gains, a ceiling for every selection. stop_early: the control and the oracle
-    run first, and nothing else does if the oracle's gain is, with 95% confidence, below min_effect. average: the
-    control's weights averaged with those it started from, in as many shares as there are evaluations, untrained: the
-    cheapest way to forget less.
+    label alone: what leaving out all that is labelled gains. stop_early: the control and the oracle run first, and
+    nothing else does if the oracle's gain is, with 95% confidence, below min_effect. average: the control's weights
+    averaged with those it started from, in as many shares as there are evaluations, untrained: the cheapest way to
+    forget less.
     """
 
     rates: list[float] = field(default_factory=lambda: [0.5, 2.0])

@@ -43,7 +43,7 @@ def test_a_plan_stops_where_not_even_the_oracle_gains_enough(here, tmp_path):  #
     assert {each["arm"] for each in found["missing"]} == {"band"}
     assert [line.split(": ")[1].split(",")[0] for line in said if line.startswith("run ")] == ["uniform", "oracle"] * 3
     assert found["ceiling"]["stopped"]
-    assert "no selection can then exceed: the plan stopped here" in said[-1]
+    assert "leaving out all that is labelled gains too little, so the plan stopped" in said[-1]
     check_results(tmp_path / "out")
     run_plan(plan_of(here, tmp_path / "out", *options), say=said.append)
     assert sum(line.startswith("run ") for line in said) == 6, "it stays stopped"
