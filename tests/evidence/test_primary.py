@@ -165,7 +165,10 @@ def test_the_tool_tells_the_width_of_a_comparison_that_is_published(monkeypatch,
     given = ["half_width.py", folder, "--seeds", "5"]
     monkeypatch.setattr("sys.argv", [*given, "--of", "ir_dro r=3", "uniform", "loss", "networks,web"])
     assert half_width.main() == 0
-    assert capsys.readouterr().out == ("ir_dro r=3 − uniform, loss on the mean of networks, web: ±0.0009 at 5 seeds\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "ir_dro r=3 − uniform, loss on the mean of networks, web: ±0.0009 at 5 seeds",
+        "now -0.0069 [-0.0077, -0.0060], not corrected",
+    ]
     monkeypatch.setattr("sys.argv", given)
     assert half_width.main() == 1, "its plan has no primary comparison"
     assert "one with --of" in capsys.readouterr().err
