@@ -1,5 +1,6 @@
 """The pages of results/: accepted numbers, tables that they give, and all sections; on a small run too."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -87,6 +88,12 @@ def test_every_plan_that_stands_here_can_be_run(path):
     plan = load_plan(path)
     refuse_machine_paths(asdict(plan), str(path))
     assert (path.parent / "README.md").exists() or (path.parents[1] / "README.md").exists()
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("registered.json")), ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_the_plan_that_stands_here_is_the_one_that_was_registered(path):
+    own = hashlib.sha256((path.parent / "plan.yaml").read_bytes()).hexdigest()
+    assert own == json.loads(path.read_text())["entries"][-1]["file_sha256"]
 
 
 def test_a_budget_is_told_in_its_own_unit():

@@ -8,8 +8,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from samplewise.cli.shell import Debug, Json, figures, hush_transformers, quiet, reported, require, write_figures
+from samplewise.core.errors import SamplewiseError
 
-Model = Annotated[str, typer.Option(help="The model: a hub id, a folder or a .gguf file.")]
+Model = Annotated[str | None, typer.Option(help="The model: a hub id, a folder or a .gguf file.")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="In place of --model: only cut the corpus into windows, by this tokenizer, without losses."),
+]
 Data = Annotated[str, typer.Option(help="The corpus: a file, folder, glob, `datasets` name or URL.")]
 Out = Annotated[str, typer.Option(help="The folder or URL to write to. Run the same command again to resume.")]
 As = Annotated[str | None, typer.Option("--as", help="Add the losses to finished scores, as a column of this name.")]
@@ -47,9 +52,10 @@ Engine = Annotated[
 
 
 def score(
-    model: Model,
     data: Data,
     out: Out,
+    model: Model = None,
+    tokenizer: Tokenizer = None,
     column: As = None,
     sample: Sample = None,
     kind: Kind = None,
@@ -92,11 +98,40 @@ def score(
     quiet(debug)
     with reported(debug, resumes=True), figures(json_file):
         require(("transformers", "hf"), ("pyarrow", "corpus"), ("duckdb", "corpus"), ("fsspec", "corpus"))
+        name = _one_of(model, tokenizer)
+        if tokenizer is not None:
+            of_losses = {
+                "--as": column, "--sample": sample, "--answers": answers, "--stride": stride, "--rolling": rolling,
+                "--batch-tokens": batch_tokens, "--compile": compiled, "--dtype": None if dtype == "auto" else dtype,
+            }  # fmt: skip
+            _refuse_of_losses([option for option, value in of_losses.items() if value])
         from samplewise.corpus.score import score_corpus
         from samplewise.corpus.settings import Target
 
         hush_transformers(debug)
-        target = Target(model=model, data=data, out=out, column=column, dtype=dtype, strict=strict, sample=sample)
+        target = Target(
+            model=name, data=data, out=out, column=column, dtype=dtype, strict=strict, sample=sample,
+            losses=tokenizer is None,
+        )  # fmt: skip
         manifest = score_corpus(target, engine=engine, workers=workers, **given)
         if manifest is not None:  # another process finishes it
             write_figures(json_file, asdict(manifest))
+
+
+def _one_of(model: str | None, tokenizer: str | None) -> str:
+    """The model, or the tokenizer that is given in its place. Raises SamplewiseError unless exactly one is given."""
+    found = [each for each in (model, tokenizer) if each is not None]
+    if len(found) != 1:
+        raise SamplewiseError(
+            "--model", expected="a model, or a --tokenizer in its place", got="both" if found else "neither",
+            remedy="Give --model for losses, --tokenizer for windows without losses.",
+        )  # fmt: skip
+    return found[0]
+
+
+def _refuse_of_losses(options: list[str]) -> None:
+    if options:
+        raise SamplewiseError(
+            options[0], expected="--model beside it", got="--tokenizer, which computes no loss",
+            remedy=f"Give --model, or leave out {options[0]}.",
+        )  # fmt: skip

@@ -33,7 +33,7 @@ from samplewise.corpus.settings import (
     settings_from,
     within_context,
 )
-from samplewise.corpus.shard import Cut, cutter, finish_block, finish_column, score_block
+from samplewise.corpus.shard import Cut, cutter, finish_block, finish_column, score_block, without_losses
 from samplewise.corpus.stand_in import MIN_PAIRS
 from samplewise.corpus.store import ADDED, check_name
 from samplewise.data.formats import FORMATS
@@ -44,6 +44,7 @@ from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.data.urls import is_url
 from samplewise.data.windows import prefix_of
 from samplewise.models import ModelDescription, load_model, native_bfloat16
+from samplewise.models.load import load_tokenizer
 from samplewise.rules.base import uniforms
 
 SAMPLE_SEED = 20240601
@@ -54,7 +55,7 @@ SAMPLE_SEED = 20240601
 class Job:
     """Everything that it takes to score a block. facts: the fingerprints. budget: of batches, as memory allows.
 
-    share: of the windows that are scored.
+    model, description: None where the corpus is cut into windows without losses. share: of the windows that are scored.
     """
 
     target: Target
@@ -62,10 +63,10 @@ class Job:
     parts: Parts
     files: Listed | Rows
     left_out: Counter[str]
-    model: nn.Module
+    model: nn.Module | None
     tokenizer: Any
     template: ChatTemplate | None
-    description: ModelDescription
+    description: ModelDescription | None
     facts: dict[str, Any]
     budget: Budget
     share: float = 1.0
@@ -93,15 +94,15 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
     begun = _begun(parts, base)
     settings = settings_from(given, begun or _defaults())
     files, left_out = _corpus(target.data, settings)
-    dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
-    model, tokenizer, description = load_model(target.model, dtype=dtype)
-    settings = within_context(settings, given, description.context, begun is not None)
+    model, tokenizer, description = _loaded(target)
+    context = None if description is None else description.context
+    settings = within_context(settings, given, context, begun is not None)
     template = chat_template(tokenizer, settings.template) if settings.kind == "instructions" else None
     facts = {
-        "model": fingerprint_model(model),
+        "model": None if model is None else fingerprint_model(model),
         "tokenizer": fingerprint_tokenizer(tokenizer),
         "template": None if template is None else fingerprint_template(template),
-        "dtype": description.dtype,
+        "dtype": None if description is None else description.dtype,
         "corpus": fingerprint(files) if isinstance(files, list) else target.data,
         "settings": asdict(settings),
     }
@@ -116,7 +117,7 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         parts=parts,
         files=files,
         left_out=left_out,
-        model=on_best_device(model),
+        model=None if model is None else on_best_device(model),
         tokenizer=tokenizer,
         template=template,
         description=description,
@@ -129,12 +130,20 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
     return job
 
 
+def _loaded(target: Target) -> tuple[nn.Module | None, Any, ModelDescription | None]:
+    """The model with its tokenizer and description; where no losses are wanted, the tokenizer alone."""
+    if not target.losses:
+        return None, load_tokenizer(target.model), None
+    dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
+    return load_model(target.model, dtype=dtype)
+
+
 def _make_ready(job: Job) -> None:
     """Check the model and compile it, before the folder says that a run has begun."""
     new = job.parts.run() is None
-    if new:
-        _check_first(job)
-    if job.settings.compiled:
+    if new and job.model is not None:
+        _check_first(job, job.model)
+    if job.settings.compiled and job.model is not None:
         compile_layers(job.model)
     if new:
         job.parts.begin(job.facts)
@@ -143,7 +152,7 @@ def _make_ready(job: Job) -> None:
 def measure(job: Job) -> str | None:
     """Measure how many ids a batch may have, where nobody said it; returns a line on it, or None."""
     settings = job.settings
-    if job.budget.tokens is not None:
+    if job.model is None or job.budget.tokens is not None:
         return None
     if next(job.model.parameters()).device.type != "cuda":  # the folder was begun on a GPU
         job.budget.tokens = CPU_TOKENS
@@ -163,8 +172,12 @@ def work(
     if job.share < 1.0:
         found = _drawn(found, job.share)
     progress.begin(before, block.share, sum(each.n_tokens for each in found if isinstance(each, Piece)))
-    prefix = prefix_of(job.tokenizer).id
-    scored = score_block(job.model, found, job.settings, job.budget, progress.advance, prefix)
+    if job.model is None:
+        scored = without_losses(found)
+        progress.advance(sum(piece.n_tokens for piece in scored[0]))
+    else:
+        prefix = prefix_of(job.tokenizer).id
+        scored = score_block(job.model, found, job.settings, job.budget, progress.advance, prefix)
     if job.target.strict:
         _refuse_quarantined(scored[2])
     if job.target.column is not None:
@@ -247,13 +260,13 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
         )  # fmt: skip
 
 
-def _check_first(job: Job) -> None:
+def _check_first(job: Job, model: nn.Module) -> None:
     """Check the model on the first pieces, before hours are spent."""
     block = job.reader().block(2**12)
     found = job.cutter()(block.entries)
     pieces = list(islice((each for each in found if isinstance(each, Piece)), 2))
     if pieces:
-        check_model(job.model, pieces)
+        check_model(model, pieces)
 
 
 def _refuse_quarantined(found: list[Any]) -> None:

@@ -52,6 +52,11 @@ class Manifest:
     made: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
+    @property
+    def has_losses(self) -> bool:
+        """Whether a model has read the windows; a tokenizer alone can cut them."""
+        return self.fingerprints.get("model", "") is not None
+
     def check(self) -> None:
         """Raises SamplewiseError where the counts do not add up, or shards are not as `write_shard` names them."""
         rows = sum(shard.rows for shard in self.shards)

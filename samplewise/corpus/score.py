@@ -96,8 +96,10 @@ def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: S
                 pass  # shards that a process lost after it had claimed them
     finally:
         tokens, seconds = progress.close()
-    columns = columns_of(job.settings) if job.target.column is None else {"id": "int64", job.target.column: "float"}
-    made = {"model": job.description.name, "data": job.target.data, "samplewise": __version__}
+    losses = job.model is not None
+    columns = {"id": "int64", job.target.column: "float"} if job.target.column else columns_of(job.settings, losses)
+    by = {"tokenizer": job.target.model} if job.description is None else {"model": job.description.name}
+    made = {**by, "data": job.target.data, "samplewise": __version__}
     with claim_of(job.parts, "finish", wait=True):
         manifest = finish(job.parts, job.facts, columns, made, say)
     _conclude(manifest, job, tokens, seconds, rank, ranks, say)
@@ -151,7 +153,10 @@ def _clean(parts: Parts) -> None:
 
 
 def _introduce(job: Job, say: Say) -> None:
-    say(f"model      {job.description}" + (f"; {job.description.note}" if job.description.note else ""))
+    if job.description is None:
+        say(f"tokenizer  {job.target.model}: windows without losses, no model is loaded")
+    else:
+        say(f"model      {job.description}" + (f"; {job.description.note}" if job.description.note else ""))
     if isinstance(job.files, list):
         size = sum(getattr(file, "size", 0) for _, file in job.files)
         number = f"{len(job.files):,} files" if len(job.files) != 1 else "1 file"
@@ -184,7 +189,8 @@ def _conclude(
             say(f"rank {rank} has nothing left to do; shards of other ranks are not finished yet")
         return
     who = f" by rank {rank} of {ranks}" if ranks > 1 else ""
-    say(f"scored     {tokens:,} tokens now{who}, in {seconds:,.0f} s ({tokens / max(seconds, 1e-9):,.0f} tokens/s)")
+    did = "scored" if job.model is not None else "cut"
+    say(f"{did:<10} {tokens:,} tokens now{who}, in {seconds:,.0f} s ({tokens / max(seconds, 1e-9):,.0f} tokens/s)")
     if job.budget.halved:
         times = "once" if job.budget.halved == 1 else f"{job.budget.halved} times"
         say(f"memory     ran out {times}; batches were halved, in the end to {job.budget.tokens:,} tokens")

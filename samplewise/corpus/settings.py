@@ -54,6 +54,9 @@ class Target:
     """model: as in `load_model`; data: as in `read_documents`, or a URL; out: a folder or URL; column: None, or the
     name under which the loss is added to the finished scores in `out`.
 
+    losses: whether the model is loaded and its losses computed. If not, the corpus is only cut into windows, by the
+    tokenizer of `model` alone.
+
     sample: with a column, score about so many windows, drawn by their ids, and leave the others without a loss: enough
     to see how well the scores stand in for this model's (`stand_in`).
     """
@@ -65,6 +68,7 @@ class Target:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     strict: bool = False
     sample: int | None = None
+    losses: bool = True
 
 
 LEAST = {

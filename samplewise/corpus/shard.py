@@ -17,7 +17,7 @@ from samplewise.corpus.pieces import Cutting, Piece, answers_alone, chat_pieces,
 from samplewise.corpus.reader import Entry, Quarantined
 from samplewise.corpus.settings import ScoreSettings
 from samplewise.corpus.store import readable
-from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow, write_shard
+from samplewise.corpus.table import COLUMNS, LOSSES, OPTIONAL, arrow, write_shard
 from samplewise.data.conversation import Conversation
 from samplewise.data.fields import as_text, field_of
 from samplewise.data.read import Document
@@ -46,12 +46,15 @@ def cutter(settings: ScoreSettings, tokenizer: Any, template: ChatTemplate | Non
     return cut
 
 
-def columns_of(settings: ScoreSettings) -> dict[str, str]:
-    """Name -> Arrow type of the table that these settings make."""
+def columns_of(settings: ScoreSettings, losses: bool = True) -> dict[str, str]:
+    """Name -> Arrow type of the table that these settings make. losses: whether a model has read the corpus."""
     have = {"completion_loss", "completion_tokens", "group"} if settings.kind == "instructions" else set()
     have |= {"loss_change"} | ({"text"} if settings.characters else set())
     have |= {"answer_loss"} if settings.answers else set()
-    known = {name: kind for name, kind in COLUMNS.items() if name not in OPTIONAL or name in have}
+    never = () if losses else LOSSES
+    known = {
+        name: kind for name, kind in COLUMNS.items() if name not in never and (name not in OPTIONAL or name in have)
+    }
     return known | dict.fromkeys(settings.keep_fields, "string")
 
 
@@ -84,6 +87,12 @@ def score_block(
     return pieces, {name: each[kept] for name, each in values.items()}, quarantined
 
 
+def without_losses(found: Sequence[Piece | Quarantined]) -> tuple[list[Piece], Values, list[Quarantined]]:
+    """As `score_block`, where no model reads the pieces."""
+    pieces = [each for each in found if isinstance(each, Piece)]
+    return pieces, {}, [each for each in found if isinstance(each, Quarantined)]
+
+
 def _halves(count: int) -> tuple[slice, slice]:
     return slice(count), slice(count, None)
 
@@ -97,11 +106,13 @@ def finish_block(
 ) -> Done:
     """Write the shard of a block, then its entry."""
     pieces, values, quarantined = scored
-    values = {**values, "loss_change": np.ma.masked_invalid(values["loss_change"])}  # none, not NaN, of short windows
-    names = [name for name in columns_of(settings) if name not in values and name not in settings.keep_fields]
+    types = columns_of(settings, losses=bool(values))
+    if values:
+        values = {**values, "loss_change": np.ma.masked_invalid(values["loss_change"])}  # not NaN, of short windows
+    names = [name for name in types if name not in values and name not in settings.keep_fields]
     columns = {name: [getattr(piece, name) for piece in pieces] for name in names}
     columns |= _kept(settings.keep_fields, entries, pieces)
-    shard = write_shard(parts.place, parts.inside(shard_name(index)), {**columns, **values}, columns_of(settings))
+    shard = write_shard(parts.place, parts.inside(shard_name(index)), {**columns, **values}, types)
     return _enter(parts, index, shard, len(entries), pieces, quarantined)
 
 

@@ -17,7 +17,7 @@ from samplewise.core.errors import SamplewiseError, missing_extra
 from samplewise.corpus.amounts import memory_bytes
 from samplewise.corpus.manifest import MANIFEST, Manifest, Shard, check_files, read_manifest
 from samplewise.corpus.place import Place
-from samplewise.corpus.table import COLUMNS, OPTIONAL, arrow
+from samplewise.corpus.table import COLUMNS, LOSSES, OPTIONAL, arrow
 from samplewise.corpus.verify import verify_files
 
 if TYPE_CHECKING:
@@ -116,8 +116,16 @@ class Scores:
             if name not in self.columns:
                 raise SamplewiseError(
                     "column", expected=f"one of {', '.join(self.columns)}", got=repr(name),
-                    remedy=f"Name one of these. samplewise score … --as {name} adds a model's losses.",
+                    remedy=self._remedy(name),
                 )  # fmt: skip
+
+    def _remedy(self, name: str) -> str:
+        if name in LOSSES and not self.manifest.has_losses:
+            return (
+                "These windows were cut without losses: score the corpus with --model into another folder, add a "
+                "column of losses with samplewise score --as NAME, or name another column with --by."
+            )
+        return f"Name one of these. samplewise score … --as {name} adds a model's losses."
 
     def verify(self, *, known: bool = False) -> None:
         """Read files whole and compare their checksums. known: only those that have changed since they were last read.
@@ -176,7 +184,8 @@ def open_scores(path: str | Path, *, verify: bool = True) -> Scores:
 
 def _check_columns(place: Place, manifest: Manifest, added: dict[str, Manifest]) -> None:
     """Raises SamplewiseError where manifests name columns or shards that do not belong together."""
-    lost = [name for name, kind in COLUMNS.items() if name not in OPTIONAL and manifest.columns.get(name) != kind]
+    spared = (*OPTIONAL, *(() if manifest.has_losses else LOSSES))
+    lost = [name for name, kind in COLUMNS.items() if name not in spared and manifest.columns.get(name) != kind]
     if lost:
         raise SamplewiseError(
             place.inside(MANIFEST), expected=f"the columns of scores with their types, {', '.join(COLUMNS)}",

@@ -16,6 +16,8 @@ COLUMNS = {
     "answer_loss": "float", "group": "string", "text": "string",
 }  # fmt: skip
 """Name -> Arrow type. The last five are there only where the corpus or the command has them; kept fields follow."""
+LOSSES = ("loss", "loss_q10", "loss_q50", "loss_q90", "loss_change", "completion_loss")
+"""Those that a corpus has only once a model has read it."""
 OPTIONAL = ("loss_change", "completion_loss", "completion_tokens", "answer_loss", "group", "text")
 
 

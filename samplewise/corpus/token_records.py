@@ -64,7 +64,7 @@ def tokenizer_of(manifest: Manifest, name: str | None, weighs: bool) -> tuple[An
             "--format megatron", expected="a rule that only leaves out", got="one that gives weights",
             remedy="That format has no place for them: write --format mds-tokens, with its column sample_weight.",
         )  # fmt: skip
-    tokenizer = load_tokenizer(name or manifest.made.get("model", ""))
+    tokenizer = load_tokenizer(name or manifest.made.get("model") or manifest.made.get("tokenizer", ""))
     expected = manifest.fingerprints.get("tokenizer", own := fingerprint_tokenizer(tokenizer))
     if own != expected or tokenizer.eos_token_id is None:
         raise SamplewiseError(

@@ -31,7 +31,7 @@ from samplewise.evidence.initial_model import InitialModel
 from samplewise.evidence.labels import LabelledCorpus, Labels
 from samplewise.evidence.outputs import Outputs
 from samplewise.evidence.plan import ArmConfig, PlanConfig, weighting_of
-from samplewise.evidence.prices import Prices, prices_of
+from samplewise.evidence.prices import Prices, prices_of, row_sizes
 from samplewise.evidence.run.arguments import over, training_arguments
 from samplewise.evidence.run.callbacks import StopOnSignal, TrainingProgress
 from samplewise.evidence.run.execute import Stopped, make_sft_trainer, make_trainer, prepare_any
@@ -213,8 +213,10 @@ def _check_epochs(arm: Arm, data: Prepared, samples: float) -> None:
 
 
 def _tokens_of_row(data: Prepared, plan: PlanConfig) -> float:
-    windows = getattr(data.train, "windows", None)
-    return float(np.mean([w.tokens for w in windows])) if isinstance(windows, list) else plan.data.max_length - 1.0
+    """The mean number of predicted tokens, in which budgets count; of a stream, the most that a row can have."""
+    if hasattr(data.train, "__len__"):
+        return float(np.mean([predicted for _, predicted in row_sizes(data.train)]))
+    return plan.data.max_length - 1.0
 
 
 def _scorings(config: ArmConfig, rule: Rule) -> float:

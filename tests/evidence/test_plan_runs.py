@@ -392,6 +392,27 @@ def test_instructions_with_benchmarks_and_written_answers(here, tmp_path):
     check_results(tmp_path / "out")
 
 
+def test_the_epochs_of_a_budget_are_counted_in_the_tokens_of_answers(here, tmp_path):
+    """A rule by epochs ran where the budget had two of them, and was refused: rows were taken to be full."""
+    rows = [{"instruction": f"w1 {word}", "output": f"{word} w3"} for word in world.WORDS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"kind": "instructions", "path": str(tmp_path / "rows.jsonl"), "max_length": 48, "chat_template": "plain",
+            "held_out": 0.2}  # fmt: skip
+    path = write_plan(here, data=data, arms={"drop": 'infobatch(share=0.5, scope="epoch")'})
+    given = ["seeds=[0]", "evaluations=0", "training.activation_checkpointing=false", "controls={rates: []}"]
+
+    def run(tokens: int, name: str) -> None:
+        run_plan(load_plan(path, [*given, f"budget={{compute: {3 * tokens}}}", f"output={tmp_path / name}"]), say=str)
+
+    run(300, "out")
+    history = json.loads((tmp_path / "out/runs/uniform-0.json").read_text())["history"]
+    own = history["tokens"] / history["samples"]
+    assert own < 8, "rows are short"
+    assert history["samples"] > 1.2 * 0.8 * len(rows), "more than an epoch"
+    with pytest.raises(SamplewiseError, match="a budget of more than one epoch"):
+        run(round(own * 0.8 * len(rows) / 2), "half")
+
+
 def test_a_budget_sets_the_length_of_a_run():
     assert Budget("steps", 5).length == {"max_steps": 5}
     assert Budget("tokens", 5).length["max_steps"] > 10**8

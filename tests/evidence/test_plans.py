@@ -330,6 +330,11 @@ def test_the_example_of_unseen_domains_reads():
     assert [arm.name for arm in all_arms(plan)] == ["uniform", "tilt"]
 
 
+def test_the_example_of_a_target_domain_reads():
+    plan = load_plan(Path(__file__).parents[2] / "examples" / "target_domain.yaml")
+    assert [arm.name for arm in all_arms(plan)] == ["uniform", "like the target", "a random tenth"]
+
+
 def test_the_example_is_complete_and_reads():
     path = Path(__file__).parents[2] / "examples" / "plan.yaml"
     plan = load_plan(path)
