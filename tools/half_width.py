@@ -4,7 +4,8 @@
     python tools/half_width.py results/r6-long/science --seeds 5 --of "ir_dro r=3" uniform loss networks,web
 
 Prints the half-width of the 95% interval, in the metric's unit, from the variances of the seeds that are finished; and
-the difference as it is now, also of two arms of which neither is the control, which no table has.
+the difference as it is now, also of two arms of which neither is the control, which no table has. With several --of,
+their p-values are corrected together (Holm).
 """
 
 from __future__ import annotations
@@ -17,20 +18,32 @@ from typing import Any
 
 from samplewise.core.errors import SamplewiseError
 from samplewise.core.json_file import read_json
+from samplewise.evidence.holm import holm
 from samplewise.evidence.outcome import RESULTS, VALUES
-from samplewise.evidence.primary import Primary, half_widths_at, primary_outcome
+from samplewise.evidence.primary import FRONT, Primary, half_widths_at, primary_outcome
 
 REMEDY = "Name the folder of a comparison whose plan has a primary comparison, or one with --of."
 
 
-def asked(results: dict[str, Any], of: list[str] | None) -> Primary:
-    """The comparison that is meant. Errors: SamplewiseError where the plan has no primary one, and none is given."""
-    if of is not None:
-        new = results["asked"]["fronts"]["new"] if of[2] == "front" else None
-        return Primary(of[0], (of[1],), of[2], tuple(of[3].split(",")), new)
+def asked(results: dict[str, Any], given: list[list[str]] | None) -> list[Primary]:
+    """The comparisons that are meant, each with one control.
+
+    Errors: SamplewiseError where the plan has no primary one, and none is given.
+    """
+    if given is not None:
+        new = results["asked"]["fronts"]["new"] if any(of[2] == FRONT for of in given) else None
+        return [
+            Primary(of[0], (of[1],), of[2], tuple(of[3].split(",")), new if of[2] == FRONT else None) for of in given
+        ]
     if "primary" not in results.get("asked", {}):
         raise SamplewiseError("folder", expected="a plan with a primary comparison", got="none", remedy=REMEDY)
-    return Primary.from_json(results["asked"]["primary"])
+    primary = Primary.from_json(results["asked"]["primary"])
+    return [replace(primary, controls=(control,)) for control in primary.controls]
+
+
+def shown(p: float) -> str:
+    """The p-value as in the tables."""
+    return f"p = {p:.2g}" if p >= 0.0001 else "p < 0.0001"
 
 
 def main() -> int:
@@ -39,19 +52,22 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--documents", type=int, help="with so many held out, instead of those of the pilot")
-    parser.add_argument("--of", nargs=4, metavar=("ARM", "CONTROL", "METRIC", "DOMAINS"), help="another comparison")
+    names = ("ARM", "CONTROL", "METRIC", "DOMAINS")
+    parser.add_argument("--of", nargs=4, action="append", metavar=names, help="another comparison; may be repeated")
     given = parser.parse_args()
     try:
         results, values = (read_json(given.folder / name, "a comparison", REMEDY) for name in (RESULTS, VALUES))
-        primary = asked(results, given.of)
-        widths = half_widths_at(primary, results["documents"], values, given.seeds, given.documents)
-        for control, width in widths.items():
-            alone = replace(primary, controls=(control,))
-            now = primary_outcome(alone, results["documents"], values)
-            print(
-                f"{primary.arm} − {control}, {primary.metric} on {primary.domain}: ±{width:.4f} at {given.seeds} seeds"
+        comparisons = asked(results, given.of)
+        every = [primary_outcome(each, results["documents"], values) for each in comparisons]
+        for each, now, p in zip(comparisons, every, holm([now.get("p", 1.0) for now in every]), strict=True):
+            control, width = next(
+                iter(half_widths_at(each, results["documents"], values, given.seeds, given.documents).items())
             )
-            print(f"now {now['mean']:+.4f} [{now['low']:+.4f}, {now['high']:+.4f}], not corrected")
+            print(f"{each.arm} − {control}, {each.metric} on {each.domain}: ±{width:.4f} at {given.seeds} seeds")
+            print(
+                f"now {now['mean']:+.4f} [{now['low']:+.4f}, {now['high']:+.4f}], {shown(now['p'])}, "
+                f"after Holm over {len(every)} {shown(p)}"
+            )
     except SamplewiseError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Controls of an arm's own, the primary comparison, and what is registered before the first arm: on numbers alone."""
 
 import json
+import re
 from pathlib import Path
 
 import half_width
@@ -167,8 +168,15 @@ def test_the_tool_tells_the_width_of_a_comparison_that_is_published(monkeypatch,
     assert half_width.main() == 0
     assert capsys.readouterr().out.splitlines() == [
         "ir_dro r=3 − uniform, loss on the mean of networks, web: ±0.0009 at 5 seeds",
-        "now -0.0069 [-0.0077, -0.0060], not corrected",
+        "now -0.0069 [-0.0077, -0.0060], p < 0.0001, after Holm over 1 p < 0.0001",
     ]
+    two = ["--of", "ir_dro r=3", "uniform", "loss", "held_out", "--of", "ir_dro r=3", "uniform", "loss", "networks"]
+    monkeypatch.setattr("sys.argv", [*given, *two])
+    assert half_width.main() == 0
+    said = capsys.readouterr().out.splitlines()
+    found = [[float(p) for p in re.findall(r"p [=<] ([\d.e-]+)", line)] for line in said[1::2]]
+    assert found[0][1] == found[0][0], "the largest is not multiplied"
+    assert found[1][1] == pytest.approx(2 * found[1][0], rel=0.02)
     monkeypatch.setattr("sys.argv", given)
     assert half_width.main() == 1, "its plan has no primary comparison"
     assert "one with --of" in capsys.readouterr().err
