@@ -13,8 +13,9 @@ from samplewise.core.errors import SamplewiseError
 def gguf_fields(path: str) -> dict[str, Any]:
     """The scalar metadata of a GGUF file (arrays are skipped): a few ms, where gguf.GGUFReader takes seconds.
 
-    GGUF.tensors and GGUF.elements are how many tensors it holds, and how many numbers these have together. Raises
-    SamplewiseError for a file that is not there, no GGUF, or ends within its header.
+    GGUF.tensors and GGUF.elements are how many tensors it holds, and how many numbers these have together; GGUF.rows
+    those of the embedding, None without one. Raises SamplewiseError for a file that is not there, no GGUF, or ends
+    within its header.
     """
     try:
         with open(path, "rb") as file:
@@ -31,8 +32,11 @@ def gguf_fields(path: str) -> dict[str, Any]:
                     remedy="Convert the file again with a current llama.cpp.",
                 )
             fields = dict(_field(file, size) for _ in range(count))
-            elements = sum(_elements(file, size) for _ in range(tensors))
-            return {"GGUF.version": version, "GGUF.tensors": tensors, "GGUF.elements": elements} | fields
+            shapes = [_named_shape(file, size) for _ in range(tensors)]
+            elements = sum(math.prod(shape) for _, shape in shapes)
+            rows = next((shape[-1] for name, shape in shapes if name == b"token_embd.weight" and shape), None)
+            own = {"GGUF.version": version, "GGUF.tensors": tensors, "GGUF.elements": elements, "GGUF.rows": rows}
+            return own | fields
     except (struct.error, KeyError, EOFError, UnicodeDecodeError, RecursionError, OverflowError):
         raise SamplewiseError(
             path, expected="a whole GGUF file", got="a damaged or truncated header", remedy="Download the file again."
@@ -71,11 +75,11 @@ def _value(file: BinaryIO, size: int, kind: int) -> Any:
     return struct.unpack(code, file.read(struct.calcsize(code)))[0]
 
 
-def _elements(file: BinaryIO, size: int) -> int:
-    _string(file, size)
+def _named_shape(file: BinaryIO, size: int) -> tuple[bytes, tuple[int, ...]]:
+    name = _string(file, size)
     (dimensions,) = struct.unpack("<I", file.read(4))
     if dimensions > 8:
         raise EOFError
     shape = struct.unpack(f"<{dimensions}Q", file.read(8 * dimensions))
     file.read(12)  # type and offset
-    return math.prod(shape)
+    return name, shape

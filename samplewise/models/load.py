@@ -96,24 +96,31 @@ def load_model(
 
 
 def load_tokenizer(name_or_path: str | Path) -> Any:
-    """The tokenizer that `load_model` gives with a model; only that of a .gguf file needs the model to be loaded."""
+    """The tokenizer that `load_model` gives with a model, without loading the model."""
     name = os.path.expanduser(str(name_or_path))
-    if name.endswith(".gguf"):
-        return load_model(name)[1]
+    fields = gguf_fields(name) if name.endswith(".gguf") else {}
+    place = _in_gguf(name) if fields else {"pretrained_model_name_or_path": name, "trust_remote_code": False}
     try:
         import transformers
     except ModuleNotFoundError:
         raise missing_extra("transformers", "hf", name) from None
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # as in `_load`
         _say_what_is_missing(name, error)
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."
         raise SamplewiseError(name, expected="a tokenizer", got=got, remedy=remedy) from error
+    if fields:
+        _drop_strays(tokenizer, fields["GGUF.rows"] or len(tokenizer))
+        _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", "")))
     _check_limit(name, tokenizer)
     _give_padding(tokenizer)
     return tokenizer
+
+
+def _in_gguf(name: str) -> dict[str, Any]:
+    return {"pretrained_model_name_or_path": os.path.dirname(name) or ".", "gguf_file": os.path.basename(name)}
 
 
 def _check_limit(name: str, tokenizer: Any) -> None:
@@ -154,10 +161,7 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
     except ModuleNotFoundError:
         raise missing_extra("transformers", "hf", name) from None
     if fields:
-        place: dict[str, Any] = {
-            "pretrained_model_name_or_path": os.path.dirname(name) or ".",
-            "gguf_file": os.path.basename(name),
-        }
+        place = _in_gguf(name)
         check_gguf(name, fields)
         options = _dequantise(name)
     else:

@@ -12,6 +12,7 @@ transformers = pytest.importorskip("transformers")
 gguf = pytest.importorskip("gguf")
 
 from samplewise.core.errors import SamplewiseError  # noqa: E402
+from samplewise.corpus.fingerprints import fingerprint_tokenizer  # noqa: E402
 from samplewise.data import Document, PadCollator, WindowDataset, cut_windows  # noqa: E402
 from samplewise.models import load_model, native_bfloat16  # noqa: E402
 from samplewise.models.load import load_tokenizer  # noqa: E402
@@ -231,6 +232,17 @@ def test_what_is_no_gguf_or_of_another_architecture_is_an_error(tmp_path):
     ]:
         with pytest.raises(SamplewiseError, match=match):
             load_model(tmp_path / f"{name}.gguf")
+
+
+def test_the_tokenizer_of_a_gguf_file_alone_is_that_of_its_model(quantised, monkeypatch):
+    path, _ = quantised
+    own = load_model(path)[1]
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda **_: pytest.fail("loads the model"))
+    alone = load_tokenizer(path)
+    assert fingerprint_tokenizer(alone) == fingerprint_tokenizer(own)
+    assert alone.pad_token == own.pad_token
+    text = "  12 <|endoftext|>\n\n345"
+    assert alone(text)["input_ids"] == own(text)["input_ids"]
 
 
 @pytest.mark.parametrize("module", ["gguf", "transformers"])
