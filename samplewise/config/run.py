@@ -14,15 +14,19 @@ from samplewise.engine.weighting import Weighting
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """A column of a folder that `samplewise score` has written: "loss", or one of --as NAME."""
+    """A column of a folder that `samplewise score` has written.
+
+    column: one of --as NAME, for example; null for the loss that training weighs by: "loss", of conversations
+        "completion_loss".
+    """
 
     folder: str
-    column: str = "loss"
+    column: str | None = None
 
 
 @dataclass(frozen=True)
 class ScoresConfig:
-    """Losses of the training windows by column, each a folder of scores (its column "loss") or a `ScoreConfig`.
+    """Losses of the training windows or conversations by column, each a folder of scores or a `ScoreConfig`.
 
     stored_loss: what a rule sees with loss_from stored, what flow() weighs by, and the early loss of by("learnability",
         …). reference_loss: what by("excess", …) compares with, and the late one.
@@ -81,6 +85,8 @@ class InstructionsConfig:
     held_out: share of conversations held out, by a hash of their prompt, so that a question is on one side only.
     held_out_from: instead of a share: a path of its own, or, for a `datasets` name, the name of another split.
     held_out_conversations: how many of them are evaluated at most (those of the smallest hashes).
+    scores: losses that `samplewise score --kind instructions` has written of this path, template and max_length;
+        joined by id. Not with `turns`, whose samples have ids of their own.
     """
 
     path: str
@@ -95,6 +101,7 @@ class InstructionsConfig:
     on_error: Literal["raise", "skip"] = "raise"
     name: str | None = None
     split: str = "train"
+    scores: ScoresConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,8 @@ def _steps_of_epochs(data: Prepared, samples: float, epochs: float) -> int:
 def _check_epochs(arm: Arm, data: Prepared, samples: float) -> None:
     """Refuse a budget that ends before any loss of an earlier epoch is known."""
     rows = len(data.train) if hasattr(data.train, "__len__") else 0  # the trainer refuses a stream
-    if samples <= rows and STORED not in getattr(data.train, "columns", {}):
+    names = getattr(data.train, "column_names", None) or getattr(data.train, "columns", {})  # of a Dataset, of windows
+    if samples <= rows and STORED not in names:
         raise SamplewiseError(
             f"arms.{arm.name}.rule", expected=f"a budget of more than one epoch ({rows:,} samples)",
             got=f"one of about {samples:,.0f}", remedy="Raise the budget: losses become known in the first epoch.",

@@ -1,7 +1,9 @@
 """Text whose windows have losses from a scored corpus: they are what the models themselves give, or refused."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -10,12 +12,13 @@ import world
 import yaml
 from plans import write_plan
 
-from samplewise.config import DataConfig, ScoreConfig, ScoresConfig, load_config
+from samplewise.config import DataConfig, InstructionsConfig, ScoreConfig, ScoresConfig, load_config
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus import column
 from samplewise.evidence.experiment import run_plan
 from samplewise.evidence.plan_file import load_plan
 from samplewise.evidence.run.execute import run
+from samplewise.evidence.run.instructions import prepare_instructions
 from samplewise.evidence.run.prepare import prepare
 
 
@@ -110,7 +113,7 @@ def test_every_row_has_the_loss_of_its_window(here):
     ("scores", "changes", "message"),
     [
         ({"stored_loss": "scores"}, {"max_length": 24}, "none for 30 of 147, the first corpus.jsonl, record 0"),
-        ({"stored_loss": "scores"}, {"max_length": 48}, "as many tokens as the run's"),
+        ({"stored_loss": "scores"}, {"max_length": 48}, "as many predicted tokens as the run's"),
         ({"stored_loss": "scores"}, {"path": "{here}/new.jsonl"}, "none for .* the first new.jsonl, record 0"),
         ({"stored_loss": "nowhere"}, {}, "samplewise score has finished"),
         ({"reference_loss": ("scores", "reference")}, {}, "one of .*other"),
@@ -135,8 +138,82 @@ def test_a_run_file_names_scores_by_known_columns(here, tmp_path):
     for override, message in (("{stored: a}", "Did you mean stored_loss"), ("{stored_loss: 3}", "text or")):
         with pytest.raises(SamplewiseError, match=message):
             load_config(path, [f"data.scores={override}"])
-    with pytest.raises(SamplewiseError, match=r"data\.scores: expected a known key"):
-        load_config(path, ["data={kind: instructions, path: x, scores: {stored_loss: a}}"])
+    given = load_config(path, ["data={kind: instructions, path: x, scores: {stored_loss: a}}"]).data
+    assert given.scores == ScoresConfig("a")
+
+
+@pytest.fixture(scope="module")
+def rows(here):
+    """Rows of instructions, and their scores with the answers' losses."""
+    found = [
+        {"instruction": f"w1 {word} w{i % 7}", "output": f"{word} w3 w{i % 5}"} for i, word in enumerate(world.WORDS)
+    ]
+    path = here / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    done = world.samplewise(
+        "score", "--model", here / "model", "--data", path, "--out", here / "row-scores", "--dtype", "float32",
+        "--kind", "instructions", "--template", "plain", "--max-length", "48",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def instructions(rows: Path, **changes) -> InstructionsConfig:
+    scores = ScoresConfig(stored_loss=str(rows.parent / "row-scores"))
+    return InstructionsConfig(
+        **{"path": str(rows), "chat_template": "plain", "max_length": 48, "scores": scores, **changes}
+    )
+
+
+def test_conversations_have_the_losses_of_their_answers(here, rows):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "model")
+    found = prepare_instructions(instructions(rows), tokenizer)
+    known = dict(zip(*map(list, column(here / "row-scores", "completion_loss")), strict=True))
+    assert len(found.train) > 40
+    for row in found.train:
+        assert row["stored_loss"] == pytest.approx(known[row["sample_id"]])
+    assert any("stored_loss from" in line and line.endswith("60 conversations") for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_length": 9}, "conversations of as many predicted tokens as the run's"),
+        ({"turns": True}, "expected data.turns: false"),
+        (
+            {"scores": ScoresConfig(stored_loss="{here}/scores")},
+            "a score for every window of the training text, got none",
+        ),
+    ],
+)
+def test_scores_of_other_conversations_are_refused(here, rows, changes, message):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "model")
+    if "scores" in changes:
+        changes = {"scores": ScoresConfig(stored_loss=str(here / "scores"))}
+    with pytest.raises(SamplewiseError, match=message):
+        prepare_instructions(instructions(rows, **changes), tokenizer)
+
+
+def test_flow_weighs_conversations_by_their_stored_losses(here, rows, tmp_path):
+    """e^(−L/tau) of the scores, tau their median, over every step, which leave the model as it is."""
+    data = {"kind": "instructions", "path": str(rows), "chat_template": "plain", "max_length": 48, "held_out": 0.1,
+            "scores": {"stored_loss": str(here / "row-scores")}}  # fmt: skip
+    path = world.write_run(
+        tmp_path / "run.yaml", here / "model", rows, tmp_path / "out", data=data, rule="flow()",
+        log_samples=str(tmp_path / "log"),
+    )  # fmt: skip
+    run(load_config(path, ["training.learning_rate=0.0", "training.max_steps=3"]), say=str)
+    known = dict(zip(*map(list, column(here / "row-scores", "completion_loss")), strict=True))
+    found = pq.read_table(tmp_path / "log").to_pylist()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "model")
+    own = InstructionsConfig(path=str(rows), chat_template="plain", max_length=48, held_out=0.1)
+    trained = [known[row["sample_id"]] for row in prepare_instructions(own, tokenizer).train]
+    tau = float(np.median(trained))
+    for step in {row["step"] for row in found}:
+        rows_here = [row for row in found if row["step"] == step]
+        wanted = np.exp([-known[row["id"]] / tau for row in rows_here])
+        wanted *= len(wanted) / wanted.sum()
+        assert [row["weight"] for row in rows_here] == pytest.approx(wanted.tolist(), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from samplewise.data.conversation import check_columns
 from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.prepared import Prepared
+from samplewise.evidence.run.scored import scored_columns
 
 
 def prepare_instructions(
@@ -41,6 +42,12 @@ def prepare_instructions(
             "data.max_length", expected=f"at most the model's context, {context}", got=data.max_length,
             remedy="Lower data.max_length.",
         )  # fmt: skip
+    if data.scores is not None and data.turns:
+        raise SamplewiseError(
+            "data.scores", expected="data.turns: false", got="data.turns: true, whose samples have ids of their own",
+            remedy="Leave out one of them.",
+        )  # fmt: skip
+    scored = scored_columns(data.scores)
     template = chat_template(tokenizer, data.chat_template)
     read = InstructionReport()
     conversations = list(_conversations(data, read, negative))
@@ -62,6 +69,7 @@ def prepare_instructions(
         f"training   {trained}",
         f"held out   {evaluated}",
         *([f"groups     {names if len(groups) <= 20 else len(groups)}"] if groups else []),
+        *[each.line(name) for name, each in scored.items()],
         *[f"skipped    {place}" for place in [*read.places, *trained.places, *evaluated.places]],
     ]
     counts = {
@@ -69,7 +77,15 @@ def prepare_instructions(
         "duplicates": duplicates, "template": template.name, "training": _counted(trained),
         "held_out": _counted(evaluated), "groups": {str(name): number for name, number in groups.items()},
     }  # fmt: skip
-    return Prepared(to_dataset(examples, groups), held_examples, lines, counts)
+    dataset = to_dataset(examples, groups)
+    for name, each in scored.items():
+        if name in dataset.column_names:
+            raise SamplewiseError(
+                f"data.scores.{name}", expected=f"rows without a column {name}", got="rows that have one",
+                remedy="Leave out one of them.",
+            )  # fmt: skip
+        dataset = dataset.add_column(name, each.of(examples))
+    return Prepared(dataset, held_examples, lines, counts)
 
 
 def _conversations(data: InstructionsConfig, report: InstructionReport, negative: bool) -> list[Conversation]:

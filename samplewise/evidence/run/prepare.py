@@ -73,7 +73,7 @@ def _in_memory(
     cut_report = WindowReport()
     windows = WindowDataset(cut(train, cut_report), _columns(groups, scored, weighted))
     for each in scored.values():
-        each.check(windows.windows)
+        each.of(windows.windows)  # refuses those without a loss
     held_windows, held_report = _held_out_windows(held, data, cut)
     _check_windows("data", len(windows), cut_report)
     lines = [

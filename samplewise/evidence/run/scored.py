@@ -1,4 +1,4 @@
-"""Losses of a scored corpus as columns of a run's windows, by id: what stored losses and excess losses train on."""
+"""Losses of a scored corpus as columns of a run's samples, by id: what stored losses and excess losses train on."""
 
 from __future__ import annotations
 
@@ -11,53 +11,64 @@ from numpy.typing import NDArray
 from samplewise.config import ScoreConfig, ScoresConfig
 from samplewise.core.errors import SamplewiseError
 from samplewise.corpus.store import column, open_scores
-from samplewise.data import Window
+from samplewise.data import Example, Window
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A column of scores. ids: [n] int64, sorted; losses: [n] nats/token; tokens: [n] predicted ones of each."""
+    """A column of scores. ids: [n] int64, sorted; losses: [n] nats/token; tokens: [n] predicted ones of each.
+
+    kind: of what has them, windows or conversations.
+    """
 
     place: str
     ids: NDArray[np.int64]
     losses: NDArray[np.float32]
     tokens: NDArray[np.int32]
+    kind: str = "window"
 
     def __call__(self, window: Window) -> float:
         """The stored loss of a window."""
-        return float(self.losses[self._find([window])[0]])
+        return float(self.of([window])[0])
 
-    def check(self, windows: Sequence[Window]) -> None:
-        """Errors: SamplewiseError where a window has no loss, or one of another number of tokens."""
-        self._find(windows)
+    def of(self, samples: Sequence[Window | Example]) -> NDArray[np.float32]:
+        """[n] the stored losses of windows or conversations.
+
+        Errors: SamplewiseError where one has no loss, or one of another number of tokens.
+        """
+        return self.losses[self._find(samples)]
 
     def line(self, name: str) -> str:
         """A line about the scores that were read."""
-        return f"scores     {name} from {self.place}, {len(self.ids):,} windows"
+        return f"scores     {name} from {self.place}, {len(self.ids):,} {self.kind}s"
 
-    def _find(self, windows: Sequence[Window]) -> NDArray[np.intp]:
-        wanted = np.array([window.id for window in windows], np.int64)
+    def _find(self, samples: Sequence[Window | Example]) -> NDArray[np.intp]:
+        wanted = np.array([sample.id for sample in samples], np.int64)
         at = np.searchsorted(self.ids, wanted).clip(max=max(0, len(self.ids) - 1))
         missing = self.ids[at] != wanted if len(self.ids) else np.ones(len(wanted), bool)
         if missing.any():
-            first = windows[int(missing.argmax())]
+            first = samples[int(missing.argmax())]
             raise self._unlike(
-                "a score for every window of the training text",
-                f"none for {int(missing.sum()):,} of {len(windows):,}, the first {first.source}, record {first.row}",
+                f"a score for every {self.kind} of the training text",
+                f"none for {int(missing.sum()):,} of {len(samples):,}, the first {first.source}, record {first.row}",
             )
-        own = np.array([window.tokens for window in windows])
+        own = np.array([sample.tokens for sample in samples])
         other = self.tokens[at] != own
         if other.any():
             i = int(other.argmax())
-            got = f"{self.tokens[at][i]} in {windows[i].source}, record {windows[i].row}, where the run has {own[i]}"
-            raise self._unlike("windows of as many tokens as the run's", got)
+            got = f"{self.tokens[at][i]} in {samples[i].source}, record {samples[i].row}, where the run has {own[i]}"
+            raise self._unlike(f"{self.kind}s of as many predicted tokens as the run's", got)
         return at
 
     def _unlike(self, expected: str, got: str) -> SamplewiseError:
         return SamplewiseError(
             f"data.scores: {self.place}", expected=expected, got=got,
-            remedy="Score the same path with the --max-length, --min-tokens and tokenizer of the run.",
+            remedy=f"Score the same path with the {self._settings} and tokenizer of the run.",
         )  # fmt: skip
+
+    @property
+    def _settings(self) -> str:
+        return "--max-length, --min-tokens" if self.kind == "window" else "--max-length, --template"
 
 
 def scored_columns(scores: ScoresConfig | None) -> dict[str, Scored]:
@@ -73,12 +84,15 @@ def scored_columns(scores: ScoresConfig | None) -> dict[str, Scored]:
 def _read(given: str | ScoreConfig) -> Scored:
     score = ScoreConfig(given) if isinstance(given, str) else given
     scores = open_scores(score.folder)
-    ids, losses = column(scores, score.column)
+    name = score.column or scores.key
+    ids, losses = column(scores, name)
     if losses.dtype.kind != "f" or not np.isfinite(losses).all():
         raise SamplewiseError(
-            f"data.scores: {score.folder}", expected=f"finite losses in the column {score.column}",
+            f"data.scores: {score.folder}", expected=f"finite losses in the column {name}",
             got="text or whole numbers" if losses.dtype.kind != "f" else f"{(~np.isfinite(losses)).sum()} that are not",
             remedy="Name another column, such as loss.",
         )  # fmt: skip
     order = np.argsort(ids, kind="stable")
-    return Scored(score.folder, ids[order], losses[order], column(scores, "n_tokens")[1][order])
+    spoken = "completion_tokens" in scores.columns
+    kind, counts = ("conversation", "completion_tokens") if spoken else ("window", "n_tokens")
+    return Scored(score.folder, ids[order], losses[order], column(scores, counts)[1][order], kind)
