@@ -25,13 +25,20 @@ from samplewise.evidence.primary import FRONT, Primary, half_widths_at, primary_
 REMEDY = "Name the folder of a comparison whose plan has a primary comparison, or one with --of."
 
 
-def asked(results: dict[str, Any], given: list[list[str]] | None) -> list[Primary]:
+def asked(results: dict[str, Any], values: dict[str, Any], given: list[list[str]] | None) -> list[Primary]:
     """The comparisons that are meant, each with one control.
 
-    Errors: SamplewiseError where the plan has no primary one, and none is given.
+    Errors: SamplewiseError where the plan has no primary one, and none is given, and for names that are not there.
     """
     if given is not None:
-        new = results["asked"]["fronts"]["new"] if any(of[2] == FRONT for of in given) else None
+        new = results.get("asked", {}).get("fronts", {}).get("new")
+        for arm, control, metric, _ in given:
+            unknown = [name for name in (arm, control) if name not in values["after"]]
+            if unknown or (metric == FRONT and new is None):
+                raise SamplewiseError(
+                    "--of", expected=f"arms among {', '.join(values['after'])}" if unknown else "a plan with fronts",
+                    got=unknown[0] if unknown else "one without", remedy="Correct the name." if unknown else REMEDY,
+                )  # fmt: skip
         return [
             Primary(of[0], (of[1],), of[2], tuple(of[3].split(",")), new if of[2] == FRONT else None) for of in given
         ]
@@ -57,13 +64,16 @@ def main() -> int:
     given = parser.parse_args()
     try:
         results, values = (read_json(given.folder / name, "a comparison", REMEDY) for name in (RESULTS, VALUES))
-        comparisons = asked(results, given.of)
+        comparisons = asked(results, values, given.of)
+        widths = [
+            half_widths_at(each, results["documents"], values, given.seeds, given.documents) for each in comparisons
+        ]
         every = [primary_outcome(each, results["documents"], values) for each in comparisons]
-        for each, now, p in zip(comparisons, every, holm([now.get("p", 1.0) for now in every]), strict=True):
-            control, width = next(
-                iter(half_widths_at(each, results["documents"], values, given.seeds, given.documents).items())
-            )
-            print(f"{each.arm} − {control}, {each.metric} on {each.domain}: ±{width:.4f} at {given.seeds} seeds")
+        corrected = holm([now["p"] for now in every])
+        for each, width, now, p in zip(comparisons, widths, every, corrected, strict=True):
+            control = each.controls[0]
+            at = f"±{width[control]:.4f} at {given.seeds} seeds"
+            print(f"{each.arm} − {control}, {each.metric} on {each.domain}: {at}")
             print(
                 f"now {now['mean']:+.4f} [{now['low']:+.4f}, {now['high']:+.4f}], {shown(now['p'])}, "
                 f"after Holm over {len(every)} {shown(p)}"

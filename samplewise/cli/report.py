@@ -44,6 +44,11 @@ def report(
             )
         memory_bytes(memory)
         found = open_scores(scores, verify=not no_verify)
+        if not found.manifest.has_losses:
+            raise SamplewiseError(
+                "scores", expected="scores with losses", got=f"{scores}, windows without losses",
+                remedy="Score the corpus with --model into another folder.",
+            )  # fmt: skip
         refuse_inputs("--out", out, inputs(found.place, data or found.manifest.made.get("data", "")))
         records = None
         if within is not None:

@@ -90,9 +90,8 @@ def refuse_changed(parts: Parts, manifest: Manifest) -> None:
 
 def summary(manifest: Manifest, quarantine: str) -> list[str]:
     """The last lines of output: what was quarantined, where it is listed, and the count of everything."""
-    counts = (
-        f"{manifest.rows_in:,} records in = {manifest.rows_scored:,} scored + {manifest.rows_quarantined:,} quarantined"
-    )
+    did = f"{manifest.rows_scored:,} {'scored' if manifest.has_losses else 'cut'}"
+    counts = f"{manifest.rows_in:,} records in = {did} + {manifest.rows_quarantined:,} quarantined"
     if not manifest.rows_quarantined:
         return [f"records    {counts}"]
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.reasons.items())

@@ -44,7 +44,7 @@ from samplewise.data.template import ChatTemplate, chat_template
 from samplewise.data.urls import is_url
 from samplewise.data.windows import prefix_of
 from samplewise.models import ModelDescription, load_model, native_bfloat16
-from samplewise.models.load import load_tokenizer
+from samplewise.models.load import tokenizer_with_note
 from samplewise.rules.base import uniforms
 
 SAMPLE_SEED = 20240601
@@ -55,7 +55,8 @@ SAMPLE_SEED = 20240601
 class Job:
     """Everything that it takes to score a block. facts: the fingerprints. budget: of batches, as memory allows.
 
-    model, description: None where the corpus is cut into windows without losses. share: of the windows that are scored.
+    model, description: None where the corpus is cut into windows without losses. note: a doubt about the tokenizer.
+    share: of the windows that are scored.
     """
 
     target: Target
@@ -70,6 +71,7 @@ class Job:
     facts: dict[str, Any]
     budget: Budget
     share: float = 1.0
+    note: str = ""
 
     def cutter(self) -> Cut:
         """What makes pieces of a block's entries."""
@@ -94,7 +96,7 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
     begun = _begun(parts, base)
     settings = settings_from(given, begun or _defaults())
     files, left_out = _corpus(target.data, settings)
-    model, tokenizer, description = _loaded(target)
+    model, tokenizer, description, note = _loaded(target)
     context = None if description is None else description.context
     settings = within_context(settings, given, context, begun is not None)
     template = chat_template(tokenizer, settings.template) if settings.kind == "instructions" else None
@@ -124,18 +126,21 @@ def prepare(target: Target, given: Mapping[str, Any]) -> Job:
         facts=facts,
         budget=Budget(settings.batch_tokens),
         share=share,
+        note=note,
     )
     if not place.exists(parts.inside("manifest.json")):
         _make_ready(job)
     return job
 
 
-def _loaded(target: Target) -> tuple[nn.Module | None, Any, ModelDescription | None]:
-    """The model with its tokenizer and description; where no losses are wanted, the tokenizer alone."""
+def _loaded(target: Target) -> tuple[nn.Module | None, Any, ModelDescription | None, str]:
+    """The model with its tokenizer, description and a doubt; where no losses are wanted, the tokenizer alone."""
     if not target.losses:
-        return None, load_tokenizer(target.model), None
+        tokenizer, note = tokenizer_with_note(target.model)
+        return None, tokenizer, None, note
     dtype = ("bfloat16" if native_bfloat16() else "float32") if target.dtype == "auto" else target.dtype
-    return load_model(target.model, dtype=dtype)
+    model, tokenizer, description = load_model(target.model, dtype=dtype)
+    return model, tokenizer, description, description.note
 
 
 def _make_ready(job: Job) -> None:
@@ -190,6 +195,11 @@ def _share(sample: int, base: Manifest | None) -> float:
         raise SamplewiseError(
             "--sample", expected="--as NAME, and scores of the whole corpus to compare with", got="no --as",
             remedy="Score the corpus with the smaller model first, then add this model's losses with --as.",
+        )  # fmt: skip
+    if not base.has_losses:
+        raise SamplewiseError(
+            "--sample", expected="scores with losses, which the sample is compared with", got="windows without losses",
+            remedy="Leave it out: --as alone scores every window.",
         )  # fmt: skip
     if sample < MIN_PAIRS:
         raise SamplewiseError(
@@ -250,6 +260,7 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
     if parts.place.exists(parts.inside("manifest.json")):
         begun = read_manifest(parts.place, parts.folder).fingerprints
     if begun is not None:
+        _check_losses(facts, begun, parts)
         check_same(facts, begun, parts.place.inside(parts.folder) if parts.folder else str(parts.place))
         return
     foreign = [] if parts.folder else [name for name in parts.place.names() if not name.startswith(".")]
@@ -257,6 +268,18 @@ def _check_facts(parts: Parts, facts: dict[str, Any], base: Manifest | None) -> 
         raise SamplewiseError(
             "--out", expected="an empty folder, or one of this run", got=f"{parts.place} with {', '.join(foreign[:5])}",
             remedy="Name a new or empty folder.",
+        )  # fmt: skip
+
+
+def _check_losses(facts: dict[str, Any], begun: Mapping[str, Any], parts: Parts) -> None:
+    """Raises SamplewiseError where one of the two runs computes losses, and the other only cuts windows."""
+    there = begun.get("model", "") is not None
+    if there != (facts["model"] is not None):
+        raise SamplewiseError(
+            "--out", expected="an empty folder, or one of this run",
+            got=f"{parts.place}, {'scores with losses' if there else 'windows without losses'}",
+            remedy="Name another folder: samplewise importance reads those as they are." if there
+            else "Add --as NAME to add the losses as a column, or name another folder.",
         )  # fmt: skip
 
 

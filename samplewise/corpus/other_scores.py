@@ -35,6 +35,11 @@ def with_joined(scores: Scores, named: Sequence[str], *, verify: bool = True) ->
                 got=f"{folder}, {difference}",
                 remedy=f"Score this corpus with that model: samplewise score … --as {name}.",
             )  # fmt: skip
+        if not other.manifest.has_losses:
+            raise SamplewiseError(
+                "--join", expected="scores with losses", got=f"{folder}, windows without losses",
+                remedy="Score the corpus with --model into another folder.",
+            )  # fmt: skip
         joined[name] = other
     return replace(scores, joined=joined)
 

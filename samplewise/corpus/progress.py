@@ -10,17 +10,17 @@ LAYOUT = "{desc} {percentage:3.0f}%|{bar:24}|{postfix}"
 
 
 class Progress:
-    """How far into the corpus. ranks: processes that share the work, of which this one shows it.
+    """How far into the corpus. ranks: processes that share the work, of which this one shows it. doing: what they do.
 
     The time left is what remains of the corpus at the pace so far, all ranks alike; for the rows of a `datasets` name,
     whose end is not known, only the pace is shown.
     """
 
-    def __init__(self, ranks: int = 1, show: bool = True) -> None:
+    def __init__(self, ranks: int = 1, show: bool = True, doing: str = "scoring") -> None:
         self.ranks, self.start = ranks, time.monotonic()
         self.tokens, self.worked = 0, 0.0
         self._first, self._last, self._of, self._in = 0.0, 0.0, 1, 0
-        self.shown = progress.Progress("scoring", 1.0, layout=LAYOUT, show=show)
+        self.shown = progress.Progress(doing, 1.0, layout=LAYOUT, show=show)
 
     def begin(self, first: float, last: float, tokens: int) -> None:
         """A block that reaches from one share of the corpus to another, of so many tokens."""

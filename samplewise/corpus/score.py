@@ -82,7 +82,7 @@ def place_of_process(environment: Mapping[str, str]) -> tuple[int, int]:
 def _score(job: Job, rank: int, ranks: int, engine: Engine, workers: int, say: Say) -> Manifest | None:
     if rank == 0:
         _introduce(job, say)
-    progress = Progress(ranks, show=rank == 0)
+    progress = Progress(ranks, show=rank == 0, doing="scoring" if job.model is not None else "cutting")
     try:
         if engine == "ray":
             from samplewise.corpus.ray_engine import score_with_ray
@@ -154,9 +154,12 @@ def _clean(parts: Parts) -> None:
 
 def _introduce(job: Job, say: Say) -> None:
     if job.description is None:
-        say(f"tokenizer  {job.target.model}: windows without losses, no model is loaded")
+        longest = job.settings.max_length
+        said = f"{job.target.model}: windows of up to {longest:,} tokens without losses, no model is loaded"
+        said = f"tokenizer  {said}"
     else:
-        say(f"model      {job.description}" + (f"; {job.description.note}" if job.description.note else ""))
+        said = f"model      {job.description}"
+    say(f"{said}; {job.note}" if job.note else said)
     if isinstance(job.files, list):
         size = sum(getattr(file, "size", 0) for _, file in job.files)
         number = f"{len(job.files):,} files" if len(job.files) != 1 else "1 file"

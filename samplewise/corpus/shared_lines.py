@@ -81,7 +81,8 @@ def keep_unshared(connection: Any, scores: Scores, unit: str, most: float) -> st
             remedy="Take 0.5: texts of which at least half are lines that other documents have too.",
         )  # fmt: skip
     check_texts(scores, "--drop-shared")
-    shared_table(connection, "SELECT id, doc_id, loss, text FROM scored")
+    loss = "loss" if "loss" in scores.columns else "NULL::FLOAT AS loss"  # of a corpus that no model has read
+    shared_table(connection, f"SELECT id, doc_id, {loss}, text FROM scored")
     own = f"SELECT id FROM shared WHERE share >= {most!r}"
     if unit == "document":
         own = f"""

@@ -52,7 +52,7 @@ class Scores:
     @property
     def key(self) -> str:
         """The column of the losses that weights and selections go by."""
-        return "completion_loss" if "completion_loss" in self.manifest.columns else "loss"
+        return "completion_loss" if "completion_tokens" in self.manifest.columns else "loss"
 
     def connect(self, *, memory: str = "2GB", threads: int | None = None, temporary: str | None = None) -> Any:
         """A DuckDB connection with the view `scores`: every column, rows in no promised order; ORDER BY what you need.
@@ -122,8 +122,8 @@ class Scores:
     def _remedy(self, name: str) -> str:
         if name in LOSSES and not self.manifest.has_losses:
             return (
-                "These windows were cut without losses: score the corpus with --model into another folder, add a "
-                "column of losses with samplewise score --as NAME, or name another column with --by."
+                "These windows were cut without losses. Score the corpus with --model into another folder, or add a "
+                "column of losses with samplewise score --model … --as NAME and name that column."
             )
         return f"Name one of these. samplewise score … --as {name} adds a model's losses."
 

@@ -69,10 +69,10 @@ class PlanContext:
 
     def _own_text(self, data: DataConfig | InstructionsConfig) -> Prepared:
         tokenizer, context = self.initial.tokenizer, self.initial.context
+        data = replace(data, scores=None)  # scores belong to the samples of the plan's own text
         if isinstance(data, InstructionsConfig):
             return prepare_any(data, tokenizer, context, negative=self.plan.allow_negative)
-        own = replace(data, scores=None)  # scores belong to the windows of the plan's own text
-        return prepare(own, tokenizer, context, None if own.streaming else self.held_out_set)
+        return prepare(data, tokenizer, context, None if data.streaming else self.held_out_set)
 
     @cached_property
     def held_out_set(self) -> HeldOutSet:
@@ -152,7 +152,7 @@ def _trainer(plan_context: PlanContext, arm: Arm, seed: int, folder: Path) -> tu
     )  # fmt: skip
     trainer = _made(model, plan_context.initial.tokenizer, data, run, folder)
     trainer.budget, trainer.prior, trainer.prices = budget, config.prior.units, prices
-    trainer.row_tokens = _tokens_of_row(data, plan)
+    trainer.row_tokens = 0.0 if trainer.budget.counts_steps else _tokens_of_row(data, plan)
     trainer.recorder.labels = plan_context.labels_of(config.data)
     if trainer.spent_before >= budget.amount:
         raise SamplewiseError(
@@ -177,7 +177,6 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
     """The rule with shares of the run resolved to steps, since max_steps is not the length of the run."""
     config, plan = arm.config.under(seed), plan_context.plan
     rule = parse_rule(config.rule)
-    tokens = _tokens_of_row(data, plan) * samples_of_step(plan, config) * arm.batch
     budget, prior = (
         Budget.of(plan.budget, config.budget_share).in_units(prices),
         config.prior.units if prices == Prices() else 0,
@@ -187,6 +186,8 @@ def _rule(plan_context: PlanContext, arm: Arm, seed: int, data: Prepared, prices
     forwards = _scorings(config, rule)
     if config.reference_model is not None:
         forwards += prices.reference / prices.trained if prices.trained else 1.0
+    row = 0.0 if budget.counts_steps else _tokens_of_row(data, plan)
+    tokens = row * samples_of_step(plan, config) * arm.batch
     steps = budget.nominal_steps(tokens, arm.kept, forwards, prior, arm.chosen)
     if budget.kind != "steps" and rule.epochs is not None and rule.epochs.needs_loss:
         _check_epochs(arm, data, steps * samples_of_step(plan, config) * arm.batch * arm.kept)

@@ -180,7 +180,7 @@ def _check_arm(place: str, arm: ArmConfig, plan: PlanConfig) -> None:
             f"{place}: {error.argument}", expected=error.expected, got=error.got, remedy=error.remedy
         ) from None
     compares = token is not None and token.needs_reference
-    scores = data.scores if isinstance(data, DataConfig) and arm.data is None else None
+    scores = data.scores if arm.data is None else None
     column = scores is not None and scores.reference_loss is not None
     reads = (
         "reference" in rule.required_fields and not column and isinstance(data, DataConfig)

@@ -8,9 +8,12 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from samplewise.core.errors import SamplewiseError
 from samplewise.evidence.plan import ArmConfig
 from samplewise.evidence.run.prepared import Prepared
+from samplewise.losses.token_losses import IGNORED
 from samplewise.models import load_model
 from samplewise.models.flops import ForwardCost, forward_cost
 
@@ -52,7 +55,8 @@ def row_sizes(train: Any) -> Sequence[tuple[int, int]]:
     """(positions, predicted tokens) of the rows of a training text."""
     windows = getattr(train, "windows", None)
     if windows is None:  # instructions: what is no target has the label -100, and no row predicts its first token
-        return [(len(row["input_ids"]), sum(label != -100 for label in row["labels"][1:])) for row in train]
+        rows = train.with_format("numpy", columns=["input_ids", "labels"]) if hasattr(train, "with_format") else train
+        return [(len(row["input_ids"]), int((np.asarray(row["labels"])[1:] != IGNORED).sum())) for row in rows]
     some = windows if isinstance(windows, list) else islice(windows(), STREAMED)
     return [(len(window.input_ids), window.tokens) for window in some]
 

@@ -72,13 +72,7 @@ def load_model(
         raise SamplewiseError(
             "dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(dtype), remedy="Choose one of them."
         )
-    name = os.path.expanduser(str(name_or_path))
-    fields = gguf_fields(name) if name.endswith(".gguf") else {}
-    if not fields and not os.path.isdir(name) and (os.path.exists(name) or name.count("/") > 1 or name[:1] in "./"):
-        raise SamplewiseError(
-            name, expected="a hub id (org/name), a folder with config.json, or a .gguf file",
-            got="a file" if os.path.exists(name) else "no such folder", remedy="Check the path.",
-        )  # fmt: skip
+    name, fields = _found(name_or_path)
     model, tokenizer = _load(name, fields, dtype, trust_remote_code)
     note = _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", ""))) if fields else ""
     pad = _give_padding(tokenizer)
@@ -95,10 +89,26 @@ def load_model(
     )  # fmt: skip
 
 
-def load_tokenizer(name_or_path: str | Path) -> Any:
-    """The tokenizer that `load_model` gives with a model, without loading the model."""
+def _found(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
+    """(the name, the header's fields of a .gguf file). Raises SamplewiseError for a path that leads to nothing."""
     name = os.path.expanduser(str(name_or_path))
     fields = gguf_fields(name) if name.endswith(".gguf") else {}
+    if not fields and not os.path.isdir(name) and (os.path.exists(name) or name.count("/") > 1 or name[:1] in "./"):
+        raise SamplewiseError(
+            name, expected="a hub id (org/name), a folder with config.json, or a .gguf file",
+            got="a file" if os.path.exists(name) else "no such folder", remedy="Check the path.",
+        )  # fmt: skip
+    return name, fields
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """The tokenizer that `load_model` gives with a model, without loading the model."""
+    return tokenizer_with_note(name_or_path)[0]
+
+
+def tokenizer_with_note(name_or_path: str | Path) -> tuple[Any, str]:
+    """(the tokenizer as in `load_tokenizer`, a doubt about it, or "")."""
+    name, fields = _found(name_or_path)
     place = _in_gguf(name) if fields else {"pretrained_model_name_or_path": name, "trust_remote_code": False}
     try:
         import transformers
@@ -108,15 +118,18 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # as in `_load`
         _say_what_is_missing(name, error)
+        if fields:
+            raise _not_loaded(name, fields, error) from error
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        remedy = "Give the hub id, folder or .gguf file of the model that scored the corpus, with --tokenizer."
+        remedy = "Give --tokenizer the hub id, folder or .gguf file of a model that has it."
         raise SamplewiseError(name, expected="a tokenizer", got=got, remedy=remedy) from error
+    note = ""
     if fields:
         _drop_strays(tokenizer, fields["GGUF.rows"] or len(tokenizer))
-        _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", "")))
+        note = _mend_split(tokenizer, str(fields.get("tokenizer.ggml.pre", "")))
     _check_limit(name, tokenizer)
     _give_padding(tokenizer)
-    return tokenizer
+    return tokenizer, note
 
 
 def _in_gguf(name: str) -> dict[str, Any]:

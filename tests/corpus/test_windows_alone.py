@@ -83,18 +83,41 @@ def test_ranking_and_its_control_need_no_loss(cut, tmp_path):
     assert len(control.read_text().splitlines()) == kept
 
 
+def test_what_needs_no_loss_works(cut, tmp_path):
+    (tmp_path / "target.txt").write_text(" ".join(world.WORDS[5:9] * 400))
+    assert world.samplewise("importance", cut, "--target", tmp_path / "target.txt", "--as", "like").returncode == 0
+    for option in (["--drop-shared", "0.5"], ["--drop-junk", "0.5"], ["--unit", "document"], ["--within", "length"]):
+        rule = ["--by", "like", "--rule", "top_k(share=0.5)", "--out", tmp_path / f"{option[0]}.jsonl"]
+        done = world.samplewise("select", cut, *rule, *option)
+        assert done.returncode == 0, done.stderr
+
+
+def test_windows_are_no_losses_to_join(cut, tiny_model, corpus, tmp_path):
+    score(tiny_model, corpus, tmp_path / "scores")
+    done = world.samplewise(
+        "select", tmp_path / "scores", "--join", f"x={cut}", "--by", "x", "--above", "0", "--out", tmp_path / "o.jsonl"
+    )
+    assert done.returncode == 1
+    assert "--join: expected scores with losses" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "out"), [(["select", "--rule", "top_k(share=0.5)"], "out.jsonl"), (["report"], "out.html")]
 )
 def test_what_needs_losses_says_how_to_get_them(cut, tmp_path, command, out):
     done = world.samplewise(command[0], cut, *command[1:], "--out", tmp_path / out)
     assert done.returncode == 1
-    assert "cut without losses: score the corpus with --model into another folder" in done.stderr
+    assert "without losses. Score the corpus with --model into another folder" in done.stderr
 
 
-def test_a_scoring_does_not_go_on_in_a_folder_of_windows(cut, tiny_model, corpus):
-    with pytest.raises(SamplewiseError, match="expected a folder of the same model"):
+def test_a_folder_has_losses_or_none(cut, tiny_model, corpus, tmp_path):
+    with pytest.raises(SamplewiseError, match=r"windows without losses\. Add --as NAME"):
         score(tiny_model, corpus, cut)
+    score(tiny_model, corpus, tmp_path / "scores")
+    with pytest.raises(SamplewiseError, match=r"scores with losses\. Name another folder"):
+        windows(tiny_model, corpus, tmp_path / "scores")
+    with pytest.raises(SamplewiseError, match="scores with losses, which the sample is compared with"):
+        score_corpus(Target(str(tiny_model), str(corpus), str(cut), "big", sample=100), say=str)
 
 
 @pytest.mark.parametrize(
@@ -117,5 +140,6 @@ def test_options_of_losses_are_refused(options, said, corpus, tmp_path):
 def test_the_command_says_what_it_does(tiny_model, corpus, tmp_path):
     done = world.samplewise("score", "--tokenizer", tiny_model, "--data", corpus, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "windows without losses, no model is loaded" in done.stdout
+    assert "windows of up to 512 tokens without losses, no model is loaded" in done.stdout
     assert "cut        " in done.stdout
+    assert "120 records in = 120 cut + 0 quarantined" in done.stdout

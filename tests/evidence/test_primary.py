@@ -177,6 +177,13 @@ def test_the_tool_tells_the_width_of_a_comparison_that_is_published(monkeypatch,
     found = [[float(p) for p in re.findall(r"p [=<] ([\d.e-]+)", line)] for line in said[1::2]]
     assert found[0][1] == found[0][0], "the largest is not multiplied"
     assert found[1][1] == pytest.approx(2 * found[1][0], rel=0.02)
+    for wrong, said in (
+        (["r", "uniform", "loss"], "got r"),
+        (["ir_dro r=3", "uniform", "front"], "a plan with fronts"),
+    ):
+        monkeypatch.setattr("sys.argv", [*given, "--of", *wrong, "held_out"])
+        assert half_width.main() == 1
+        assert said in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", given)
     assert half_width.main() == 1, "its plan has no primary comparison"
     assert "one with --of" in capsys.readouterr().err

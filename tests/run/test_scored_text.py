@@ -180,10 +180,8 @@ def test_conversations_have_the_losses_of_their_answers(here, rows):
     [
         ({"max_length": 9}, "conversations of as many predicted tokens as the run's"),
         ({"turns": True}, "expected data.turns: false"),
-        (
-            {"scores": ScoresConfig(stored_loss="{here}/scores")},
-            "a score for every window of the training text, got none",
-        ),
+        ({"scores": ScoresConfig(stored_loss="{here}/scores")}, "expected scores of instructions, got those of text"),
+        ({"chat_template": "{% for m in messages %}x{{ m.content }}y{% endfor %}"}, "got those by another template"),
     ],
 )
 def test_scores_of_other_conversations_are_refused(here, rows, changes, message):

@@ -47,8 +47,8 @@ def prepare_instructions(
             "data.scores", expected="data.turns: false", got="data.turns: true, whose samples have ids of their own",
             remedy="Leave out one of them.",
         )  # fmt: skip
-    scored = scored_columns(data.scores)
     template = chat_template(tokenizer, data.chat_template)
+    scored = scored_columns(data.scores, tokenizer, template)
     read = InstructionReport()
     conversations = list(_conversations(data, read, negative))
     check_columns(conversations)

@@ -51,7 +51,7 @@ def prepare(
 
     cut([], WindowReport())  # max_length and min_tokens are checked before anything is read
     groups = folders_of(data) if data.groups == FOLDER else None
-    scored = scored_columns(data.scores)
+    scored = scored_columns(data.scores, tokenizer)
     return _stream(data, cut, groups, scored) if data.streaming else _in_memory(data, cut, groups, scored, held_out_set)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samplewise.config import ScoreConfig, ScoresConfig
 from samplewise.core.errors import SamplewiseError
-from samplewise.corpus.store import column, open_scores
-from samplewise.data import Example, Window
+from samplewise.corpus.fingerprints import fingerprint_template, fingerprint_tokenizer
+from samplewise.corpus.store import Scores, column, open_scores
+from samplewise.data import ChatTemplate, Example, Window
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Scored:
         if missing.any():
             first = samples[int(missing.argmax())]
             raise self._unlike(
-                f"a score for every {self.kind} of the training text",
+                f"a score for every {self.kind} of the training data",
                 f"none for {int(missing.sum()):,} of {len(samples):,}, the first {first.source}, record {first.row}",
             )
         own = np.array([sample.tokens for sample in samples])
@@ -71,19 +73,23 @@ class Scored:
         return "--max-length, --min-tokens" if self.kind == "window" else "--max-length, --template"
 
 
-def scored_columns(scores: ScoresConfig | None) -> dict[str, Scored]:
+def scored_columns(
+    scores: ScoresConfig | None, tokenizer: Any, template: ChatTemplate | None = None
+) -> dict[str, Scored]:
     """The columns that are named. Cost: 16 bytes a window of the scores, for each.
 
-    Errors: SamplewiseError for folders without finished scores, columns that are not there, and losses that are not
-    finite.
+    template: of conversations; None for text.
+    Errors: SamplewiseError for folders without finished scores, scores of the other kind of data, by another tokenizer
+    or template, columns that are not there, and losses that are not finite.
     """
     given = {} if scores is None else {each.name: getattr(scores, each.name) for each in fields(scores)}
-    return {name: _read(score) for name, score in given.items() if score is not None}
+    return {name: _read(score, tokenizer, template) for name, score in given.items() if score is not None}
 
 
-def _read(given: str | ScoreConfig) -> Scored:
+def _read(given: str | ScoreConfig, tokenizer: Any, template: ChatTemplate | None) -> Scored:
     score = ScoreConfig(given) if isinstance(given, str) else given
     scores = open_scores(score.folder)
+    _check_same(scores, score.folder, tokenizer, template)
     name = score.column or scores.key
     ids, losses = column(scores, name)
     if losses.dtype.kind != "f" or not np.isfinite(losses).all():
@@ -96,3 +102,21 @@ def _read(given: str | ScoreConfig) -> Scored:
     spoken = "completion_tokens" in scores.columns
     kind, counts = ("conversation", "completion_tokens") if spoken else ("window", "n_tokens")
     return Scored(score.folder, ids[order], losses[order], column(scores, counts)[1][order], kind)
+
+
+def _check_same(scores: Scores, folder: str, tokenizer: Any, template: ChatTemplate | None) -> None:
+    """Errors: SamplewiseError for scores that cannot be of what the run reads, whatever their ids are."""
+    facts, wanted = scores.manifest.fingerprints, "text" if template is None else "instructions"
+    made = {
+        "kind": (f"scores of {wanted}", facts.get("settings", {}).get("kind", wanted), wanted),
+        "tokenizer": ("scores by the tokenizer of the run", facts.get("tokenizer"), fingerprint_tokenizer(tokenizer)),
+        "template": ("scores by the chat template of the run", facts.get("template"),
+                     None if template is None else fingerprint_template(template)),
+    }  # fmt: skip
+    for name, (expected, there, here) in made.items():
+        if name in ("kind", *facts) and there != here:
+            got = f"those of {there}" if name == "kind" else f"those by another {name}"
+            remedy = (
+                f"Score the same path with --kind {wanted} and the {'model' if name == 'kind' else name} of the run."
+            )
+            raise SamplewiseError(f"data.scores: {folder}", expected=expected, got=got, remedy=remedy)
