@@ -98,40 +98,38 @@ def score(
     quiet(debug)
     with reported(debug, resumes=True), figures(json_file):
         require(("transformers", "hf"), ("pyarrow", "corpus"), ("duckdb", "corpus"), ("fsspec", "corpus"))
-        name = _one_of(model, tokenizer)
-        if tokenizer is not None:
-            of_losses = {
-                "--as": column, "--sample": sample, "--answers": answers, "--stride": stride, "--rolling": rolling,
-                "--batch-tokens": batch_tokens, "--compile": compiled, "--dtype": None if dtype == "auto" else dtype,
-            }  # fmt: skip
-            _refuse_of_losses([option for option, value in of_losses.items() if value])
-        from samplewise.corpus.score import score_corpus
-        from samplewise.corpus.settings import Target
+        name = _one_of(model, tokenizer, {**given, "as": column, "sample": sample, "dtype": dtype.replace("auto", "")})
+        from samplewise.corpus.score import Target, score_corpus
 
         hush_transformers(debug)
-        target = Target(
-            model=name, data=data, out=out, column=column, dtype=dtype, strict=strict, sample=sample,
-            losses=tokenizer is None,
-        )  # fmt: skip
+        target = Target(name, data, out, column, dtype, strict, sample, losses=tokenizer is None)
         manifest = score_corpus(target, engine=engine, workers=workers, **given)
         if manifest is not None:  # another process finishes it
             write_figures(json_file, asdict(manifest))
 
 
-def _one_of(model: str | None, tokenizer: str | None) -> str:
-    """The model, or the tokenizer that is given in its place. Raises SamplewiseError unless exactly one is given."""
+OF_LOSSES = {
+    "as": "--as", "sample": "--sample", "answers": "--answers", "stride": "--stride", "rolling": "--rolling",
+    "batch_tokens": "--batch-tokens", "compiled": "--compile", "dtype": "--dtype",
+}  # fmt: skip
+"""Options that do something for a model only."""
+
+
+def _one_of(model: str | None, tokenizer: str | None, given: dict[str, Any]) -> str:
+    """The model, or the tokenizer that is given in its place.
+
+    Errors: SamplewiseError unless exactly one is given, and for options of a model beside a tokenizer.
+    """
     found = [each for each in (model, tokenizer) if each is not None]
     if len(found) != 1:
         raise SamplewiseError(
             "--model", expected="a model, or a --tokenizer in its place", got="both" if found else "neither",
             remedy="Give --model for losses, --tokenizer for windows without losses.",
         )  # fmt: skip
-    return found[0]
-
-
-def _refuse_of_losses(options: list[str]) -> None:
-    if options:
+    options = [option for name, option in OF_LOSSES.items() if given[name]]
+    if tokenizer is not None and options:
         raise SamplewiseError(
             options[0], expected="--model beside it", got="--tokenizer, which computes no loss",
             remedy=f"Give --model, or leave out {options[0]}.",
         )  # fmt: skip
+    return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from samplewise.config import InstructionsConfig
@@ -24,7 +25,7 @@ from samplewise.data.conversation import check_columns
 from samplewise.data.near_duplicates import fingerprint
 from samplewise.data.sources import is_local
 from samplewise.evidence.run.prepared import Prepared
-from samplewise.evidence.run.scored import scored_columns
+from samplewise.evidence.run.scored import Scored, scored_columns
 
 
 def prepare_instructions(
@@ -37,16 +38,7 @@ def prepare_instructions(
     becomes the tokenizer's, so that it is saved with the model, without its marks.
     Errors: SamplewiseError on bad input, on data too small for the split, and where nothing is left to predict.
     """
-    if context is not None and data.max_length > context:
-        raise SamplewiseError(
-            "data.max_length", expected=f"at most the model's context, {context}", got=data.max_length,
-            remedy="Lower data.max_length.",
-        )  # fmt: skip
-    if data.scores is not None and data.turns:
-        raise SamplewiseError(
-            "data.scores", expected="data.turns: false", got="data.turns: true, whose samples have ids of their own",
-            remedy="Leave out one of them.",
-        )  # fmt: skip
+    _check(data, context)
     template = chat_template(tokenizer, data.chat_template)
     scored = scored_columns(data.scores, tokenizer, template)
     read = InstructionReport()
@@ -77,7 +69,23 @@ def prepare_instructions(
         "duplicates": duplicates, "template": template.name, "training": _counted(trained),
         "held_out": _counted(evaluated), "groups": {str(name): number for name, number in groups.items()},
     }  # fmt: skip
-    dataset = to_dataset(examples, groups)
+    return Prepared(_with_scores(to_dataset(examples, groups), scored, examples), held_examples, lines, counts)
+
+
+def _check(data: InstructionsConfig, context: int | None) -> None:
+    if context is not None and data.max_length > context:
+        raise SamplewiseError(
+            "data.max_length", expected=f"at most the model's context, {context}", got=data.max_length,
+            remedy="Lower data.max_length.",
+        )  # fmt: skip
+    if data.scores is not None and data.turns:
+        raise SamplewiseError(
+            "data.scores", expected="data.turns: false", got="data.turns: true, whose samples have ids of their own",
+            remedy="Leave out one of them.",
+        )  # fmt: skip
+
+
+def _with_scores(dataset: Any, scored: Mapping[str, Scored], examples: list[Example]) -> Any:
     for name, each in scored.items():
         if name in dataset.column_names:
             raise SamplewiseError(
@@ -85,7 +93,7 @@ def prepare_instructions(
                 remedy="Leave out one of them.",
             )  # fmt: skip
         dataset = dataset.add_column(name, each.of(examples))
-    return Prepared(dataset, held_examples, lines, counts)
+    return dataset
 
 
 def _conversations(data: InstructionsConfig, report: InstructionReport, negative: bool) -> list[Conversation]:
