@@ -102,7 +102,7 @@ def score(
         from samplewise.corpus.score import Target, score_corpus
 
         hush_transformers(debug)
-        target = Target(name, data, out, column, dtype, strict, sample, losses=tokenizer is None)
+        target = Target(name, data, out, column, dtype=dtype, strict=strict, sample=sample, losses=tokenizer is None)
         manifest = score_corpus(target, engine=engine, workers=workers, **given)
         if manifest is not None:  # another process finishes it
             write_figures(json_file, asdict(manifest))
