@@ -133,6 +133,8 @@ def tokenizer_with_note(name_or_path: str | Path) -> tuple[Any, str]:
 
 
 def _in_gguf(name: str) -> dict[str, Any]:
+    if importlib.util.find_spec("gguf") is None:
+        raise missing_extra("gguf", "hf", name)
     return {"pretrained_model_name_or_path": os.path.dirname(name) or ".", "gguf_file": os.path.basename(name)}
 
 
@@ -176,7 +178,7 @@ def _load(name: str, fields: dict[str, Any], dtype: str, trust: bool) -> tuple[A
     if fields:
         place = _in_gguf(name)
         check_gguf(name, fields)
-        options = _dequantise(name)
+        options = _dequantise()
     else:
         place = {"pretrained_model_name_or_path": name, "trust_remote_code": trust}
         options = {"use_safetensors": True}
@@ -271,10 +273,8 @@ def _quantisation(fields: dict[str, Any]) -> str | None:
         return "unnamed type"
 
 
-def _dequantise(name: str) -> dict[str, Any]:
+def _dequantise() -> dict[str, Any]:
     """What makes transformers unpack all weights: an option since GGUF became one of its quantizers."""
-    if importlib.util.find_spec("gguf") is None:
-        raise missing_extra("gguf", "hf", name)
     try:
         from transformers import GgufConfig
     except ImportError:

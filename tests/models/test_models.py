@@ -137,7 +137,7 @@ def assert_equal(one, two):
 def test_a_gguf_file_trains_saves_and_comes_back_equal(quantised, tmp_path, monkeypatch, route):
     path, expected = quantised
     if route == "portable":  # transformers without GgufConfig
-        monkeypatch.setattr("samplewise.models.load._dequantise", lambda name: {})
+        monkeypatch.setattr("samplewise.models.load._dequantise", dict)
     model, tokenizer, description = load_model(path)
     found = model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
@@ -248,8 +248,16 @@ def test_the_tokenizer_of_a_gguf_file_alone_is_that_of_its_model(quantised, monk
 @pytest.mark.parametrize("module", ["gguf", "transformers"])
 def test_a_missing_extra_is_named(quantised, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(SamplewiseError, match=rf"the package {module}.*pip install \"samplewise\[hf\]\""):
-        load_model(quantised[0])
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(SamplewiseError, match=rf"the package {module}.*pip install \"samplewise\[hf\]\""):
+            load(quantised[0])
+
+
+def test_a_tokenizer_is_looked_for_where_a_model_would_be(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"")
+    for name, match in (("./gone", "no such folder"), (str(tmp_path / "a.bin"), "got a file")):
+        with pytest.raises(SamplewiseError, match=match):
+            load_tokenizer(name)
 
 
 def encoder():

@@ -214,6 +214,19 @@ def test_flow_weighs_conversations_by_their_stored_losses(here, rows, tmp_path):
         assert [row["weight"] for row in rows_here] == pytest.approx(wanted.tolist(), rel=1e-3)
 
 
+def test_an_arm_with_conversations_of_its_own_has_no_scores(here, rows, tmp_path):
+    (tmp_path / "own.jsonl").write_text("".join(rows.read_text().splitlines(keepends=True)[:45]))
+    data = {"kind": "instructions", "path": str(rows), "chat_template": "plain", "max_length": 48, "held_out": 0.2,
+            "scores": {"stored_loss": str(here / "row-scores")}}  # fmt: skip
+    arms = {"flow": "flow()", "own": {"rule": "uniform()", "data": str(tmp_path / "own.jsonl")}}
+    plan = load_plan(write_plan(here, data=data, arms=arms), [
+        "seeds=[0]", "evaluations=0", "budget={steps: 2}", "controls={random: false, rates: []}",
+        "training.activation_checkpointing=false", f"output={tmp_path / 'out'}",
+    ])  # fmt: skip
+    ran = {arm["name"]: arm["ran"]["steps"] for arm in run_plan(plan, say=str)["arms"]}
+    assert ran == {"uniform": 2, "flow": 2, "own": 2}
+
+
 @pytest.mark.slow
 def test_arms_use_scores_without_a_second_model(here, tmp_path):
     """Their units are those of no forward but the step's own, and of the 5% that are compared."""
